@@ -1,0 +1,115 @@
+"""Frame and People: the only types that cross a border between the package's parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from ros2_pose.camera import Camera
+from ros2_pose.skeleton import COCO17, SMPL24
+
+INFERRED, OBSERVED, DEPTH = 0, 1, 2  # joint_source
+TENTATIVE, TRACKED, LOST = 0, 1, 2  # tracking_state
+
+_K, _J = len(COCO17.names), len(SMPL24.names)
+_SHAPES = {
+    "boxes": (4,),
+    "scores": (),
+    "keypoints": (_K, 2),
+    "keypoint_cov": (_K, 2, 2),
+    "keypoint_scores": (_K,),
+    "joints": (_J, 3),
+    "joint_cov": (_J, 3, 3),
+    "joint_source": (_J,),
+    "theta": (_J, 4),
+    "betas": (10,),
+    "root": (3,),
+    "root_cov": (6, 6),
+    "velocity": (3,),
+    "velocity_cov": (3, 3),
+    "tracking_state": (),
+    "age": (),
+}
+
+
+class PeopleError(ValueError):
+    """A `People` whose fields do not fit together."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One image and what is known about it.
+
+    image: (H, W, 3) uint8, RGB, as the camera gave it (not undistorted).
+    camera: None if the camera is not calibrated; then there is no 3D.
+    stamp: time of exposure, nanoseconds on the clock of the recording.
+    """
+
+    image: np.ndarray
+    camera: Camera | None = None
+    stamp: int = 0
+
+
+@dataclass(frozen=True)
+class People:
+    """The P people of one image; P = 0 is normal. A field that is not known is None.
+
+    Within a field, a person's or joint's unknown values are NaN.
+    Camera frame: x right, y down, z forward, metres. Pixel centres lie at +0.5.
+    """
+
+    boxes: np.ndarray  # (P, 4) x min, y min, x max, y max, px
+    scores: np.ndarray  # (P,) 0..1
+    keypoints: np.ndarray  # (P, 17, 2) COCO order, px
+    keypoint_cov: np.ndarray  # (P, 17, 2, 2) px^2
+    keypoint_scores: np.ndarray  # (P, 17) 0..1
+    joints: np.ndarray | None = None  # (P, 24, 3) SMPL order, m
+    joint_cov: np.ndarray | None = None  # (P, 24, 3, 3) m^2
+    joint_source: np.ndarray | None = None  # (P, 24) INFERRED, OBSERVED or DEPTH
+    theta: np.ndarray | None = None  # (P, 24, 4) unit quaternions x, y, z, w; theta[:, 0] to camera
+    betas: np.ndarray | None = None  # (P, 10)
+    root: np.ndarray | None = None  # (P, 3) pelvis, m
+    root_cov: np.ndarray | None = None  # (P, 6, 6) of x, y, z, rotation about x, y, z; m, rad
+    velocity: np.ndarray | None = None  # (P, 3) of the pelvis, m/s
+    velocity_cov: np.ndarray | None = None  # (P, 3, 3)
+    tracking_state: np.ndarray | None = None  # (P,) TENTATIVE, TRACKED or LOST
+    age: np.ndarray | None = None  # (P,) s since first seen
+    ids: tuple[str, ...] | None = None  # (P,)
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        for name, shape in _SHAPES.items():
+            value = getattr(self, name)
+            if value is not None and value.shape != (count, *shape):
+                raise PeopleError(f"{name} is {value.shape}, expected {(count, *shape)}")
+        if self.ids is not None and len(self.ids) != count:
+            raise PeopleError(f"{len(self.ids)} ids for {count} people")
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, rows) -> People:
+        """Some of the people: rows is a slice, a mask or a list of indices."""
+        chosen = np.arange(len(self))[rows]
+        if chosen.ndim != 1:
+            raise TypeError(f"choose people by a slice, a mask or a list, not by {rows!r}")
+        return People(**{f.name: _rows(getattr(self, f.name), chosen) for f in fields(self)})
+
+    def with_fields(self, **values) -> People:
+        """A copy in which the named fields are replaced."""
+        return replace(self, **values)
+
+    @staticmethod
+    def nobody() -> People:
+        """An image that was looked at and shows no one."""
+        detected = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
+        return People(**{name: np.zeros((0, *_SHAPES[name])) for name in detected})
+
+
+def _rows(value, chosen):
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        return tuple(value[i] for i in chosen)
+    return value[chosen]
