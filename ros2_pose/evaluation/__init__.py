@@ -1,0 +1,1 @@
+"""Figures by the protocols of the field; each is printed by a command of its own."""

@@ -1,0 +1,201 @@
+"""Google's MoveNet MultiPose Lightning in torch, with a decoder of our own.
+
+The original file finds six people at one scale and gives points with scores. Cut at its heads and
+decoded here it finds any number, at several scales that are merged, and each keypoint carries the
+covariance of its heat-map's votes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ros2_pose import oks
+from ros2_pose.kblock import joint_votes
+from ros2_pose.networks.base import PoseNetwork
+from ros2_pose.networks.tflite import load_tflite
+from ros2_pose.people import People
+from ros2_pose.weights import fetch
+
+_HEADS = ["center_0/conv2d_4/BiasAdd", "box_scale_0/conv2d_5/BiasAdd",
+          "box_offset_0/conv2d_6/BiasAdd", "kpt_heatmap_0/conv2d_7/BiasAdd",
+          "kpt_offset_0/conv2d_9/BiasAdd", "kpt_regress_0/conv2d_8/BiasAdd"]
+_STRIDE = 4  # px of the input a cell of the heads
+_REACH = 0.3  # the original's: a heat-map cell counts exp(-d^2 / (_REACH * shorter side)), d in cells
+_COUNTED = 0.127  # the original's: keypoints scored lower do not count in a person's score
+_CANDIDATE = 0.05  # centres scored lower are not looked at
+_VOTE_RADIUS = 3  # cells: the neighbourhood that votes for the uncertainty
+_VOTE_VARIANCE = 0.4  # squared error over votes' variance, on labelled pictures
+_CELL_VARIANCE = 0.02  # cells^2: smallest variance; the offsets place a joint within its cell
+_SAME_PERSON = 0.55  # OKS above which two detections are one person
+
+
+class MoveNet(PoseNetwork):
+    """MoveNet MultiPose Lightning (Google, Apache-2.0), 4.7 M parameters, 17 COCO keypoints.
+
+    scales: long sides of the inputs, px. max_people: most people returned for a picture.
+    score_threshold: people scored lower are left out.
+
+    A person's score is the original's (centre times mean of the keypoints) times the OKS that its
+    covariances let expect: of two views of a person the sharper one wins, and precise people rank
+    before blurred ones.
+    """
+
+    name = "movenet"
+
+    def __init__(self, scales: tuple[int, ...] = (256, 512), score_threshold: float = 0.1,
+                 max_people: int = 20, path: str | None = None):
+        super().__init__()
+        self.heads = load_tflite(path or fetch("movenet_multipose.tflite"), _HEADS)
+        self.heads.to(memory_format=torch.channels_last).eval()
+        self.scales, self.score_threshold, self.max_people = scales, score_threshold, max_people
+
+    def prepare(self, image: np.ndarray) -> list[torch.Tensor]:
+        """The picture at each scale, 0..255, padded at the right and bottom to multiples of 32."""
+        return [self._resized(image, scale) for scale in self.scales]
+
+    @staticmethod
+    def _resized(image: np.ndarray, scale: int) -> torch.Tensor:
+        width, height = _input_size(image.shape[1::-1], scale)
+        shrinks = width < image.shape[1]
+        small = cv2.resize(image, (width, height),
+                           interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        padded = np.zeros((_padded(height), _padded(width), 3), np.uint8)
+        padded[:height, :width] = small
+        return torch.from_numpy(padded).permute(2, 0, 1)
+
+    def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Heads of a batch (B, 3, h, w), values 0..255, each (B, channels, h / 4, w / 4).
+
+        Logits of the centre (1) and the keypoints (17); box height and width (2), box offset (2),
+        keypoint offsets (34) and keypoint displacements from the centre (34), y before x, cells.
+        """
+        return self.heads(batch.float().contiguous(memory_format=torch.channels_last))
+
+    def decode(self, raw: list, size: tuple[int, int]) -> People:
+        """People of one picture: each scale by itself, then merged."""
+        found = []
+        for heads, scale in zip(raw, self.scales):
+            people = _decode_scale(heads, self.max_people)
+            found.append(_to_pixels(people, np.array(size) / _input_size(size, scale) * _STRIDE))
+        scores, keypoints, cov, keypoint_scores, boxes = map(np.concatenate, zip(*found))
+        areas = oks.area(boxes)
+        scores = scores * oks.expected(cov, keypoint_scores, areas)
+        keep = _suppress(keypoints, areas, scores, self.score_threshold)[:self.max_people]
+        return People(boxes[keep], scores[keep], keypoints[keep], cov[keep], keypoint_scores[keep])
+
+
+def _input_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
+    """Width and height of a picture whose long side is scaled to `scale`."""
+    factor = scale / max(size)
+    return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
+
+
+def _padded(length: int) -> int:
+    """The next multiple of 32, the network's coarsest stride."""
+    return -(-length // 32) * 32
+
+
+def _decode_scale(heads, max_people: int):
+    """Scores (P,), keypoints (P, 17, 2), covariances, keypoint scores, boxes (P, 4), in cells."""
+    center, box_size, box_offset, heat, offset, displacement = heads
+    rows, cols = _peaks(center[0].sigmoid(), max_people)
+    cell = torch.stack([rows, cols], -1)  # (P, 2) y, x
+    middle = cell + box_offset[:, rows, cols].T
+    half = box_size[:, rows, cols].T.relu() / 2
+    boxes = torch.cat([middle - half, middle + half], -1)  # y, x, y, x
+    limit = torch.tensor(heat.shape[1:], device=heat.device).repeat(2)
+    boxes = torch.minimum(boxes.clamp(min=0), limit)
+    guess = cell[:, None] + displacement[:, rows, cols].T.unflatten(1, (-1, 2))
+    points, cov, scores = _find_keypoints(heat.sigmoid(), offset, guess, boxes)
+    counted = scores > _COUNTED
+    mean = (scores * counted).sum(1) / counted.sum(1).clamp(min=1)
+    return (center[0, rows, cols].sigmoid() * mean, points, cov, scores, boxes[:, [1, 0, 3, 2]])
+
+
+def _peaks(heat: torch.Tensor, most: int):
+    """Rows and columns of the local maxima (h, w) above the candidate score, best first."""
+    highest = F.max_pool2d(heat[None, None], 3, 1, 1)[0, 0]
+    peaks = torch.where((heat == highest) & (heat > _CANDIDATE), heat, heat.new_zeros(()))
+    scores, index = peaks.flatten().topk(min(2 * most, peaks.numel()))
+    index = index[scores > 0]
+    return index // heat.shape[1], index % heat.shape[1]
+
+
+def _find_keypoints(heat, offset, guess, boxes):
+    """Keypoints (P, 17, 2) x, y, covariances (P, 17, 2, 2) and scores (P, 17), in cells.
+
+    heat (17, h, w) probabilities; offset (34, h, w); guess (P, 17, 2) y, x; boxes (P, 4) y, x, y, x.
+    As in the original: the best cell near the guess and inside the box, moved by its offset. Only
+    the window in which a cell can matter is looked at.
+    """
+    height, width = heat.shape[1:]
+    spread = _REACH * min(height, width)
+    radius = math.ceil(math.sqrt(spread * math.log(1000)))
+    rows, cols = _window(guess, radius)  # (P, 17, n) each
+    inside = _between(rows, height, boxes[:, 0], boxes[:, 2])[..., :, None] & \
+        _between(cols, width, boxes[:, 1], boxes[:, 3])[..., None, :]
+    joint = torch.arange(len(heat), device=heat.device)[:, None, None]
+    r, c = rows.clamp(0, height - 1), cols.clamp(0, width - 1)
+    patch = heat[joint, r[..., :, None], c[..., None, :]] * inside
+    distance = ((rows - guess[..., :1]) ** 2)[..., :, None] + \
+        ((cols - guess[..., 1:]) ** 2)[..., None, :]
+    weighted = patch * torch.exp(-distance / spread)
+    scores, best = weighted.flatten(2).max(-1)
+    row = r.gather(2, best[..., None] // weighted.shape[-1])[..., 0]
+    col = c.gather(2, best[..., None] % weighted.shape[-1])[..., 0]
+    shift = offset.unflatten(0, (-1, 2))[joint[:, 0, 0], :, row, col]  # (P, 17, 2) y, x
+    points = torch.stack([col + shift[..., 1], row + shift[..., 0]], -1)
+    return points, _vote_covariance(weighted, best), scores
+
+
+def _window(guess: torch.Tensor, radius: int):
+    """Row and column numbers (P, 17, 2 radius + 1) of the cells around the guesses (P, 17, 2)."""
+    steps = torch.arange(-radius, radius + 1, device=guess.device)
+    centre = guess.round().long()
+    return centre[..., :1] + steps, centre[..., 1:] + steps
+
+
+def _between(cells, size: int, low, high):
+    """(P, 17, n) cells that are in the map and within [low, high) (P,)."""
+    return (cells >= 0) & (cells < size) & (cells >= low[:, None, None]) & \
+        (cells < high[:, None, None])
+
+
+def _vote_covariance(weighted: torch.Tensor, best: torch.Tensor) -> torch.Tensor:
+    """Covariance (P, 17, 2, 2) x, y of the votes around the best cell, in cells^2.
+
+    weighted (P, 17, n, n) heat that counts; best (P, 17) flat index of its maximum.
+    """
+    n = weighted.shape[-1]
+    cells = torch.arange(n, device=best.device)
+    near_row = (cells - best[..., None] // n).abs() <= _VOTE_RADIUS
+    near_col = (cells - best[..., None] % n).abs() <= _VOTE_RADIUS
+    near = near_row[..., :, None] & near_col[..., None, :]
+    logits = weighted.clamp(min=1e-9).log().masked_fill(~near, -torch.inf)
+    _, cov = joint_votes(logits)
+    return _VOTE_VARIANCE * cov + _CELL_VARIANCE * torch.eye(2, device=cov.device)
+
+
+def _to_pixels(people, cell: np.ndarray):
+    """Cells to px of the picture, torch to numpy; cell (2,) is the width and height of one in px."""
+    scores, keypoints, cov, keypoint_scores, boxes = (
+        tensor.cpu().numpy().astype(float) for tensor in people)
+    return (scores, keypoints * cell, cov * np.outer(cell, cell), keypoint_scores,
+            boxes * np.tile(cell, 2))
+
+
+def _suppress(keypoints, areas, scores, threshold: float) -> np.ndarray:
+    """Rows to keep, best first: above the threshold and not the same person as a better one."""
+    keep: list[int] = []
+    for i in np.argsort(-scores, kind="stable"):
+        if scores[i] < threshold:
+            break
+        alike = oks.similarity(keypoints[i], keypoints[keep], areas[keep])
+        if not (alike >= _SAME_PERSON).any():
+            keep.append(i)
+    return np.array(keep, int)

@@ -1,0 +1,206 @@
+"""Read a TensorFlow Lite file as an ordinary torch module.
+
+Covers the dozen operators that convolutional pose networks are made of. The graph is cut at the
+tensors that the caller names, so that decoding stays outside, and becomes a `torch.fx.GraphModule`:
+batched, differentiable, exportable. Tensors are NHWC in the file and NCHW here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import tflite
+import torch
+import torch.nn.functional as F
+from torch import fx, nn
+
+_OPERATORS = {value: name for name, value in vars(tflite.BuiltinOperator).items()
+              if isinstance(value, int)}
+_DTYPES = {tflite.TensorType.FLOAT32: np.float32, tflite.TensorType.FLOAT16: np.float16,
+           tflite.TensorType.INT32: np.int32}
+_ACTIVATIONS = {tflite.ActivationFunctionType.NONE: None, tflite.ActivationFunctionType.RELU: F.relu,
+                tflite.ActivationFunctionType.RELU6: F.relu6}  # fused: what feeds them is theirs
+_ARITHMETIC = {"ADD": torch.add, "SUB": torch.sub, "MUL": torch.mul, "DIV": torch.div}
+_UNARY = {"RELU": F.relu, "RELU6": F.relu6, "LOGISTIC": torch.sigmoid}
+
+
+class TfliteError(ValueError):
+    """A file that is not TensorFlow Lite, or a graph that this importer does not cover."""
+
+
+class SamePad(nn.Module):
+    """Zero padding as TensorFlow's SAME: output = ceil(input / stride), the odd pixel at the end."""
+
+    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]):
+        super().__init__()
+        self.reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation))
+        self.stride = stride
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, C, H, W) padded for the convolution that follows."""
+        total = [max((-(-size // s) - 1) * s + reach - size, 0)
+                 for size, s, reach in zip(x.shape[2:], self.stride, self.reach)]
+        (top, left) = (t // 2 for t in total)
+        return F.pad(x, (left, total[1] - left, top, total[0] - top))
+
+
+def load_tflite(path: str | Path, outputs: list[str]) -> fx.GraphModule:
+    """Import the part of a tflite graph that computes the named outputs.
+
+    path: the file. outputs: names of the tensors to cut at (of fused ones, the first name).
+    Returns a module that takes a float image batch (B, C, H, W), of the value range that the file's
+    input has, and gives a tuple of (B, C, H', W') tensors in the order of `outputs`.
+    Raises TfliteError for a damaged file, an unknown name or an operator that is not covered.
+    """
+    data = Path(path).read_bytes()
+    if data[4:8] != b"TFL3":
+        raise TfliteError(f"{path} is not a TensorFlow Lite file (no TFL3 mark)")
+    return _Importer(tflite.Model.GetRootAsModel(data, 0)).build(outputs)
+
+
+class _Importer:
+    """Walks back from the outputs to the input and emits one torch.fx node an operator."""
+
+    def __init__(self, model):
+        self.model, self.subgraph = model, model.Subgraphs(0)
+        self.operators = [self.subgraph.Operators(i) for i in range(self.subgraph.OperatorsLength())]
+        self.producer = {tensor: op for op in self.operators for tensor in op.OutputsAsNumpy()}
+        self.modules, self.graph, self.nodes = nn.Module(), fx.Graph(), {}
+
+    def build(self, outputs: list[str]) -> fx.GraphModule:
+        wanted = [self._find(name) for name in outputs]
+        self.nodes[self.subgraph.Inputs(0)] = self.graph.placeholder("image")
+        needed = self._ancestors(wanted)
+        for op in self.operators:
+            if id(op) in needed:
+                self._emit(op)
+        self.graph.output(tuple(self.nodes[tensor] for tensor in wanted))
+        return fx.GraphModule(self.modules, self.graph, "Tflite")
+
+    def _find(self, name: str) -> int:
+        found = [i for i, op in self.producer.items() if self._name(i).split(";")[0] == name
+                 and _kind(self.model, op) != "DEQUANTIZE"]
+        if len(found) != 1:
+            raise TfliteError(f"{len(found)} tensors are named {name!r}, expected one")
+        return found[0]
+
+    def _name(self, tensor: int) -> str:
+        return self.subgraph.Tensors(tensor).Name().decode()
+
+    def _ancestors(self, tensors: list[int]) -> set[int]:
+        """ids of the operators that the tensors depend on, constants left out."""
+        needed, todo = set(), list(tensors)
+        while todo:
+            tensor = todo.pop()
+            op = self.producer.get(tensor)
+            if op is None or id(op) in needed or self._constant(tensor) is not None:
+                continue
+            needed.add(id(op))
+            todo += list(op.InputsAsNumpy())[:1] if _kind(self.model, op) == "RESIZE_BILINEAR" \
+                else list(op.InputsAsNumpy())
+        return needed
+
+    def _constant(self, tensor: int) -> np.ndarray | None:
+        """The value of a constant tensor, None if it is computed. Float16 comes back as float32."""
+        op = self.producer.get(tensor)
+        if op is not None:
+            is_constant = _kind(self.model, op) == "DEQUANTIZE"
+            return self._constant(op.Inputs(0)) if is_constant else None
+        entry = self.subgraph.Tensors(tensor)
+        buffer = self.model.Buffers(entry.Buffer())
+        if not buffer.DataLength():
+            return None
+        shape = entry.ShapeAsNumpy() if entry.ShapeLength() else ()
+        value = np.frombuffer(buffer.DataAsNumpy().tobytes(), _DTYPES[entry.Type()]).reshape(shape)
+        return value.astype(np.float32) if value.dtype == np.float16 else value.copy()
+
+    def _emit(self, op) -> None:
+        kind = _kind(self.model, op)
+        x = self.nodes.get(op.Inputs(0))
+        if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+            node = self._convolution(op, x, depthwise=kind == "DEPTHWISE_CONV_2D")
+        elif kind == "RESIZE_BILINEAR":
+            node = self._resize(op, x)
+        elif kind in _ARITHMETIC:
+            node = self._arithmetic(op, _ARITHMETIC[kind])
+        elif kind in _UNARY:
+            node = self.graph.call_function(_UNARY[kind], (x,))
+        elif kind == "CAST":
+            node = x
+        else:
+            raise TfliteError(f"operator {kind} (tensor {self._name(op.Outputs(0))!r}) is not "
+                              f"covered; covered are the convolutions, RESIZE_BILINEAR, CAST, "
+                              f"{', '.join([*_ARITHMETIC, *_UNARY])}")
+        self.nodes[op.Outputs(0)] = node
+
+    def _convolution(self, op, x, depthwise: bool):
+        options = _options(op, tflite.DepthwiseConv2DOptions if depthwise else tflite.Conv2DOptions)
+        stride = (options.StrideH(), options.StrideW())
+        dilation = (options.DilationHFactor(), options.DilationWFactor())
+        weight, bias = self._constant(op.Inputs(1)), self._constant(op.Inputs(2))
+        # OHWI in the file; depthwise 1HWO
+        weight = weight.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))
+        kernel = weight.shape[2:]
+        groups, padding = len(weight) if depthwise else 1, (0, 0)
+        if options.Padding() == tflite.Padding.SAME:
+            if stride == (1, 1) and all(k % 2 for k in kernel):  # symmetric: convolutions can do it
+                padding = tuple((k - 1) * d // 2 for k, d in zip(kernel, dilation))
+            else:
+                x = self._module(SamePad(kernel, stride, dilation), x)
+        conv = nn.Conv2d(weight.shape[1] * groups, len(weight), kernel, stride, padding,
+                         dilation, groups)
+        conv.weight = nn.Parameter(torch.from_numpy(np.ascontiguousarray(weight)))
+        conv.bias = nn.Parameter(torch.from_numpy(bias))
+        return self._activate(self._module(conv, x), options.FusedActivationFunction())
+
+    def _resize(self, op, x):
+        options = _options(op, tflite.ResizeBilinearOptions)
+        if options.AlignCorners() or not options.HalfPixelCenters():
+            raise TfliteError("RESIZE_BILINEAR is covered with half-pixel centres alone")
+        scale = self._constant(self.producer[op.Inputs(1)].Inputs(1))
+        if scale is None:
+            raise TfliteError("RESIZE_BILINEAR is covered with a constant factor alone")
+        return self._module(nn.Upsample(scale_factor=tuple(map(float, scale)), mode="bilinear"), x)
+
+    def _arithmetic(self, op, function):
+        options = _options(op, {torch.add: tflite.AddOptions, torch.sub: tflite.SubOptions,
+                                torch.mul: tflite.MulOptions, torch.div: tflite.DivOptions}[function])
+        arguments = tuple(self._operand(tensor) for tensor in op.InputsAsNumpy())
+        node = self.graph.call_function(function, arguments)
+        return self._activate(node, options.FusedActivationFunction())
+
+    def _operand(self, tensor: int):
+        """A computed node, or a constant: a number, or (1, C, 1, 1) for one value a channel."""
+        if tensor in self.nodes:
+            return self.nodes[tensor]
+        value = self._constant(tensor)
+        if value.size == 1:
+            return float(value)
+        name = f"constant{tensor}"
+        self.modules.register_buffer(name, torch.from_numpy(value.reshape(1, -1, 1, 1)))
+        return self.graph.get_attr(name)
+
+    def _module(self, module: nn.Module, x):
+        name = f"layer{len(self.modules._modules)}"
+        self.modules.add_module(name, module)
+        return self.graph.call_module(name, (x,))
+
+    def _activate(self, node, activation: int):
+        if activation not in _ACTIVATIONS:
+            raise TfliteError(f"fused activation {activation} is not covered")
+        function = _ACTIVATIONS[activation]
+        return node if function is None else self.graph.call_function(function, (node,),
+                                                                          {"inplace": True})
+
+
+def _kind(model, op) -> str:
+    code = model.OperatorCodes(op.OpcodeIndex())
+    return _OPERATORS[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+
+
+def _options(op, kind):
+    """The operator's options, read as the given flatbuffer table."""
+    options, table = kind(), op.BuiltinOptions()
+    options.Init(table.Bytes, table.Pos)
+    return options

@@ -1,0 +1,42 @@
+"""Object keypoint similarity: how alike two sets of COCO keypoints are, on a scale of 0 to 1.
+
+COCO's definition: the mean over joints of exp(-d^2 / (2 s^2 k^2)), where s^2 is the person's area
+and k a constant of each joint.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+# 2 sigma of each joint, in COCO-17 order.
+FALL_OFF = 2 * np.array([.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062,
+                         .107, .107, .087, .087, .089, .089])
+_AREA_OF_BOX = 0.53  # COCO's areas are of a person's outline, which fills about half of its box
+
+
+def area(boxes: np.ndarray) -> np.ndarray:
+    """Area (...), px^2, that COCO would give people with boxes (..., 4)."""
+    size = np.maximum(boxes[..., 2:] - boxes[..., :2], 1)
+    return _AREA_OF_BOX * size[..., 0] * size[..., 1]
+
+
+def similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """OKS (...) between keypoints a and b (..., 17, 2), px, of a person with `areas` (...), px^2.
+
+    Joints that are NaN in either do not count; 0 if none is left.
+    """
+    distance2 = ((a - b) ** 2).sum(-1)
+    alike = np.exp(-distance2 / (2 * areas[..., None] * FALL_OFF**2))
+    known = np.isfinite(distance2)
+    return np.where(known, alike, 0).sum(-1) / np.maximum(known.sum(-1), 1)
+
+
+def expected(cov: np.ndarray, weights: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    """OKS (P,) to be expected of keypoints with covariances (P, 17, 2, 2), px^2.
+
+    The mean of COCO's fall-off over a normal error of variance v per axis is 1 / (1 + v / (s k)^2).
+    weights (P, 17): how much a joint counts.
+    """
+    variance = np.trace(cov, axis1=-2, axis2=-1) / 2
+    alike = 1 / (1 + variance / (areas[:, None] * FALL_OFF**2))
+    return (alike * weights).sum(-1) / np.maximum(weights.sum(-1), 1e-6)

