@@ -40,8 +40,9 @@ class PoseConfig:
         (256, 512), "long side of the network's input, px; several are merged. Larger sees smaller "
         "people and costs more: 256 about 9 ms, 512 about 32 ms on two CPU cores",
         low=128, high=1536)
-    score_threshold: float = setting(0.25, "people scored lower are not reported",
-                                     low=0.0, high=1.0, live=True)
+    score_threshold: float = setting(0.3, "a new person must score this; whoever is tracked "
+                                     "already may score a third of it", low=0.0, high=1.0,
+                                     live=True)
     keypoint_threshold: float = setting(0.15, "keypoints scored lower do not pull on the body",
                                         low=0.0, high=1.0, live=True)
     max_people: int = setting(20, "most people reported for one image", low=1, high=100, live=True)

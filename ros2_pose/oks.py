@@ -20,13 +20,14 @@ def area(boxes: np.ndarray) -> np.ndarray:
     return _AREA_OF_BOX * size[..., 0] * size[..., 1]
 
 
-def similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray) -> np.ndarray:
+def similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray, variance=0.0) -> np.ndarray:
     """OKS (...) between keypoints a and b (..., 17, 2), px, of a person with `areas` (...), px^2.
 
-    Joints that are NaN in either do not count; 0 if none is left.
+    Joints that are NaN in either do not count; 0 if none is left. variance (..., 17), px^2 per
+    axis: how uncertain the difference is; it widens the fall-off.
     """
     distance2 = ((a - b) ** 2).sum(-1)
-    alike = np.exp(-distance2 / (2 * areas[..., None] * FALL_OFF**2))
+    alike = np.exp(-distance2 / (2 * (areas[..., None] * FALL_OFF**2 + variance)))
     known = np.isfinite(distance2)
     return np.where(known, alike, 0).sum(-1) / np.maximum(known.sum(-1), 1)
 

@@ -76,6 +76,7 @@ class People:
     tracking_state: np.ndarray | None = None  # (P,) TENTATIVE, TRACKED or LOST
     age: np.ndarray | None = None  # (P,) s since first seen
     ids: tuple[str, ...] | None = None  # (P,)
+    note: str = ""  # for a person to read: why something is missing, and what to do
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -108,8 +109,8 @@ class People:
 
 
 def _rows(value, chosen):
-    if value is None:
-        return None
+    if value is None or isinstance(value, str):
+        return value
     if isinstance(value, tuple):
         return tuple(value[i] for i in chosen)
     return value[chosen]
