@@ -1,0 +1,37 @@
+# make build   an environment in .venv, ROS 2 Jazzy and the messages; needs no ROS installation
+# make test    builds, then runs the tests
+# make demo    builds, then real people in a real video through the real node
+#
+# Every variable can be given on the command line: make build PYTHON=python3.12
+
+PYTHON ?= python3
+# Which torch. On x86_64 the usual wheel of this version brings CUDA, 3 GB; for the CPU build:
+#   make build TORCH=torch==2.13.0+cpu TORCH_INDEX=<address of torch's index of CPU builds>
+TORCH ?= torch==2.13.0
+# Where to look for torch besides pip's usual index: an address, or a folder of wheels.
+TORCH_INDEX ?=
+# Passed on to pytest: make test ARGS="-k camera -x"
+ARGS ?=
+
+export PYTHON TORCH TORCH_INDEX
+
+.PHONY: build test demo bench lock clean
+
+build:
+	@scripts/build
+
+test: build
+	@scripts/run python -m pytest test $(ARGS)
+
+demo: build
+	@scripts/run ros2_pose demo
+
+bench: build
+	@scripts/run ros2_pose bench
+
+# Choose the newest versions again; with the oldest Python, so that one list serves them all.
+lock:
+	@$(PYTHON) scripts/lock.py $(TORCH)
+
+clean:
+	rm -rf .venv build install log

@@ -1,0 +1,1 @@
+"""The ROS side: the only folder that imports ROS."""

@@ -1,0 +1,42 @@
+"""Write constraints.txt: the version of every package that `make build` installs, torch's apart.
+
+Run by `make lock`, with the oldest Python that is supported, so that one list serves them all.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REQUIREMENTS = ("requirements.txt", "requirements-test.txt", "requirements-ros.txt")
+SHARED = {"setuptools", "typing_extensions"}  # torch needs them, and others do
+BY_PYTHON = {"backports.strenum"}  # no version of it serves every Python
+HEADER = """\
+# Every package that `make build` installs, except torch and what torch alone needs.
+# Made by `make lock` with Python 3.10; the same versions exist for 3.11 and 3.12.
+"""
+
+
+def resolve(requirements: list[str]) -> dict[str, str]:
+    """Versions by package name that pip would install for the given arguments."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run",
+               "--ignore-installed", "--report", "-", *requirements]
+    report = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    found = (entry["metadata"] for entry in report["install"])
+    return {entry["name"].lower(): entry["version"] for entry in found}
+
+
+def main() -> None:
+    """Resolve, leave torch's own out, write."""
+    files = [word for name in REQUIREMENTS for word in ("-r", str(ROOT / name))]
+    locked = resolve([*sys.argv[1:], *files])
+    for name in resolve(sys.argv[1:]).keys() - SHARED | BY_PYTHON:
+        locked.pop(name, None)
+    lines = [f"{name}=={version}\n" for name, version in sorted(locked.items())]
+    (ROOT / "constraints.txt").write_text(HEADER + "".join(lines))
+    print(f"constraints.txt: {len(lines)} packages")
+
+
+if __name__ == "__main__":
+    main()
