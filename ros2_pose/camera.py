@@ -98,8 +98,6 @@ class Camera:
     def normalise(self, pixels: np.ndarray) -> np.ndarray:
         """Undistorted (x/z, y/z) (..., 2) of pixels (..., 2): the rays. NaN stays NaN."""
         pixels = np.asarray(pixels, float)
-        if not self.distortion:
-            return (pixels - (self.cx, self.cy)) / (self.fx, self.fy)
         flat = pixels.reshape(-1, 2)
         known = np.isfinite(flat).all(axis=1)
         rays = np.full(flat.shape, np.nan)
@@ -108,6 +106,9 @@ class Camera:
         return rays.reshape(pixels.shape)
 
     def _undistort(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels (N, 2) to (N, 2) on the plane z = 1."""
+        if not self.distortion:
+            return (pixels - (self.cx, self.cy)) / (self.fx, self.fy)
         coefficients = np.array(self.distortion)
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 50, 1e-10)
         if self.fisheye:

@@ -1,0 +1,66 @@
+"""Shared by the tests: real pictures of the demo clip, people made up, the development set if any."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from ros2_pose.people import INFERRED, OBSERVED, TRACKED, People
+from ros2_pose.weights import fetch
+
+_DEVSET = Path(__file__).parents[2] / "shared" / "devset"
+
+
+@pytest.fixture(scope="session")
+def clip() -> list[np.ndarray]:
+    """Ten pictures (960, 544, 3) uint8 RGB, a sixth of a second apart, of three people."""
+    video = cv2.VideoCapture(str(fetch("demo_cam02.mp4")))
+    pictures = []
+    for number in range(100):
+        read, picture = video.read()
+        assert read, f"the clip ends at picture {number}"
+        if number % 10 == 0:
+            pictures.append(cv2.resize(picture, (544, 960), interpolation=cv2.INTER_AREA)[..., ::-1])
+    return [np.ascontiguousarray(picture) for picture in pictures]
+
+
+@pytest.fixture(scope="session")
+def devset() -> Path:
+    """The folder of the development set; tests that need it are skipped where there is none."""
+    if not _DEVSET.exists():
+        pytest.skip("no development set beside this repository")
+    return _DEVSET
+
+
+@pytest.fixture
+def some_people() -> People:
+    """Three people with every field filled, numbers made up but possible."""
+    rng = np.random.default_rng(7)
+    count = 3
+    theta = rng.normal(size=(count, 24, 4))
+    spread = rng.normal(size=(count, 24, 3, 3)) * 0.05
+    root_spread = rng.normal(size=(count, 6, 6)) * 0.1
+    joints = rng.normal(size=(count, 24, 3)) * 0.4 + (0, 0, 4)
+    low = rng.uniform(0, 300, (count, 2))
+    pixel_spread = rng.normal(size=(count, 17, 2, 2)) * 3
+    return People(
+        boxes=np.c_[low, low + rng.uniform(50, 150, (count, 2))],
+        scores=rng.uniform(0.3, 0.9, count),
+        keypoints=rng.uniform(0, 480, (count, 17, 2)),
+        keypoint_cov=pixel_spread @ pixel_spread.swapaxes(-1, -2) + np.eye(2),
+        keypoint_scores=rng.uniform(0, 1, (count, 17)),
+        joints=joints,
+        joint_cov=spread @ spread.swapaxes(-1, -2) + 1e-4 * np.eye(3),
+        joint_source=rng.choice([INFERRED, OBSERVED], (count, 24)),
+        theta=theta / np.linalg.norm(theta, axis=-1, keepdims=True),
+        betas=rng.normal(size=(count, 10)),
+        root=joints[:, 0].copy(),
+        root_cov=root_spread @ root_spread.swapaxes(-1, -2) + 1e-4 * np.eye(6),
+        velocity=rng.normal(size=(count, 3)),
+        velocity_cov=np.tile(0.04 * np.eye(3), (count, 1, 1)),
+        tracking_state=np.full(count, TRACKED),
+        age=np.array([0.5, 1.0, 2.0]),
+        ids=("p1", "p2", "p3"))

@@ -1,0 +1,43 @@
+"""Joint sets: left and right, trees, shared joints."""
+
+import numpy as np
+import pytest
+
+from ros2_pose.skeleton import COCO17, JOINT_SETS, MUPOTS17, SMPL24, common_joints
+
+
+@pytest.fixture(params=JOINT_SETS)
+def joints(request):
+    return JOINT_SETS[request.param]
+
+
+def test_names_and_sizes(joints):
+    assert len(set(joints.names)) == len(joints.names) == int(joints.name.split("-")[1])
+
+
+def test_mirror_swaps_sides_and_is_its_own_inverse(joints):
+    mirror = joints.mirror
+    assert np.array_equal(mirror[mirror], np.arange(len(joints)))
+    for joint, other in enumerate(mirror):
+        assert (joint == other) == (joints.sides[joint] == "middle")
+
+
+def test_bones_keep_to_their_side(joints):
+    for parent, child in joints.edges:
+        assert {joints.sides[parent], joints.sides[child]} != {"left", "right"}
+
+
+def test_smpl_parents_are_those_of_the_model():
+    assert SMPL24.parents == (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17,
+                              18, 19, 20, 21)
+
+
+def test_shared_joints_have_the_same_names():
+    a, b = common_joints(COCO17, MUPOTS17)
+    assert [COCO17.names[i] for i in a] == [MUPOTS17.names[i] for i in b]
+    assert len(a) == 12
+
+
+def test_unknown_joint_is_named():
+    with pytest.raises(KeyError, match="tail"):
+        COCO17.index("tail")
