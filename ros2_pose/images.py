@@ -1,0 +1,125 @@
+"""Pictures out of image messages and into them. No ROS here: a message is what has the fields.
+
+Everything comes out as (height, width, 3) uint8 RGB.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; the message names the value and what to do."""
+
+
+class _Layout(NamedTuple):
+    """How an encoding lays a pixel out; code is OpenCV's conversion to RGB, None if it is RGB."""
+
+    channels: int
+    code: int | None
+    bytes_per_channel: int = 1
+
+
+# ROS names a Bayer pattern by its first two rows, OpenCV by the second and third pixel of the
+# second row; ROS's plain yuv422 is UYVY.
+_LAYOUTS = {
+    "rgb8": _Layout(3, None),
+    "bgr8": _Layout(3, cv2.COLOR_BGR2RGB),
+    "8UC3": _Layout(3, cv2.COLOR_BGR2RGB),
+    "rgba8": _Layout(4, cv2.COLOR_RGBA2RGB),
+    "bgra8": _Layout(4, cv2.COLOR_BGRA2RGB),
+    "8UC4": _Layout(4, cv2.COLOR_BGRA2RGB),
+    "mono8": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "8UC1": _Layout(1, cv2.COLOR_GRAY2RGB),
+    "mono16": _Layout(1, cv2.COLOR_GRAY2RGB, 2),
+    "yuv422": _Layout(2, cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": _Layout(2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": _Layout(2, cv2.COLOR_YUV2RGB_YUY2),
+    "bayer_rggb8": _Layout(1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": _Layout(1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": _Layout(1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": _Layout(1, cv2.COLOR_BayerGB2RGB),
+}
+ENCODINGS = tuple(_LAYOUTS)
+
+
+def rgb_from_image(message) -> np.ndarray:
+    """The picture of a sensor_msgs/Image; a view of its data where that is RGB already.
+
+    Raises ImageError if size, step, length of the data or encoding is impossible or unknown.
+    """
+    check_size(message)
+    layout = _LAYOUTS.get(message.encoding)
+    if layout is None:
+        raise ImageError(f"encoding {message.encoding!r} cannot be read; publish one of "
+                         f"{', '.join(ENCODINGS)}")
+    pixels = _pixels(message, layout)
+    if layout.code is None:
+        return pixels
+    if layout.channels == 2 and message.width % 2:
+        raise ImageError(f"width {message.width} is odd, which {message.encoding} cannot be")
+    return cv2.cvtColor(np.ascontiguousarray(pixels), layout.code)
+
+
+def check_size(message) -> None:
+    """Raise ImageError if an Image's size, step and length of data do not fit together."""
+    height, width, step, length = message.height, message.width, message.step, len(message.data)
+    if height <= 0 or width <= 0:
+        raise ImageError(f"image is {width}x{height}, empty: look at the camera's driver")
+    layout = _LAYOUTS.get(message.encoding)
+    row = width * (layout.channels * layout.bytes_per_channel if layout else 1)
+    if step < row:
+        raise ImageError(f"step is {step} but a row of {width} pixels of {message.encoding} takes "
+                         f"{row} bytes: the publisher must set width, encoding and step alike")
+    if length != step * height:
+        raise ImageError(f"data is {length} bytes but step {step} x height {height} is "
+                         f"{step * height}: the publisher must send whole images")
+
+
+def _pixels(message, layout: _Layout) -> np.ndarray:
+    """(height, width[, channels]) uint8 view of the data; 16-bit values lose their low byte."""
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    width, size = message.width, layout.bytes_per_channel
+    rows = rows[:, : width * layout.channels * size]
+    if size == 2:
+        return rows[:, (0 if message.is_bigendian else 1)::2]
+    return rows if layout.channels == 1 else rows.reshape(message.height, width, layout.channels)
+
+
+def rgb_from_compressed(message) -> np.ndarray:
+    """The picture of a sensor_msgs/CompressedImage (JPEG, PNG or what else OpenCV reads).
+
+    A JPEG or PNG that was cut off is an error, though decoders would fill the rest with grey.
+    """
+    data = np.frombuffer(message.data, np.uint8)
+    found = f"{len(data)} bytes of format {message.format!r}"
+    if not len(data):
+        raise ImageError(f"compressed image is empty: {found}")
+    if "compressedDepth" in message.format:
+        raise ImageError(f"compressed image is a depth image: {found}; use a colour topic")
+    if _is_truncated(data):
+        raise ImageError(f"compressed image is cut off: {found}; look at the network to the camera")
+    # A rotation in the file's metadata is not applied: the calibration is of the sensor's rows.
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise ImageError(f"compressed image cannot be decoded: {found}; use jpeg or png")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _is_truncated(data: np.ndarray) -> bool:
+    start, end = data[:8].tobytes(), data[-64:].tobytes()
+    if start.startswith(b"\xff\xd8"):
+        return not end.rstrip(b"\0").endswith(b"\xff\xd9")
+    return start == b"\x89PNG\r\n\x1a\n" and b"IEND" not in end
+
+
+def image_message(make, header, image: np.ndarray):
+    """A sensor_msgs/Image, rgb8, of a picture (height, width, 3) uint8 RGB."""
+    height, width = image.shape[:2]
+    return make("sensor_msgs/msg/Image", header=header, height=height, width=width,
+                encoding="rgb8", is_bigendian=0, step=3 * width,
+                data=np.ascontiguousarray(image).reshape(-1))

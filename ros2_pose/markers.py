@@ -1,0 +1,87 @@
+"""visualization_msgs/MarkerArray of people, for RViz and Foxglove. No ROS here: see messages.py."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ros2_pose.draw import person_colour
+from ros2_pose.messages import Make, has_body, person_id, point, pose, vector
+from ros2_pose.people import INFERRED, LOST, People
+from ros2_pose.skeleton import SMPL24
+
+_ADD, _DELETE = 0, 2  # Marker.action
+_LINE_LIST, _SPHERE_LIST, _TEXT = 5, 7, 9  # Marker.type
+_BONES, _JOINTS, _LABEL = range(3)  # Marker.id; ns is the person
+_LEFT, _RIGHT = (255, 140, 0), (30, 144, 255)  # RGB 0..255
+_FAINT = 0.35  # opacity of what is not seen
+_LABEL_ABOVE = 0.35  # m over the head
+
+
+def marker_array(make: Make, header, people: People, shown: set[str], lifetime: float):
+    """The markers of an image and the ids they show.
+
+    shown: the ids shown before; those that are gone are deleted. lifetime: s until markers that
+    no image renews disappear.
+    """
+    rows = [i for i in range(len(people)) if has_body(people, i)]
+    now = {person_id(people, i) for i in rows}
+    markers = [m for i in rows for m in _person_markers(make, header, people, i, lifetime)]
+    markers += [_marker(make, header, name, part, action=_DELETE)
+                for name in sorted(shown - now) for part in (_BONES, _JOINTS, _LABEL)]
+    return make("visualization_msgs/msg/MarkerArray", markers=markers), now
+
+
+def _person_markers(make: Make, header, people: People, i: int, lifetime: float) -> list:
+    """Bones, joints and a label; a joint that no pixel shows is faint, a lost person all over."""
+    name, joints = person_id(people, i), people.joints[i]
+    own = person_colour(name)
+    seen = np.full(len(SMPL24), True)
+    if people.joint_source is not None:
+        seen = people.joint_source[i] != INFERRED
+    if people.tracking_state is not None and people.tracking_state[i] == LOST:
+        seen[:] = False
+    colours = [_colour(make, _side_colour(joint, own), 1.0 if seen[joint] else _FAINT)
+               for joint in range(len(SMPL24))]
+    points = [point(make, place) for place in joints]
+    ends = np.array(SMPL24.edges).reshape(-1)
+    children = np.array(SMPL24.edges)[:, [1, 1]].reshape(-1)  # a bone has its child's colour
+    label = joints[SMPL24.index("head")] - (0, _LABEL_ABOVE, 0)
+    return [
+        _marker(make, header, name, _BONES, type=_LINE_LIST, scale=(0.03, 0, 0),
+                points=[points[k] for k in ends], colors=[colours[k] for k in children],
+                lifetime=lifetime),
+        _marker(make, header, name, _JOINTS, type=_SPHERE_LIST, scale=(0.05, 0.05, 0.05),
+                points=points, colors=colours, lifetime=lifetime),
+        _marker(make, header, name, _LABEL, type=_TEXT, scale=(0, 0, 0.15), place=label,
+                text=name, color=own, lifetime=lifetime)]
+
+
+def _side_colour(joint: int, own: tuple) -> tuple:
+    return {"left": _LEFT, "right": _RIGHT}.get(SMPL24.sides[joint], own)
+
+
+def _colour(make: Make, rgb: tuple, opacity: float):
+    r, g, b = (value / 255 for value in rgb)
+    return make("std_msgs/msg/ColorRGBA", r=r, g=g, b=b, a=opacity)
+
+
+def _marker(make: Make, header, ns: str, id: int, **given):
+    """A Marker with every field; what is not given is empty."""
+    values = dict(type=_LINE_LIST, action=_ADD, scale=(0, 0, 0), place=(0, 0, 0), color=(0, 0, 0),
+                  lifetime=0.0, points=[], colors=[], text="") | given
+    whole = int(values["lifetime"])
+    return make(
+        "visualization_msgs/msg/Marker", header=header, ns=ns, id=id, type=values["type"],
+        action=values["action"], pose=pose(make, values["place"], (0, 0, 0, 1)),
+        scale=vector(make, values["scale"]), color=_colour(make, values["color"], 1.0),
+        lifetime=make("builtin_interfaces/msg/Duration", sec=whole,
+                      nanosec=int((values["lifetime"] - whole) * 1e9)),
+        frame_locked=False, points=values["points"], colors=values["colors"],
+        texture_resource="", texture=_no_texture(make, header), uv_coordinates=[],
+        text=values["text"], mesh_resource="", mesh_use_embedded_materials=False,
+        mesh_file=make("visualization_msgs/msg/MeshFile", filename="", data=np.zeros(0, np.uint8)))
+
+
+def _no_texture(make: Make, header):
+    return make("sensor_msgs/msg/CompressedImage", header=header, format="",
+                data=np.zeros(0, np.uint8))

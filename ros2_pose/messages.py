@@ -1,0 +1,296 @@
+"""Messages of our types and the standard ones, filled and read. No ROS here.
+
+Whoever has message classes gives a function `make(type_name, **fields)` that builds one, for
+example make("std_msgs/msg/Header", stamp=..., frame_id="camera"). Every field is named; arrays of
+numbers are numpy arrays of the field's own type. The node passes rclpy's classes, replay those of
+`rosbags`: so both say the same of a frame. What is read is anything that has the fields.
+
+A message's pixels are CameraInfo's, whose first pixel's centre is 0; ours has it at 0.5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from ros2_pose.camera import FISHEYE, Camera, CameraError
+from ros2_pose.people import TENTATIVE, TRACKED, People
+from ros2_pose.skeleton import COCO17, SMPL24
+
+Make = Callable[..., Any]
+
+STATUS_OK, STATUS_2D_ONLY, STATUS_BAD_IMAGE, STATUS_FAILED = 0, 1, 10, 11
+
+# SMPL's axes are x left, y up, z forward; a ROS body's x forward, y left, z up.
+BODY_IN_SMPL = Rotation.from_matrix([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
+
+_UPPER2, _UPPER3 = np.triu_indices(2), np.triu_indices(3)
+_DISTORTIONS = ("", "plumb_bob", "rational_polynomial", "thin_prism", FISHEYE)
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an image was looked at: what a People message says besides the people."""
+
+    width: int  # px
+    height: int  # px
+    status: int = STATUS_OK
+    text: str = ""
+    received: int = 0  # images since the start
+    dropped: int = 0  # of these, replaced by a newer one before they were looked at
+
+
+# Time -------------------------------------------------------------------------------------------
+
+
+def stamp_of(header) -> int:
+    """Nanoseconds of a header's stamp."""
+    return header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+
+
+def header(make: Make, stamp: int, frame_id: str):
+    """A std_msgs/Header for a stamp in nanoseconds."""
+    time = make("builtin_interfaces/msg/Time", sec=stamp // 1_000_000_000,
+                nanosec=stamp % 1_000_000_000)
+    return make("std_msgs/msg/Header", stamp=time, frame_id=frame_id)
+
+
+# Cameras ----------------------------------------------------------------------------------------
+
+
+def camera_from_info(info, rectified: bool = False) -> Camera:
+    """The camera of a sensor_msgs/CameraInfo, with its region of interest and binning applied.
+
+    rectified: the images were undistorted, so that P holds and D does not. Raises CameraError.
+    """
+    if info.distortion_model not in _DISTORTIONS and not rectified and np.any(info.d):
+        raise CameraError(f"distortion model {info.distortion_model!r} is none of "
+                          f"{', '.join(filter(None, _DISTORTIONS))}: rectify the images and set "
+                          "rectified")
+    K = np.reshape(info.p, (3, 4))[:, :3] if rectified else np.reshape(info.k, (3, 3))
+    camera = Camera.from_opencv(info.width, info.height, K, () if rectified else info.d,
+                                info.distortion_model == FISHEYE and not rectified)
+    roi = info.roi
+    if roi.width and roi.height:
+        camera = camera.cropped(roi.x_offset, roi.y_offset, roi.width, roi.height)
+    bins = max(info.binning_x, 1), max(info.binning_y, 1)
+    if bins == (1, 1):
+        return camera
+    return camera.resized(camera.width // bins[0], camera.height // bins[1])
+
+
+# People -----------------------------------------------------------------------------------------
+
+
+def people_message(make: Make, header, people: People, look: Look):
+    """A ros2_pose/People; has_body is false for whoever has no fitted body."""
+    return make("ros2_pose/msg/People", header=header, status=look.status, status_text=look.text,
+                image_width=look.width, image_height=look.height, frames_received=look.received,
+                frames_dropped=look.dropped,
+                people=[_person(make, people, i) for i in range(len(people))])
+
+
+def _person(make: Make, people: People, i: int):
+    pixel_cov = people.keypoint_cov[i][(slice(None), *_UPPER2)]
+    return make("ros2_pose/msg/Person", id=person_id(people, i),
+                tracking_state=_integer(people.tracking_state, i, TENTATIVE),
+                age=_number(people.age, i), score=float(people.scores[i]),
+                box=_floats(people.boxes[i] - 0.5), keypoints=_floats(people.keypoints[i] - 0.5),
+                keypoint_covariance=_floats(pixel_cov),
+                keypoint_scores=_floats(people.keypoint_scores[i]),
+                has_body=has_body(people, i), **_body_fields(make, people, i))
+
+
+def _body_fields(make: Make, people: People, i: int) -> dict[str, Any]:
+    """A person's fields in the world: NaN or empty where there is no body."""
+    known = has_body(people, i)
+    joint_cov = people.joint_cov[i][(slice(None), *_UPPER3)] if known else ()
+    return {
+        "pose": _pose_with_covariance(make, people, i),
+        "velocity": vector(make, _row(people.velocity, i, 3)),
+        "velocity_covariance": _floats(_row(people.velocity_cov, i, 9)),
+        "joints": _floats(people.joints[i] if known else ()),
+        "joint_covariance": _floats(joint_cov),
+        "joint_source": np.array(people.joint_source[i] if known else (), np.uint8),
+        "theta": _floats(people.theta[i] if known else ()),
+        "betas": _floats(people.betas[i] if known else ())}
+
+
+def _pose_with_covariance(make: Make, people: People, i: int):
+    place, turn = _row(people.root, i, 3), np.full(4, np.nan)
+    if has_body(people, i):
+        turn = body_rotation(people.theta[i, 0]).as_quat()
+    else:
+        place = np.full(3, np.nan)
+    return make("geometry_msgs/msg/PoseWithCovariance", pose=pose(make, place, turn),
+                covariance=_row(people.root_cov, i, 36))
+
+
+def person_id(people: People, i: int) -> str:
+    """The id; people who are not tracked are numbered from p1."""
+    return people.ids[i] if people.ids is not None else f"p{i + 1}"
+
+
+def has_body(people: People, i: int) -> bool:
+    """Whether a body was fitted to a person."""
+    parts = (people.theta, people.betas, people.root, people.joints)
+    return all(part is not None and bool(np.isfinite(part[i]).all()) for part in parts)
+
+
+def body_rotation(theta_root: np.ndarray) -> Rotation:
+    """Rotation of the body (x forward, y left, z up) of SMPL's root rotation, x, y, z, w."""
+    return Rotation.from_quat(theta_root) * BODY_IN_SMPL
+
+
+def _row(values: np.ndarray | None, i: int, size: int) -> np.ndarray:
+    """A person's values (size,), NaN if they are not known."""
+    return np.full(size, np.nan) if values is None else np.reshape(values[i], size).astype(float)
+
+
+def _number(values: np.ndarray | None, i: int) -> float:
+    return float("nan") if values is None else float(values[i])
+
+
+def _integer(values: np.ndarray | None, i: int, otherwise: int) -> int:
+    return otherwise if values is None else int(values[i])
+
+
+def _floats(values) -> np.ndarray:
+    return np.asarray(values, np.float32).reshape(-1)
+
+
+def people_from_message(message) -> People:
+    """The People of a ros2_pose/People: the inverse of `people_message`, to float32."""
+    persons = message.people
+    arrays = {name: _stacked(persons, *how) for name, how in _ALWAYS.items()}
+    arrays["boxes"], arrays["keypoints"] = arrays["boxes"] + 0.5, arrays["keypoints"] + 0.5
+    arrays["keypoint_cov"] = _symmetric(arrays["keypoint_cov"], _UPPER2)
+    if any(person.has_body for person in persons):
+        arrays.update((name, _stacked(persons, *how)) for name, how in _WITH_BODY.items())
+        arrays["joint_cov"] = _symmetric(arrays["joint_cov"], _UPPER3)
+        arrays["joint_source"] = np.nan_to_num(arrays["joint_source"]).astype(int)
+    return People(**arrays, tracking_state=np.array([p.tracking_state for p in persons], int),
+                  ids=tuple(p.id for p in persons), note=message.status_text)
+
+
+# name in People: (shape of a person's values, how to get them out of the message)
+_ALWAYS = {
+    "boxes": ((4,), lambda p: p.box),
+    "scores": ((), lambda p: p.score),
+    "keypoints": ((17, 2), lambda p: p.keypoints),
+    "keypoint_cov": ((17, 3), lambda p: p.keypoint_covariance),
+    "keypoint_scores": ((17,), lambda p: p.keypoint_scores),
+    "age": ((), lambda p: p.age),
+}
+_WITH_BODY = {
+    "joints": ((24, 3), lambda p: p.joints),
+    "joint_cov": ((24, 6), lambda p: p.joint_covariance),
+    "joint_source": ((24,), lambda p: p.joint_source),
+    "theta": ((24, 4), lambda p: p.theta),
+    "betas": ((10,), lambda p: p.betas),
+    "root": ((3,), lambda p: _xyz(p.pose.pose.position)),
+    "root_cov": ((6, 6), lambda p: p.pose.covariance),
+    "velocity": ((3,), lambda p: _xyz(p.velocity)),
+    "velocity_cov": ((3, 3), lambda p: p.velocity_covariance),
+}
+
+
+def _stacked(persons, shape: tuple[int, ...], get) -> np.ndarray:
+    """(P, *shape); NaN where a person's array is empty."""
+    rows = np.full((len(persons), *shape), np.nan)
+    for row, person in enumerate(persons):
+        values = np.asarray(get(person), float)
+        if values.size:
+            rows[row] = values.reshape(shape)
+    return rows
+
+
+def _symmetric(upper: np.ndarray, indices) -> np.ndarray:
+    """(..., n, n) of the upper triangles (..., n (n + 1) / 2)."""
+    n = int(indices[0].max()) + 1
+    full = np.empty((*upper.shape[:-1], n, n))
+    full[(..., *indices)] = upper
+    full[(..., *indices[::-1])] = upper
+    return full
+
+
+def _xyz(vector) -> list[float]:
+    return [vector.x, vector.y, vector.z]
+
+
+# Geometry ---------------------------------------------------------------------------------------
+
+
+def point(make: Make, xyz):
+    """A geometry_msgs/Point."""
+    return make("geometry_msgs/msg/Point", x=float(xyz[0]), y=float(xyz[1]), z=float(xyz[2]))
+
+
+def vector(make: Make, xyz):
+    """A geometry_msgs/Vector3."""
+    return make("geometry_msgs/msg/Vector3", x=float(xyz[0]), y=float(xyz[1]), z=float(xyz[2]))
+
+
+def quaternion(make: Make, xyzw):
+    """A geometry_msgs/Quaternion."""
+    return make("geometry_msgs/msg/Quaternion",
+                **{name: float(value) for name, value in zip("xyzw", xyzw)})
+
+
+def pose(make: Make, xyz, xyzw):
+    """A geometry_msgs/Pose."""
+    return make("geometry_msgs/msg/Pose", position=point(make, xyz),
+                orientation=quaternion(make, xyzw))
+
+
+# Frames -----------------------------------------------------------------------------------------
+
+
+def tf_message(make: Make, header, people: People):
+    """A tf2_msgs/TFMessage of those seen: frame `<id>` at the pelvis, `<id>_<joint>` below it.
+
+    Every frame is x forward, y left, z up where the body stands upright with its arms spread;
+    header's frame is the parent of `<id>`.
+    """
+    seen = [i for i in range(len(people)) if has_body(people, i)
+            and _integer(people.tracking_state, i, TENTATIVE) == TRACKED]
+    return make("tf2_msgs/msg/TFMessage",
+                transforms=[t for i in seen for t in _body_frames(make, header, people, i)])
+
+
+def _body_frames(make: Make, header, people: People, i: int) -> list:
+    """Transforms of a person: each joint's frame in its parent's, the pelvis in the header's."""
+    name, joints = person_id(people, i), people.joints[i]
+    turns = BODY_IN_SMPL.inv() * Rotation.from_quat(people.theta[i]) * BODY_IN_SMPL
+    pelvis = body_rotation(people.theta[i, 0])
+    world = [pelvis.as_matrix()]  # of each joint, to the header's frame
+    frames = [_transform(make, header, name, people.root[i], pelvis.as_quat())]
+    for joint, parent in list(enumerate(SMPL24.parents))[1:]:
+        world.append(world[parent] @ turns[joint].as_matrix())
+        above = name if parent == 0 else f"{name}_{SMPL24.names[parent]}"
+        bone = world[parent].T @ (joints[joint] - joints[parent])
+        frames.append(_transform(
+            make, make("std_msgs/msg/Header", stamp=header.stamp, frame_id=above),
+            f"{name}_{SMPL24.names[joint]}", bone, turns[joint].as_quat()))
+    return frames
+
+
+def _transform(make: Make, header, child: str, place, turn):
+    transform = make("geometry_msgs/msg/Transform", translation=vector(make, place),
+                     rotation=quaternion(make, turn))
+    return make("geometry_msgs/msg/TransformStamped", header=header, child_frame_id=child,
+                transform=transform)
+
+
+# What the numbers mean --------------------------------------------------------------------------
+
+
+def skeleton_info(make: Make, header, network: str, body_model: str):
+    """A ros2_pose/SkeletonInfo."""
+    return make("ros2_pose/msg/SkeletonInfo", header=header, network=network,
+                body_model=body_model, keypoint_names=list(COCO17.names),
+                keypoint_edges=np.array(COCO17.edges, np.uint8).reshape(-1),
+                joint_names=list(SMPL24.names), joint_parents=np.array(SMPL24.parents, np.int8))
