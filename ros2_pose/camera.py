@@ -8,15 +8,19 @@ their cx and cy are smaller by 0.5; `Camera.from_opencv` adds it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
+
+from ros2_pose.errors import PoseError
 
 FISHEYE = "equidistant"
 _RADTAN_LENGTHS = (4, 5, 8, 12, 14)  # what OpenCV's radial-tangential-prism model accepts
 
 
-class CameraError(ValueError):
+class CameraError(PoseError):
     """A calibration that cannot be used; the message says why and what to do."""
 
 
@@ -138,3 +142,22 @@ class Camera:
     def cropped(self, left: int, top: int, width: int, height: int) -> Camera:
         """The camera of a part of the image."""
         return replace(self, width=width, height=height, cx=self.cx - left, cy=self.cy - top)
+
+
+def read_calibration(path: str | Path) -> Camera:
+    """The camera of a calibration file as ROS's camera_calibration writes it (YAML).
+
+    Raises CameraError if a key is missing or a value cannot be used.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+        return Camera.from_opencv(
+            int(values["image_width"]), int(values["image_height"]),
+            np.array(values["camera_matrix"]["data"], float),
+            values.get("distortion_coefficients", {}).get("data", ()),
+            values.get("distortion_model") == FISHEYE)
+    except (OSError, yaml.YAMLError) as error:
+        raise CameraError(f"cannot read {path}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CameraError(f"{path} is no camera calibration: {error!r}; expected image_width, "
+                          "image_height, camera_matrix, distortion_coefficients") from error

@@ -12,10 +12,12 @@ from typing import Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
+from ros2_pose.errors import PoseError
+
 T = TypeVar("T")
 
 
-class ConfigError(ValueError):
+class ConfigError(PoseError):
     """A setting that cannot be used; the message names key, value and what was expected."""
 
 

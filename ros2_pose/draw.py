@@ -101,8 +101,8 @@ def _draw_bodies(canvas, people: People, camera: Camera, body: BodyModel) -> Non
     rows = rows[np.argsort(-people.root[rows, 2])]  # far first
     if not len(rows):
         return
-    surface = body(*(torch.from_numpy(np.asarray(value[rows])).to(body.dtype)
-                     for value in (people.theta, people.betas, people.root)), vertices=True)
+    surface = body(*(torch.from_numpy(value[rows]).float()
+                     for value in (people.theta, people.betas, people.root)))
     for row, vertices in zip(rows, surface.vertices.numpy().astype(float)):
         layer = canvas.copy()
         _draw_surface(layer, vertices, body.faces.numpy(), camera, person_colour(_id(people, row)))

@@ -11,6 +11,7 @@ from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.solve import BodyFit, BodyState, fit
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
+from ros2_pose.errors import PoseError
 from ros2_pose.networks import NETWORKS
 from ros2_pose.people import INFERRED, OBSERVED, Frame, People
 from ros2_pose.track import Track, Tracker
@@ -20,7 +21,7 @@ log = logging.getLogger(__name__)
 _CONTINUES = 1 / 3  # of score_threshold: what a detection must score to continue a track
 
 
-class PipelineError(ValueError):
+class PipelineError(PoseError):
     """A frame or a setting that cannot be worked with; the message says why and what to do."""
 
 
@@ -67,13 +68,13 @@ class Pipeline:
             self.reset()
         people = self.network.detect([frame.image])[0]
         people, tracks = self.tracker.assign(people, frame.stamp)
-        camera, note = self._camera(frame)
+        camera, note = self.camera(frame)
         if camera is not None:
             people = self._with_bodies(people, tracks, camera)
         return self.tracker.report(people, tracks, frame.stamp).with_fields(note=note)
 
-    def _camera(self, frame: Frame) -> tuple[Camera | None, str]:
-        """The camera to fit bodies with; None and why if there is none."""
+    def camera(self, frame: Frame) -> tuple[Camera | None, str]:
+        """The camera that bodies of this frame are fitted with; None and why if there is none."""
         height, width = frame.image.shape[:2]
         if not self.config.body:
             return None, "body is off: 2D only"

@@ -16,10 +16,12 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from ros2_pose.errors import PoseError
+
 log = logging.getLogger(__name__)
 
 
-class WeightsError(RuntimeError):
+class WeightsError(PoseError):
     """A file that is missing, damaged or could not be fetched; the message says what to do."""
 
 

@@ -15,10 +15,19 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ros2_pose import oks
+from ros2_pose.config import PoseConfig
+from ros2_pose.errors import PoseError
+from ros2_pose.networks import NETWORKS
+from ros2_pose.networks import movenet
 from ros2_pose.people import People
+from ros2_pose.weights import fetch
 
 
-class EvaluationError(RuntimeError):
+_LOWEST = 0.02  # average precision wants the weak detections too
+
+
+class EvaluationError(PoseError):
     """Data that cannot be evaluated; the message names file and reason."""
 
 
@@ -87,3 +96,56 @@ def _average_precision(truth, found: list[dict]) -> np.ndarray:
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation.stats
+
+
+def network_detector(config: PoseConfig):
+    """A function from a picture to `People`, weak ones included, by the configured network."""
+    network = NETWORKS[config.network](scales=config.scales, score_threshold=_LOWEST)
+    return lambda image: network.detect([image])[0]
+
+
+def reference_detector(config: PoseConfig):
+    """The same by MoveNet's original file in LiteRT: six people a scale, its own decoding.
+
+    The scales are merged as the torch network merges its own, by score.
+    """
+    try:
+        from ai_edge_litert.interpreter import Interpreter
+    except ImportError as error:
+        raise EvaluationError("the reference needs LiteRT: pip install ai-edge-litert") from error
+    interpreter = Interpreter(str(fetch("movenet_multipose.tflite")), num_threads=2)
+    inputs = movenet.MoveNet(scales=config.scales)
+
+    def detect(image: np.ndarray) -> People:
+        found = [_interpret(interpreter, tensor.permute(1, 2, 0).numpy(), scale, image.shape[1::-1])
+                 for tensor, scale in zip(inputs.prepare(image), config.scales)]
+        keypoints, scores, boxes, keypoint_scores = map(np.concatenate, zip(*found))
+        keep = movenet.suppress(keypoints, oks.area(boxes), scores, _LOWEST)
+        unknown = np.full((len(keep), 17, 2, 2), np.nan)
+        return People(boxes[keep], scores[keep], keypoints[keep], unknown, keypoint_scores[keep])
+    return detect
+
+
+def _interpret(interpreter, picture: np.ndarray, scale: int, size: tuple[int, int]):
+    """Keypoints (6, 17, 2), scores, boxes, keypoint scores, in px of the picture of `size`."""
+    interpreter.resize_tensor_input(0, (1, *picture.shape))
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(0, picture[None])
+    interpreter.invoke()
+    people = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
+    # Fractions of the padded input, y before x.
+    to_px = np.array(picture.shape[1::-1]) * size / movenet.input_size(size, scale)
+    points = people[:, :51].reshape(-1, 17, 3).astype(float)
+    boxes = people[:, [52, 51, 54, 53]].astype(float) * np.tile(to_px, 2)
+    return points[..., 1::-1] * to_px, people[:, 55].astype(float), boxes, points[..., 2]
+
+
+def table(rows: dict[str, KeypointScores], threshold: float) -> str:
+    """The scores as a Markdown table with the protocol above it."""
+    first = next(iter(rows.values()))
+    lines = [f"OKS (COCO's code), {first.pictures} pictures, detections from the network, no flip",
+             "", f"| network | AP | AP50 | AP75 | AR | people above {threshold:g} in "
+             f"{first.empty_pictures} empty pictures |", "|---|---|---|---|---|---|"]
+    lines += [f"| {name} | {s.ap:.3f} | {s.ap50:.3f} | {s.ap75:.3f} | {s.ar:.3f} | "
+              f"{s.false_people} |" for name, s in rows.items()]
+    return "\n".join(lines)

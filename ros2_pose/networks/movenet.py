@@ -60,7 +60,7 @@ class MoveNet(PoseNetwork):
 
     @staticmethod
     def _resized(image: np.ndarray, scale: int) -> torch.Tensor:
-        width, height = _input_size(image.shape[1::-1], scale)
+        width, height = input_size(image.shape[1::-1], scale)
         shrinks = width < image.shape[1]
         small = cv2.resize(image, (width, height),
                            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
@@ -81,15 +81,15 @@ class MoveNet(PoseNetwork):
         found = []
         for heads, scale in zip(raw, self.scales):
             people = _decode_scale(heads, self.max_people)
-            found.append(_to_pixels(people, np.array(size) / _input_size(size, scale) * _STRIDE))
+            found.append(_to_pixels(people, np.array(size) / input_size(size, scale) * _STRIDE))
         scores, keypoints, cov, keypoint_scores, boxes = map(np.concatenate, zip(*found))
         areas = oks.area(boxes)
         scores = scores * oks.expected(cov, keypoint_scores, areas)
-        keep = _suppress(keypoints, areas, scores, self.score_threshold)[:self.max_people]
+        keep = suppress(keypoints, areas, scores, self.score_threshold)[:self.max_people]
         return People(boxes[keep], scores[keep], keypoints[keep], cov[keep], keypoint_scores[keep])
 
 
-def _input_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
+def input_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
     """Width and height of a picture whose long side is scaled to `scale`."""
     factor = scale / max(size)
     return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
@@ -189,7 +189,7 @@ def _to_pixels(people, cell: np.ndarray):
             boxes * np.tile(cell, 2))
 
 
-def _suppress(keypoints, areas, scores, threshold: float) -> np.ndarray:
+def suppress(keypoints, areas, scores, threshold: float) -> np.ndarray:
     """Rows to keep, best first: above the threshold and not the same person as a better one."""
     keep: list[int] = []
     for i in np.argsort(-scores, kind="stable"):

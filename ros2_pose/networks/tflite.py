@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
+from ros2_pose.errors import PoseError
+
 _OPERATORS = {value: name for name, value in vars(tflite.BuiltinOperator).items()
               if isinstance(value, int)}
 _DTYPES = {tflite.TensorType.FLOAT32: np.float32, tflite.TensorType.FLOAT16: np.float16,
@@ -25,7 +27,7 @@ _ARITHMETIC = {"ADD": torch.add, "SUB": torch.sub, "MUL": torch.mul, "DIV": torc
 _UNARY = {"RELU": F.relu, "RELU6": F.relu6, "LOGISTIC": torch.sigmoid}
 
 
-class TfliteError(ValueError):
+class TfliteError(PoseError):
     """A file that is not TensorFlow Lite, or a graph that this importer does not cover."""
 
 
