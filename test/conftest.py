@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from ros2_pose.people import INFERRED, OBSERVED, TRACKED, People
 from ros2_pose.weights import fetch
@@ -64,3 +65,23 @@ def some_people() -> People:
         tracking_state=np.full(count, TRACKED),
         age=np.array([0.5, 1.0, 2.0]),
         ids=("p1", "p2", "p3"))
+
+
+@pytest.fixture(scope="session")
+def upright():
+    """One person who stands 4 m away and faces the camera, in the open body's rest pose; the body."""
+    from ros2_pose.body.model import BodyModel
+    body = BodyModel.load()
+    theta = torch.tensor([0.0, 0, 0, 1]).repeat(1, 24, 1)
+    theta[:, 0] = torch.tensor([1.0, 0, 0, 0])  # half a turn about x: y down, facing the camera
+    betas, root = torch.zeros(1, 10), torch.tensor([[0.1, 0.2, 4.0]])
+    joints = body(theta, betas, root).joints
+    spread = np.tile(0.01 * np.eye(6), (1, 1, 1))
+    people = People(
+        np.array([[100.0, 40, 220, 230]]), np.array([0.9]), np.full((1, 17, 2), np.nan),
+        np.full((1, 17, 2, 2), np.nan), np.zeros((1, 17)), joints=joints.numpy().astype(float),
+        joint_cov=np.tile(0.01 * np.eye(3), (1, 24, 1, 1)), joint_source=np.ones((1, 24), int),
+        theta=theta.numpy().astype(float), betas=betas.numpy().astype(float),
+        root=root.numpy().astype(float), root_cov=spread, ids=("p1",),
+        tracking_state=np.array([TRACKED]), age=np.array([1.0]))
+    return people, body

@@ -1,0 +1,82 @@
+"""The evaluate command on pictures and annotations made up, where the answer is known."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+from ros2_pose.evaluation.keypoints import EvaluationError, evaluate, read_image, table
+from ros2_pose.people import People
+
+pytest.importorskip("pycocotools")
+
+
+@pytest.fixture
+def coco(tmp_path):
+    """Two pictures: one of a person, one empty; the annotations' path and the truth (17, 2)."""
+    points = np.random.default_rng(0).uniform(20, 80, (17, 2))
+    for number in (1, 2):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), np.full((100, 100, 3), number, np.uint8))
+    person = {"id": 1, "image_id": 1, "category_id": 1, "iscrowd": 0, "area": 2000.0,
+              "bbox": [20, 20, 60, 60], "num_keypoints": 17,
+              "keypoints": np.c_[points - 0.5, np.full(17, 2)].ravel().tolist()}
+    path = tmp_path / "annotations.json"
+    path.write_text(json.dumps({
+        "images": [{"id": i, "file_name": f"{i}.png", "width": 100, "height": 100} for i in (1, 2)],
+        "annotations": [person], "categories": [{"id": 1, "name": "person"}]}))
+    return path, points
+
+
+def _finder(points, score=0.9, in_empty=False):
+    def detect(image):
+        if image[0, 0, 0] == 2 and not in_empty:
+            return People.nobody()
+        return People(np.array([[20.0, 20, 80, 80]]), np.array([score]), points[None],
+                      np.zeros((1, 17, 2, 2)), np.ones((1, 17)))
+    return detect
+
+
+def test_the_truth_scores_one_and_elsewhere_scores_nothing(coco):
+    path, points = coco
+    perfect = evaluate(_finder(points), path, path.parent, 0.3)
+    assert (perfect.ap, perfect.ar) == pytest.approx((1, 1)) and perfect.false_people == 0
+    assert (perfect.pictures, perfect.empty_pictures) == (2, 1)
+    assert evaluate(_finder(points + 300), path, path.parent, 0.3).ap == 0
+
+
+def test_people_in_empty_pictures_are_counted_above_the_threshold(coco):
+    path, points = coco
+    assert evaluate(_finder(points, 0.4, True), path, path.parent, 0.3).false_people == 1
+    assert evaluate(_finder(points, 0.2, True), path, path.parent, 0.3).false_people == 0
+
+
+def test_finding_nobody_is_no_crash_and_the_table_names_the_protocol(coco):
+    path, _ = coco
+    scores = evaluate(lambda image: People.nobody(), path, path.parent, 0.3)
+    assert scores.ap == 0 and "OKS" in table({"none": scores}, 0.3)
+
+
+def test_missing_and_unreadable_pictures_are_different_errors(tmp_path):
+    with pytest.raises(EvaluationError, match="no.png does not exist"):
+        read_image(tmp_path / "no.png")
+    (tmp_path / "bad.png").write_bytes(b"not a picture")
+    with pytest.raises(EvaluationError, match="bad.png is not a picture"):
+        read_image(tmp_path / "bad.png")
+
+
+def test_default_network_beats_the_original_on_the_development_set(devset, tmp_path):
+    """The accuracy gate: at least the original file's AP, and nobody in empty pictures."""
+    import runpy
+    from pathlib import Path
+
+    from ros2_pose.config import PoseConfig
+    from ros2_pose.evaluation.keypoints import network_detector, reference_detector
+    pytest.importorskip("ai_edge_litert")
+    script = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "devset_to_coco.py"))
+    script["main"](devset / "index.json", tmp_path / "devset.json")
+    config = PoseConfig()
+    ours, theirs = (evaluate(detect, tmp_path / "devset.json", devset, config.score_threshold)
+                    for detect in (network_detector(config), reference_detector(config)))
+    assert ours.ap >= theirs.ap
+    assert ours.empty_pictures == 10 and ours.false_people == 0
