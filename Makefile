@@ -21,7 +21,7 @@ build:
 	@scripts/build
 
 test: build
-	@scripts/run python -m pytest test $(ARGS)
+	@ROS_PYTHON_CHECK_FIELDS=1 scripts/run python -m pytest test $(ARGS)
 
 demo: build
 	@scripts/run ros2_pose demo

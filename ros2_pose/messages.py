@@ -82,6 +82,28 @@ def camera_from_info(info, rectified: bool = False) -> Camera:
     return camera.resized(camera.width // bins[0], camera.height // bins[1])
 
 
+def calibration_key(info) -> tuple:
+    """Equal for two CameraInfo that say the same. Their own == lets partly equal arrays pass."""
+    roi = info.roi
+    return (info.width, info.height, info.distortion_model, info.binning_x, info.binning_y,
+            roi.x_offset, roi.y_offset, roi.width, roi.height,
+            *(np.asarray(values, float).tobytes() for values in (info.d, info.k, info.p)))
+
+
+def camera_info(make: Make, header, camera: Camera):
+    """A sensor_msgs/CameraInfo: the inverse of `camera_from_info`."""
+    K = camera.K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+    roi = make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0,
+               do_rectify=False)
+    model = FISHEYE if camera.fisheye else (
+        "plumb_bob" if len(camera.distortion) <= 5 else "rational_polynomial")
+    return make("sensor_msgs/msg/CameraInfo", header=header, height=camera.height,
+                width=camera.width, distortion_model=model, d=np.array(camera.distortion, float),
+                k=K.reshape(9), r=np.eye(3).reshape(9),
+                p=np.concatenate([K, np.zeros((3, 1))], axis=1).reshape(12),
+                binning_x=0, binning_y=0, roi=roi)
+
+
 # People -----------------------------------------------------------------------------------------
 
 

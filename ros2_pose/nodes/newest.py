@@ -1,0 +1,41 @@
+"""A slot in which the newest item replaces the one before: how images wait for the worker.
+
+Callbacks put and return at once; the worker thread takes. Nothing ever queues.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+
+class Newest:
+    """Holds one item at most and counts what came and what was replaced unseen."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._item: Any = None
+        self._closed = False
+        self.received = 0
+        self.dropped = 0
+
+    def put(self, item: Any) -> None:
+        """Leave an item, in place of one that nobody took."""
+        with self._changed:
+            self.received += 1
+            self.dropped += self._item is not None
+            self._item = item
+            self._changed.notify()
+
+    def take(self) -> Any:
+        """Wait for an item; None once the slot is closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._item is not None)
+            item, self._item = self._item, None
+            return None if self._closed else item
+
+    def close(self) -> None:
+        """Let whoever waits go."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()

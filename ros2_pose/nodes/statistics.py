@@ -1,0 +1,65 @@
+"""What the node did since its start and of late, and the diagnostics that tell it."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+_OK, _WARN, _ERROR, _STALE = (bytes([level]) for level in range(4))  # DiagnosticStatus.level
+_RECENT = 100  # latencies kept
+
+
+@dataclass
+class Statistics:
+    """Counts since the start, and what the last report has not told yet. All times in s."""
+
+    answered: int = 0
+    bad_images: int = 0
+    failures: int = 0
+    people: int = 0
+    problem: str = ""  # of the last image; empty if it was fine
+    last_error: str = ""
+    latencies: deque = field(default_factory=lambda: deque(maxlen=_RECENT))
+    _last: tuple[float, int, int] = (0.0, 0, 0)  # time, received, answered at the last report
+
+    def good(self, people: int, latency: float) -> None:
+        """An image was answered, `latency` after it came."""
+        self.answered += 1
+        self.people = people
+        self.latencies.append(latency)
+
+    def rates(self, now: float, received: int) -> tuple[float, float]:
+        """Images received and answered a second since the last call, at a monotonic time."""
+        then, received_then, answered_then = self._last
+        self._last = (now, received, self.answered)
+        span = max(now - then, 1e-6)
+        return (received - received_then) / span, (self.answered - answered_then) / span
+
+    def latency_ms(self) -> tuple[float, float]:
+        """Median and 95th percentile of the last latencies, ms; NaN if there are none."""
+        recent = list(self.latencies)
+        return tuple(np.percentile(recent, [50, 95]) * 1e3) if recent else (np.nan, np.nan)
+
+    def status(self, received: int, rate_in: float) -> tuple[bytes, str]:
+        """Level and message of the diagnostics."""
+        if received == 0:
+            return _WARN, "waiting for the first image"
+        if rate_in == 0:
+            return _STALE, "no images any more"
+        return (_WARN, self.problem) if self.problem else (_OK, "looking")
+
+
+def diagnostics(make, header, name: str, values: dict, status: tuple[bytes, str]):
+    """A diagnostic_msgs/DiagnosticArray of one node; values are shown in their order."""
+    pairs = [make("diagnostic_msgs/msg/KeyValue", key=key, value=_text(value))
+             for key, value in values.items()]
+    level, message = status
+    entry = make("diagnostic_msgs/msg/DiagnosticStatus", level=level, name=name, message=message,
+                 hardware_id="", values=pairs)
+    return make("diagnostic_msgs/msg/DiagnosticArray", header=header, status=[entry])
+
+
+def _text(value) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)

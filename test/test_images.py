@@ -1,0 +1,152 @@
+"""Images of every encoding give the picture that they show; impossible ones say why."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from ros2_pose.images import ENCODINGS, ImageError, image_message, rgb_from_compressed, \
+    rgb_from_image
+
+
+def _picture(height=48, width=64) -> np.ndarray:
+    """Smooth colours, so that subsampling and interpolation lose little."""
+    v, u = np.mgrid[:height, :width]
+    return np.stack([60 + 2 * u, 200 - 3 * v, 40 + u + v], -1).astype(np.uint8)
+
+
+def _message(data, encoding, width, step=None, **other):
+    data = np.ascontiguousarray(data)
+    height = data.shape[0]
+    values = dict(height=height, width=width, encoding=encoding, is_bigendian=0,
+                  step=step or data[0].nbytes, data=data.tobytes())
+    return SimpleNamespace(**values | other)
+
+
+def _mosaic(rgb, pattern):
+    """Raw pixels of a sensor whose first two rows have the filters of the pattern, as 'rggb'."""
+    raw = np.empty(rgb.shape[:2], np.uint8)
+    for place, colour in enumerate(pattern):
+        row, column = divmod(place, 2)
+        raw[row::2, column::2] = rgb[row::2, column::2, "rgb".index(colour)]
+    return raw
+
+
+def _packed_yuv(rgb, order):
+    """4:2:2 pixels by BT.601's limited range, in the byte order given, as 'yuyv'."""
+    r, g, b = np.moveaxis(rgb.astype(float), -1, 0)
+    planes = {"y": 16 + 0.257 * r + 0.504 * g + 0.098 * b,
+              "u": 128 - 0.148 * r - 0.291 * g + 0.439 * b,
+              "v": 128 + 0.439 * r - 0.368 * g - 0.071 * b}
+    packed = np.empty((*rgb.shape[:2], 2))
+    for place, name in enumerate(order):
+        pixel, byte = divmod(place, 2)
+        packed[:, pixel::2, byte] = planes[name][:, (pixel if name == "y" else 0)::2]
+    return packed.round().astype(np.uint8)
+
+
+def _grey(rgb):
+    return rgb[..., 1]
+
+
+ENCODERS = {
+    "rgb8": lambda p: p, "bgr8": lambda p: p[..., ::-1], "8UC3": lambda p: p[..., ::-1],
+    "rgba8": lambda p: np.dstack([p, _grey(p)]),
+    "bgra8": lambda p: np.dstack([p[..., ::-1], _grey(p)]),
+    "8UC4": lambda p: np.dstack([p[..., ::-1], _grey(p)]),
+    "yuv422": lambda p: _packed_yuv(p, "uyvy"), "uyvy": lambda p: _packed_yuv(p, "uyvy"),
+    "yuv422_yuy2": lambda p: _packed_yuv(p, "yuyv"), "yuyv": lambda p: _packed_yuv(p, "yuyv"),
+    **{f"bayer_{pattern}8": (lambda p, pattern=pattern: _mosaic(p, pattern))
+       for pattern in ("rggb", "bggr", "gbrg", "grbg")},
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODERS)
+def test_colour_encodings_give_the_picture(encoding):
+    picture = _picture()
+    found = rgb_from_image(_message(ENCODERS[encoding](picture), encoding, 64))
+    assert found.shape == picture.shape and found.dtype == np.uint8
+    inside = np.s_[2:-2, 2:-2]  # the border is interpolated from fewer pixels
+    assert np.abs(found[inside].astype(int) - picture[inside]).max() <= 6
+
+
+@pytest.mark.parametrize("encoding, big, kind", [
+    ("mono8", 0, np.uint8), ("8UC1", 0, np.uint8), ("mono16", 0, "<u2"), ("mono16", 1, ">u2")])
+def test_grey_encodings_give_the_picture(encoding, big, kind):
+    grey = _grey(_picture())
+    data = (grey.astype(int) * (257 if encoding == "mono16" else 1)).astype(kind)
+    found = rgb_from_image(_message(data, encoding, 64, is_bigendian=big))
+    np.testing.assert_array_equal(found, np.dstack([grey] * 3))
+
+
+def test_every_encoding_is_tested():
+    assert set(ENCODINGS) == {*ENCODERS, "mono8", "8UC1", "mono16"}
+
+
+@pytest.mark.parametrize("encoding", ["rgb8", "bgr8", "mono8", "yuv422", "bayer_rggb8"])
+def test_padded_rows(encoding):
+    encode = {**ENCODERS, "mono8": _grey}[encoding]
+    data = encode(_picture())
+    plain = rgb_from_image(_message(data, encoding, 64))
+    rows = data.reshape(48, -1)
+    padded = np.concatenate([rows, np.full((48, 7), 255, np.uint8)], axis=1)
+    np.testing.assert_array_equal(rgb_from_image(_message(padded, encoding, 64)), plain)
+
+
+def test_rgb_is_not_copied():
+    message = _message(_picture(), "rgb8", 64)
+    message.data = np.frombuffer(message.data, np.uint8)
+    assert np.shares_memory(rgb_from_image(message), message.data)
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(width=0), "0x48"), (dict(height=0), "64x0"), (dict(encoding="32FC1"), "'32FC1'.*rgb8"),
+    (dict(encoding=""), "''.*rgb8"), (dict(step=100), "step is 100.*192"),
+    (dict(width=65), "65 pixels.*195"), (dict(data=b"123"), "3 bytes.*9216"),
+    (dict(height=49), "9216 bytes.*9408"), (dict(width=63, encoding="yuv422"), "63 is odd")])
+def test_impossible_images_say_why(changes, words):
+    message = _message(_picture(), "rgb8", 64)
+    vars(message).update(changes)
+    with pytest.raises(ImageError, match=words):
+        rgb_from_image(message)
+
+
+def _compressed(suffix: str, data=None):
+    encoded = cv2.imencode(suffix, _picture()[..., ::-1])[1].tobytes()
+    return SimpleNamespace(format=suffix[1:], data=encoded if data is None else data)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_compressed_images_give_the_picture(suffix):
+    found = rgb_from_compressed(_compressed(suffix))
+    assert np.abs(found.astype(int) - _picture()).mean() < 4
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_a_cut_off_file_is_an_error(suffix, kept):
+    message = _compressed(suffix)
+    message.data = message.data[: int(len(message.data) * kept)]
+    with pytest.raises(ImageError, match="cut off"):
+        rgb_from_compressed(message)
+
+
+@pytest.mark.parametrize("data, word", [(b"", "empty"), (b"not a picture", "cannot be decoded")])
+def test_no_compressed_image(data, word):
+    with pytest.raises(ImageError, match=word):
+        rgb_from_compressed(_compressed(".jpg", data))
+
+
+def test_depth_is_refused():
+    message = _compressed(".png")
+    message.format = "16UC1; compressedDepth png"
+    with pytest.raises(ImageError, match="depth"):
+        rgb_from_compressed(message)
+
+
+def test_an_image_message_comes_back():
+    made = image_message(lambda name, **fields: SimpleNamespace(**fields), None, _picture())
+    np.testing.assert_array_equal(rgb_from_image(made), _picture())
