@@ -62,8 +62,8 @@ class Camera:
         K = np.asarray(K, float).reshape(3, 3)
         coefficients = tuple(float(d) for d in np.ravel(distortion))
         coefficients = coefficients if any(coefficients) else ()
-        return Camera(width, height, K[0, 0], K[1, 1], K[0, 2] + 0.5, K[1, 2] + 0.5,
-                      coefficients, fisheye)
+        return Camera(int(width), int(height), float(K[0, 0]), float(K[1, 1]),
+                      float(K[0, 2]) + 0.5, float(K[1, 2]) + 0.5, coefficients, bool(fisheye))
 
     @staticmethod
     def from_fov(width: int, height: int, fov_deg: float) -> Camera:

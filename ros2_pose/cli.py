@@ -125,9 +125,10 @@ def _source(options):
     camera = read_calibration(options.calibration) if options.calibration else None
     if not path.exists():
         raise SourceError(f"{path} does not exist")
-    if (path / "metadata.yaml").exists() or path.suffix in (".mcap", ".db3"):
+    bag = path.parent if path.suffix in (".mcap", ".db3") else path
+    if (bag / "metadata.yaml").exists():
         from ros2_pose.bags import BagSource
-        return BagSource(path, options.image_topic, options.camera_info_topic, camera)
+        return BagSource(bag, options.image_topic, options.camera_info_topic, camera)
     if path.is_dir():
         return PictureSource(picture_files(path), camera, options.fps)
     if path.suffix.lower() in VIDEOS:
@@ -143,7 +144,7 @@ def _sink(path: Path, source, pipeline, options):
     if path.suffix == _VIDEO:
         return OverlayVideo(path, source.fps, pipeline, options.bodies)
     from ros2_pose.bags import BagSink
-    return BagSink(path, options.storage, pipeline)
+    return BagSink(path, options.storage, pipeline.network_name, pipeline.body_name)
 
 
 def _evaluate(options) -> int:

@@ -37,6 +37,8 @@ class Pipeline:
         self.network = NETWORKS[config.network](scales=config.scales).to(self.device)
         # A few small matrices a person: a GPU would wait for its own launches.
         self.body = BodyModel.load(config.body_model or None)
+        self.network_name = self.network.name
+        self.body_name = Path(config.body_model).stem or "open_body"
         self.prior = PosePrior.load()
         self.tracker = Tracker()
         self.configure(config)

@@ -31,6 +31,7 @@ class Shot:
     name: str  # the picture's file name, or the number of the image
     frame: Frame | None
     problem: str = ""
+    received: int = 0  # ns, when a bag took it in
 
 
 class PictureSource:
@@ -47,10 +48,11 @@ class PictureSource:
             stamp = round(number / self.fps * 1e9)
             image = cv2.imread(str(path), cv2.IMREAD_COLOR)
             if image is None:
-                yield Shot(stamp, "camera", path.name, None,
-                           f"{path} is not a picture that OpenCV can read: it may be cut off")
+                problem = f"{path} is not a picture that OpenCV can read: it may be cut off"
+                yield Shot(stamp, "camera", path.name, None, problem, stamp)
             else:
-                yield Shot(stamp, "camera", path.name, _frame(image, self.camera, stamp))
+                frame = _frame(image, self.camera, stamp)
+                yield Shot(stamp, "camera", path.name, frame, "", stamp)
 
 
 class VideoSource:
@@ -76,7 +78,8 @@ class VideoSource:
             if not read:
                 break
             stamp = round(number / self.fps * 1e9)
-            yield Shot(stamp, "camera", str(number), _frame(image, self.camera, stamp))
+            frame = _frame(image, self.camera, stamp)
+            yield Shot(stamp, "camera", str(number), frame, "", stamp)
             number += 1
         video.release()
         if number < self.count:
