@@ -39,7 +39,7 @@ from ros2_pose.nodes.image_input import CameraInput
 from ros2_pose.nodes.log import log_to, stop_logging
 from ros2_pose.nodes.newest import Newest
 from ros2_pose.nodes.params import Parameters
-from ros2_pose.nodes.statistics import Statistics, diagnostics
+from ros2_pose.nodes.diagnostics import Statistics, diagnostics
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline, PipelineError
 from ros2_pose.weights import WeightsError

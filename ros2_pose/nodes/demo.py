@@ -1,0 +1,158 @@
+"""The demo: a recording of real people, played by a process, seen by the node, written to a bag.
+
+Leaves in its folder: input/ and output/ (bags), overlay.mp4, overview.png, and the nodes' logs.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rosbags.highlevel import AnyReader
+from tf2_msgs.msg import TFMessage
+from tqdm import tqdm
+from visualization_msgs.msg import MarkerArray
+
+from ros2_pose import demo_clip, draw, messages
+from ros2_pose.bags import BagSource, BagWriter, typestore
+from ros2_pose.body.model import BodyModel
+from ros2_pose.msg import People as PeopleMessage
+from ros2_pose.msg import SkeletonInfo
+from ros2_pose.nodes.rig import observer, own_domain, process, wait_until
+from ros2_pose.people import TRACKED, People
+
+_RATE = 0.1  # of real time: 60 images a second become 6, which two CPU cores answer
+_START_S, _DRAIN_S = 120.0, 3.0
+_VIDEO_FPS = 20.0
+_PEOPLE = "/ros2_pose/people"
+_OUTPUTS = {_PEOPLE: PeopleMessage, "/ros2_pose/markers": MarkerArray, "/tf": TFMessage,
+            "/ros2_pose/skeleton_info": SkeletonInfo}
+
+
+def run(out: Path) -> int:
+    """Run the demo into the folder `out` and print its table; 0 if every image was answered."""
+    for name in ("input", "output"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    print(f"demo: making {out}/input, a bag of the clip")
+    demo_clip.write_bag(out / "input")
+    print(f"demo: pose_node and bag_player talk over DDS; what the node says goes to {out}/output")
+    published = _record(out)
+    answers = read_people(out / "output")
+    print(f"demo: drawing {out}/overlay.mp4 and {out}/overview.png")
+    _draw(out, answers)
+    print(_table(answers, published))
+    return 0 if len(answers) == len(published) else 1
+
+
+def _record(out: Path) -> list[int]:
+    """Play the input past the node and record what it says; times of publication of the images."""
+    domain = own_domain()
+    node_arguments = ("--ros-args", "-r", "image:=/camera/image_raw", "-p", "transport:=compressed")
+    player_arguments = (str(out / "input"), "--wait", "--rate", str(_RATE),
+                        "--times", str(out / "times.json"))
+    with observer(domain) as node, \
+            process("pose_node", *node_arguments, domain=domain, log=out / "node.log") as pose, \
+            _Recorder(node, out / "output") as recorder:
+        wait_until(lambda: "/ros2_pose/skeleton_info" in recorder.counts, "skeleton_info from the "
+                   f"node, see {out}/node.log", _START_S, pose)
+        with process("bag_player", *player_arguments, domain=domain,
+                     log=out / "player.log") as player:
+            _watch(player, pose, recorder)
+    return json.loads((out / "times.json").read_text())[demo_clip.IMAGE_TOPIC]
+
+
+def _watch(player, pose, recorder: _Recorder) -> None:
+    """Show progress until the player is done and the last answers have come."""
+    with tqdm(total=100, desc="answered", unit="image") as bar:
+        while player.poll() is None and pose.poll() is None:
+            bar.update(recorder.counts.get(_PEOPLE, 0) - bar.n)
+            time.sleep(0.1)
+        time.sleep(_DRAIN_S)
+        bar.update(recorder.counts.get(_PEOPLE, 0) - bar.n)
+
+
+class _Recorder:
+    """Writes the node's outputs to a bag as they arrive; counts messages by topic."""
+
+    def __init__(self, node, path: Path):
+        self.bag, self.counts = BagWriter(path), {}
+        for topic, kind in _OUTPUTS.items():
+            latched = kind is SkeletonInfo
+            profile = QoSProfile(
+                depth=100, reliability=ReliabilityPolicy.RELIABLE,
+                durability=DurabilityPolicy.TRANSIENT_LOCAL if latched
+                else DurabilityPolicy.VOLATILE)
+            node.create_subscription(kind, topic, self._keep(topic, kind, latched), profile,
+                                     raw=True)
+
+    def _keep(self, topic: str, kind: type, latched: bool):
+        name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
+
+        def keep(data: bytes) -> None:
+            self.bag.put_raw(topic, name, data, time.time_ns(), latched)
+            self.counts[topic] = self.counts.get(topic, 0) + 1
+        return keep
+
+    def __enter__(self) -> _Recorder:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.bag.close()
+
+
+def read_people(bag: Path) -> dict[int, tuple[People, int]]:
+    """By image stamp, ns: who was there, and when the answer arrived, ns since 1970."""
+    answers = {}
+    with AnyReader([bag], default_typestore=typestore()) as reader:
+        wanted = [c for c in reader.connections if c.topic == _PEOPLE]
+        for connection, received, data in reader.messages(wanted):
+            message = reader.deserialize(data, connection.msgtype)
+            people = messages.people_from_message(message)
+            answers[messages.stamp_of(message.header)] = people, received
+    return answers
+
+
+def _draw(out: Path, answers: dict[int, tuple[People, int]]) -> None:
+    """The overlay video, and the picture of the moment with most people beside its map."""
+    body, video = BodyModel.load(), None
+    best = max(answers, key=lambda stamp: (_tracked(answers[stamp][0]), -stamp))
+    for shot in tqdm(BagSource(out / "input"), "drawing", unit="image"):
+        if shot.stamp not in answers:
+            continue
+        people = answers[shot.stamp][0]
+        picture = draw.beside(draw.overlay(shot.frame.image, people, shot.frame.camera, body),
+                              draw.view_from_above(people, 960, reach=8.0))
+        if shot.stamp == best:
+            cv2.imwrite(str(out / "overview.png"), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        if video is None:
+            video = cv2.VideoWriter(str(out / "overlay.mp4"), cv2.VideoWriter_fourcc(*"mp4v"),
+                                    _VIDEO_FPS, picture.shape[1::-1])
+        video.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if video is not None:
+        video.release()
+
+
+def _tracked(people: People) -> int:
+    return int((people.tracking_state == TRACKED).sum())
+
+
+def _table(answers: dict[int, tuple[People, int]], published: list[int]) -> str:
+    sent = {demo_clip.stamp(number): time for number, time in enumerate(published)}
+    latency = [(received - sent[stamp]) * 1e-6 for stamp, (_, received) in answers.items()]
+    arrivals = sorted(received for _, received in answers.values())
+    fps = (len(arrivals) - 1) / max((arrivals[-1] - arrivals[0]) * 1e-9, 1e-9)
+    ids = sorted({i for people, _ in answers.values()
+                  for i, state in zip(people.ids, people.tracking_state) if state == TRACKED})
+    rows = {"frames in": len(published), "frames answered": len(answers),
+            "people at once, most": max(_tracked(people) for people, _ in answers.values()),
+            "ids": " ".join(ids), "frames a second, answered": f"{fps:.1f}",
+            "latency p50 / p95, ms": " / ".join(f"{np.percentile(latency, p):.0f}"
+                                                for p in (50, 95))}
+    width = max(map(len, rows))
+    return "\n".join(f"{name:{width}}  {value}" for name, value in rows.items())
