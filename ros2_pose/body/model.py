@@ -52,6 +52,20 @@ class Rig:
                  ("rest", "rest_by_beta", "point_share", "offset", "offset_by_beta")}
         return replace(self, point_joint=index, **moved)
 
+    def joints_rest(self, betas: Tensor) -> Tensor:
+        """(B, 24, 3) joints in the T-pose for betas (B, 10)."""
+        return self.rest + (self.rest_by_beta @ betas[:, None, :, None])[..., 0]
+
+    @cached_property
+    def parents(self) -> Tensor:
+        """(24,) each joint's parent; the pelvis is its own."""
+        return torch.tensor([max(p, 0) for p in SMPL24.parents], device=self.rest.device)
+
+    @cached_property
+    def bone_by_beta(self) -> Tensor:
+        """(24, 3, 10) growth of the bone that leads to each joint."""
+        return self.rest_by_beta - self.rest_by_beta[self.parents]
+
     @cached_property
     def is_below(self) -> Tensor:
         """(24, 24) 1 where column j is joint i itself or further out in i's branch of the tree."""
@@ -71,7 +85,7 @@ class BodyModel(torch.nn.Module):
     """A body in SMPL's format: the shipped open body, or a user's SMPL file.
 
     template (V, 3), shapedirs (V, 3, 10), weights (V, 24), J_regressor (24, V),
-    keypoint_regressor (17, V), keypoint_joints (17, 24): float32 buffers; faces (F, 3), parents (24,): int64 buffers.
+    keypoint_regressor (17, V), keypoint_joints (17, 24), beta_std (10,) of adults: float32 buffers; faces (F, 3), parents (24,): int64 buffers.
     """
 
     def __init__(self, arrays: BodyArrays) -> None:
@@ -79,6 +93,7 @@ class BodyModel(torch.nn.Module):
         for name in ("template", "shapedirs", "weights", "J_regressor", "keypoint_regressor",
                      "keypoint_joints"):
             self.register_buffer(name, torch.as_tensor(getattr(arrays, name), dtype=torch.float32))
+        self.register_buffer("beta_std", torch.as_tensor(arrays.beta_std, dtype=torch.float32))
         self.register_buffer("faces", torch.as_tensor(arrays.faces.astype(np.int64)))
         self.register_buffer("parents", torch.tensor(SMPL24.parents))
         self._rig = _fold(arrays)
@@ -98,8 +113,7 @@ class BodyModel(torch.nn.Module):
 
     def joints_rest(self, betas: Tensor) -> Tensor:
         """(B, 24, 3) joints in the T-pose for betas (B, 10); model frame, pelvis at the origin."""
-        rig = self.rig(betas)
-        return rig.rest + torch.einsum("jxb,nb->njx", rig.rest_by_beta, betas)
+        return self.rig(betas).joints_rest(betas)
 
     def forward(self, theta: Tensor, betas: Tensor, root: Tensor | None = None,
                 with_vertices: bool = True) -> BodyOutput:
@@ -111,7 +125,8 @@ class BodyModel(torch.nn.Module):
         """
         rig = self.rig(betas)
         rest = self.joints_rest(betas)
-        turns, joints = pose_joints(roma.unitquat_to_rotmat(theta), rest)
+        turns = turns_from_local(roma.unitquat_to_rotmat(theta))
+        joints = joints_from_turns(rig, turns, rest)
         joints = joints if root is None else joints + root[:, None]
         keypoints = rig.point_share @ attached_points(rig, betas, turns, joints)
         vertices = self._skin(betas, rest, turns, joints) if with_vertices else None
@@ -129,24 +144,26 @@ class BodyModel(torch.nn.Module):
         return torch.einsum("nvxy,nvy->nvx", matrices, shaped) + weights @ shifts
 
 
-def pose_joints(rotmats: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
-    """Forward kinematics: local rotations (B, 24, 3, 3) and rest joints (B, 24, 3) to the
-    accumulated rotations (B, 24, 3, 3) and joints (B, 24, 3) relative to the pelvis."""
-    turns, joints = list(rotmats.unbind(1)), list(torch.zeros_like(rest).unbind(1))
-    bones = rest - rest[:, [max(p, 0) for p in SMPL24.parents]]
+def turns_from_local(rotmats: Tensor) -> Tensor:
+    """(B, 24, 3, 3) accumulated rotations, body part to camera, from those relative to parents."""
+    turns = list(rotmats.unbind(1))
     for children, parents in _LEVELS:
-        parent_turns = torch.stack([turns[p] for p in parents], 1)
-        posed = parent_turns @ rotmats[:, children]
-        moved = (parent_turns @ bones[:, children, :, None])[..., 0]
-        for i, (child, parent) in enumerate(zip(children, parents)):
-            turns[child], joints[child] = posed[:, i], joints[parent] + moved[:, i]
-    return torch.stack(turns, 1), torch.stack(joints, 1)
+        posed = torch.stack([turns[p] for p in parents], 1) @ rotmats[:, children]
+        for i, child in enumerate(children):
+            turns[child] = posed[:, i]
+    return torch.stack(turns, 1)
+
+
+def joints_from_turns(rig: Rig, turns: Tensor, rest: Tensor) -> Tensor:
+    """(B, 24, 3) posed joints relative to the pelvis: each is the sum of the bones up to it."""
+    bones = rest - rest[:, rig.parents]
+    return rig.is_below.T @ (turns[:, rig.parents] @ bones[..., None])[..., 0]
 
 
 def attached_points(rig: Rig, betas: Tensor, turns: Tensor, joints: Tensor) -> Tensor:
     """(B, N, 3) the points of a rig, from accumulated rotations and posed joints."""
-    offset = rig.offset + torch.einsum("nxb,pb->pnx", rig.offset_by_beta, betas)
-    moved = torch.einsum("pnxy,pny->pnx", turns[:, rig.point_joint], offset)
+    offset = rig.offset + (rig.offset_by_beta @ betas[:, None, :, None])[..., 0]
+    moved = (turns[:, rig.point_joint] @ offset[..., None])[..., 0]
     return joints[:, rig.point_joint] + moved
 
 

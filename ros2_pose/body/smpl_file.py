@@ -38,6 +38,7 @@ class BodyArrays:
     faces: np.ndarray  # (F, 3)
     keypoint_regressor: np.ndarray  # (17, V)
     keypoint_joints: np.ndarray  # (17, 24)
+    beta_std: np.ndarray  # (10,) among adults
 
 
 def read_open_body(path: str | Path) -> BodyArrays:
@@ -56,7 +57,8 @@ def read_open_body(path: str | Path) -> BodyArrays:
         shapedirs=data["shapedirs"].astype(np.float64),
         weights=weights / weights.sum(1, keepdims=True), faces=data["faces"].astype(np.int64),
         **{name: r / r.sum(1, keepdims=True) for name, r in regressors.items()},
-        keypoint_joints=np.zeros((len(COCO17), len(SMPL24))))
+        keypoint_joints=np.zeros((len(COCO17), len(SMPL24))),
+        beta_std=data["beta_std"].astype(np.float64))
 
 
 def read_smpl_file(path: str | Path) -> BodyArrays:
@@ -77,7 +79,8 @@ def read_smpl_file(path: str | Path) -> BodyArrays:
     for name in COCO17.names[5:]:
         joints[COCO17.index(name), SMPL24.index(name)] = 1
     return BodyArrays(arrays["template"], arrays["shapedirs"][..., :BETAS], arrays["weights"],
-                      arrays["J_regressor"], arrays["faces"].astype(np.int64), regressor, joints)
+                      arrays["J_regressor"], arrays["faces"].astype(np.int64), regressor, joints,
+                      np.ones(BETAS))
 
 
 def _check(arrays: dict[str, np.ndarray], path: Path) -> int:
