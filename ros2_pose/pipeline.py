@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 import numpy as np
 import torch
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
-from ros2_pose.body.solve import BodyFit, BodyState, fit
+from ros2_pose.body.solve import BodyFit, fit
+from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError

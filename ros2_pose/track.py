@@ -15,6 +15,7 @@ from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 
 _MATCH = 0.15  # similarity from which a detection may continue a track
 _SAME = 0.35  # similarity to a tracked person from which a newcomer is its double
+_SAME_BOX, _ALIKE_IN_BOX = 0.7, 0.2  # overlap of boxes and similarity that say so, too
 _REUSE_S = 10.0  # an id is free again this long after its person was forgotten
 _SPEED_PX = 1.0  # a track's place becomes uncertain by this many of its heights a second
 _SMOOTH_S = 0.15  # time constant of the image velocity
@@ -107,17 +108,12 @@ class Tracker:
 
     def _newcomers(self, people: People, taken: list[int]) -> list[int]:
         """Rows good enough to be someone new, best first."""
-        areas, accepted = oks.area(people.boxes), list(taken)
-        fresh = []
+        accepted = list(taken)
         for row in np.argsort(-people.scores, kind="stable"):
-            if row in taken or people.scores[row] < self.birth_score:
-                continue
-            alike = oks.similarity(people.keypoints[row], people.keypoints[accepted],
-                                   areas[accepted])
-            if not (alike >= _SAME).any():
-                fresh.append(int(row))
+            if row not in taken and people.scores[row] >= self.birth_score \
+                    and not _is_double(people, row, accepted):
                 accepted.append(int(row))
-        return fresh
+        return accepted[len(taken):]
 
     def _birth(self, people: People, row: int, stamp: int) -> Track:
         track = Track(f"p{self._free_number(stamp)}", stamp, stamp, people.keypoints[row],
@@ -235,6 +231,21 @@ def _similarity(track: Track, people: People, stamp: int) -> np.ndarray:
     variance = np.trace(people.keypoint_cov, axis1=-2, axis2=-1) / 2 + wander
     return oks.similarity(people.keypoints, track.predicted(stamp), oks.area(people.boxes),
                           variance)
+
+
+def _is_double(people: People, row: int, others: list[int]) -> bool:
+    """Whether a detection is a second, poorer view of one of the others."""
+    areas = oks.area(people.boxes)[others]
+    alike = oks.similarity(people.keypoints[row], people.keypoints[others], areas)
+    overlap = _overlap(people.boxes[row], people.boxes[others])
+    return bool(((alike >= _SAME) | ((overlap >= _SAME_BOX) & (alike >= _ALIKE_IN_BOX))).any())
+
+
+def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """(N,) intersection over union of a box (4,) with boxes (N, 4)."""
+    size = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    common = np.maximum(size, 0).prod(-1)
+    return common / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(-1) - common)
 
 
 def _concatenate(parts: list[People]) -> People:

@@ -1,0 +1,140 @@
+"""Frames a second and latency of the real node, end to end over DDS, at a robot camera's size.
+
+This process publishes raw 640x480 images of at most three people and takes the answers in; the
+node runs in its own. Latency is from the publication of an image to the arrival of its people.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rclpy.qos import QoSProfile
+from sensor_msgs.msg import CameraInfo, Image
+from tqdm import tqdm
+
+from ros2_pose import demo_clip, messages
+from ros2_pose.images import image_message
+from ros2_pose.msg import People as PeopleMessage
+from ros2_pose.nodes.convert import make
+from ros2_pose.nodes.rig import observer, own_domain, process, wait_until
+from ros2_pose.people import Frame
+from ros2_pose.pipeline import Pipeline
+
+_SIZE = (640, 480)
+_TOP, _HEIGHT = 228, 408  # rows of the clip, 544 wide, that are shown: 4 to 3
+_START_S, _WARM_UP = 120.0, 10
+_ROWS = (  # name, images published a second, parameters
+    ("as fast as it can", 30.0, {}),
+    ("camera at 10 Hz", 10.0, {}),
+    ("one scale, 256 px", 30.0, {"scales": "[256]"}),
+    ("2D only", 30.0, {"body": "false"}),
+)
+
+
+@dataclass
+class Row:
+    """What a run of the node came to."""
+
+    name: str
+    published_hz: float
+    answered_hz: float
+    latency_ms: np.ndarray
+    people: float
+
+
+def run(seconds: float) -> int:
+    """Run every row for so long and print the table."""
+    pictures = list(_pictures())
+    rows = [_measure(name, hz, parameters, pictures, seconds)
+            for name, hz, parameters in tqdm(_ROWS, "bench", unit="row")]
+    print(_table(rows))
+    print(_stages(pictures))
+    return 0
+
+
+def _pictures():
+    """The clip's images, cut and scaled to 640x480."""
+    for picture in demo_clip.pictures():
+        yield cv2.resize(picture[_TOP:_TOP + _HEIGHT], _SIZE, interpolation=cv2.INTER_LINEAR)
+
+
+def _camera():
+    camera = demo_clip.camera()
+    return camera.cropped(0, _TOP, camera.width, _HEIGHT).resized(*_SIZE)
+
+
+def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: float) -> Row:
+    domain, sent, latency, people = own_domain(), {}, [], []
+    arguments = ["--ros-args", "-r", "image:=/camera/image_raw"]
+    for key, value in parameters.items():
+        arguments += ["-p", f"{key}:={value}"]
+
+    def answered(message) -> None:
+        stamp = messages.stamp_of(message.header)
+        latency.append((time.perf_counter() - sent[stamp]) * 1e3)
+        people.append(len(message.people))
+    log = Path(tempfile.gettempdir()) / f"ros2_pose_bench_{os.getpid()}.log"
+    with observer(domain, "bench") as node, \
+            process("pose_node", *arguments, domain=domain, log=log) as child:
+        node.create_subscription(PeopleMessage, "/ros2_pose/people", answered, 10)
+        publish = _publisher(node, pictures, sent)
+        wait_until(lambda: publish() or len(latency) >= _WARM_UP, f"answers, see {log}", _START_S,
+                   child)
+        latency.clear()
+        begin, count = time.perf_counter(), 0
+        while (elapsed := time.perf_counter() - begin) < seconds:
+            if elapsed * hz >= count:
+                publish()
+                count += 1
+            time.sleep(0.001)
+    log.unlink(missing_ok=True)
+    return Row(name, hz, len(latency) / seconds, np.array(latency), float(np.mean(people)))
+
+
+def _publisher(node, pictures: list, sent: dict[int, float]):
+    """A function that publishes the next image and remembers when."""
+    images = node.create_publisher(Image, "/camera/image_raw", QoSProfile(depth=2))
+    infos = node.create_publisher(CameraInfo, "/camera/camera_info", QoSProfile(depth=2))
+    camera = _camera()
+
+    def publish() -> None:
+        stamp = demo_clip.stamp(len(sent))
+        header = messages.header(make, stamp, demo_clip.FRAME_ID)
+        infos.publish(messages.camera_info(make, header, camera))
+        message = image_message(make, header, pictures[len(sent) % len(pictures)])
+        sent[stamp] = time.perf_counter()
+        images.publish(message)
+    return publish
+
+
+def _table(rows: list[Row]) -> str:
+    lines = [f"pose_node over DDS, raw {_SIZE[0]}x{_SIZE[1]}, {os.cpu_count()} CPU cores", "",
+             "| | published, Hz | answered, Hz | latency p50, ms | p95 | p99 | people |",
+             "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        p50, p95, p99 = np.percentile(row.latency_ms, (50, 95, 99))
+        lines.append(f"| {row.name} | {row.published_hz:g} | {row.answered_hz:.1f} | {p50:.0f} | "
+                     f"{p95:.0f} | {p99:.0f} | {row.people:.1f} |")
+    return "\n".join(lines)
+
+
+def _stages(pictures: list) -> str:
+    """Where a frame's time goes, measured in this process: median of the clip."""
+    pipeline, camera = Pipeline(), _camera()
+    network, step = [], []
+    for number, picture in enumerate(pictures):
+        begin = time.perf_counter()
+        pipeline.network.detect([picture])
+        network.append(time.perf_counter() - begin)
+        begin = time.perf_counter()
+        pipeline.step(Frame(picture, camera, demo_clip.stamp(number)))
+        step.append(time.perf_counter() - begin)
+    network_ms, step_ms = 1e3 * np.median(network), 1e3 * np.median(step)
+    return (f"\na frame: network {network_ms:.0f} ms, tracker and bodies "
+            f"{step_ms - network_ms:.0f} ms, on {pipeline.device}")
