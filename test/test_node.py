@@ -1,0 +1,336 @@
+"""The node's own work, around a pipeline that is made up: what waits, what is said, what lives."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import fields
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
+pytest.importorskip("ros2_pose.msg", reason="needs the built messages: run make test")
+
+import yaml  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
+from ros_helpers import BEST_EFFORT, RELIABLE, Graph, camera_info  # noqa: E402
+from sensor_msgs.msg import CameraInfo  # noqa: E402
+from tf2_msgs.msg import TFMessage  # noqa: E402
+
+from ros2_pose.config import ConfigError, PoseConfig  # noqa: E402
+from ros2_pose.images import ImageError, rgb_from_image  # noqa: E402
+from ros2_pose.msg import People  # noqa: E402
+from ros2_pose.nodes import convert  # noqa: E402
+from ros2_pose.nodes.convert import make  # noqa: E402
+from ros2_pose.nodes.newest import Newest  # noqa: E402
+from ros2_pose.nodes.params import NodeConfig  # noqa: E402
+from ros2_pose.nodes.pose_node import PoseNode  # noqa: E402
+from ros2_pose.people import People as CorePeople  # noqa: E402
+
+PICTURE = np.zeros((48, 64, 3), np.uint8)
+
+
+class FakePipeline:
+    """Reports the same people for every frame and keeps what it was given."""
+
+    device, body = "cpu", None
+
+    def __init__(self, config: PoseConfig, people: CorePeople | None = None):
+        self.config = config
+        self.people = people if people is not None else CorePeople.nobody()
+        self.frames = []
+        self.before = lambda frame: None
+
+    def configure(self, config: PoseConfig) -> None:
+        self.config = config
+
+    def step(self, frame) -> CorePeople:
+        self.frames.append(frame)
+        self.before(frame)
+        return self.people
+
+
+@pytest.fixture
+def graph():
+    graph = Graph()
+    yield graph
+    graph.close()
+
+
+@pytest.fixture
+def start(graph):
+    """Function that starts a node with parameters and the fake pipeline."""
+    nodes = []
+
+    def run(people=None, remap=(), **parameters) -> PoseNode:
+        arguments = ["--ros-args", *(word for rule in remap for word in ("-r", rule))]
+        node = PoseNode(lambda config: FakePipeline(config, people), context=graph.context,
+                        cli_args=arguments, use_global_arguments=False,
+                        parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
+        nodes.append(graph.add(node))
+        return node
+    yield run
+    for node in nodes:
+        node.close()
+
+
+def _topics(node: PoseNode) -> tuple[str, str]:
+    return node._input.image.topic, node._input.info.topic
+
+
+# What is looked at ------------------------------------------------------------------------------
+
+
+def test_the_newest_replaces_what_waits():
+    slot = Newest()
+    for item in "abc":
+        slot.put(item)
+    assert slot.take() == "c" and (slot.received, slot.dropped) == (3, 2)
+
+
+def test_a_closed_slot_lets_go_of_who_waits():
+    slot, got = Newest(), []
+    waiter = threading.Thread(target=lambda: got.append(slot.take()))
+    waiter.start()
+    slot.close()
+    waiter.join(timeout=5)
+    assert got == [None]
+
+
+def test_images_that_come_while_busy_are_dropped_and_counted(graph, start):
+    node, images = start(), graph.camera()
+    busy, go_on = threading.Event(), threading.Event()
+
+    def wait(frame):
+        busy.set()
+        go_on.wait(30)
+    node.pipeline.before = wait
+    graph.matched(images)
+    images.publish(graph.image(PICTURE))
+    graph.until(busy.is_set)
+    for _ in range(3):
+        images.publish(graph.image(PICTURE))
+        count = node._waiting.received
+        graph.until(lambda: node._waiting.received > count)
+    go_on.set()
+    graph.until(lambda: len(graph.people) == 2)
+    assert (graph.people[1].frames_received, graph.people[1].frames_dropped) == (4, 2)
+    assert node.pipeline.frames[1].stamp > node.pipeline.frames[0].stamp
+
+
+def test_the_camera_is_in_the_frame(graph, start):
+    node, images = start(), graph.camera()
+    info = graph.node.create_publisher(CameraInfo, "/camera_info", 5)
+    graph.matched(info)
+    info.publish(camera_info(64, 48, focal=50.0))
+    graph.until(lambda: node._camera is not None)
+    graph.ask(images, graph.image(PICTURE))
+    camera = node.pipeline.frames[-1].camera
+    assert (camera.width, camera.fx, camera.cx) == (64, 50.0, 32.0)
+
+
+def test_topics_follow_remapping(start):
+    assert _topics(start()) == ("/image", "/camera_info")
+    moved = start(remap=["image:=/cam/image_raw", "__node:=second"])
+    assert _topics(moved) == ("/cam/image_raw", "/cam/camera_info")
+    own_info = start(remap=["image:=/cam/image_raw", "camera_info:=/calibration", "__node:=third"])
+    assert _topics(own_info) == ("/cam/image_raw", "/calibration")
+    spaced = start(remap=["__ns:=/robot", "image:=cam/image"], transport="compressed")
+    assert _topics(spaced) == ("/robot/cam/image/compressed", "/robot/cam/camera_info")
+
+
+# Reliability ------------------------------------------------------------------------------------
+
+
+def test_reliability_follows_the_publishers(graph, start):
+    node = start()
+    policy = (lambda: node._input.image.policy.name)
+    reliable = graph.camera(RELIABLE)
+    graph.until(lambda: policy() == "RELIABLE")
+    graph.ask(reliable, graph.image(PICTURE))
+    best_effort = graph.camera(BEST_EFFORT)
+    graph.until(lambda: policy() == "BEST_EFFORT")
+    graph.ask(best_effort, graph.image(PICTURE))
+    graph.node.destroy_publisher(best_effort)
+    graph.until(lambda: policy() == "RELIABLE")
+
+
+def test_reliability_can_be_given(graph, start):
+    node = start(reliability="best_effort")
+    graph.ask(graph.camera(RELIABLE), graph.image(PICTURE))
+    assert node._input.image.policy.name == "BEST_EFFORT"
+
+
+# What goes wrong --------------------------------------------------------------------------------
+
+
+def test_a_pipeline_that_raises_is_reported_and_the_node_lives(graph, start):
+    node, images = start(), graph.camera()
+
+    def fail(frame):
+        raise RuntimeError("no memory left")
+    node.pipeline.before = fail
+    bad = graph.ask(images, graph.image(PICTURE))
+    assert bad.status == People.STATUS_FAILED and "no memory left" in bad.status_text
+    node.pipeline.before = lambda frame: None
+    assert graph.ask(images, graph.image(PICTURE)).status == People.STATUS_OK
+    assert node.statistics.failures >= 1
+
+
+@pytest.mark.parametrize("focal, size, word", [
+    (0.0, (64, 48), "fx=0"), (np.nan, (64, 48), "not finite"), (50.0, (0, 48), "0x48")])
+def test_a_useless_calibration_is_named(graph, start, focal, size, word):
+    flat = CorePeople.nobody().with_fields(note="no camera calibration")
+    node, images = start(flat), graph.camera()
+    info = graph.node.create_publisher(CameraInfo, "/camera_info", 5)
+    message = camera_info(64, 48)
+    message.k[0] = focal
+    message.width = size[0]
+    graph.matched(info)
+    info.publish(message)
+    graph.until(lambda: node._camera_problem)
+    answer = graph.ask(images, graph.image(PICTURE))
+    assert answer.status == People.STATUS_2D_ONLY and word in answer.status_text
+    assert node.pipeline.frames[-1].camera is None
+
+
+def test_diagnostics_count_what_was_wrong(graph, start):
+    start()
+    images, reports = graph.camera(), graph.listen(DiagnosticArray, "/diagnostics")
+    broken = graph.image(PICTURE)
+    broken.step = 1
+    graph.ask(images, broken)
+
+    def report():
+        values = {v.key: v.value for v in reports[-1].status[0].values} if reports else {}
+        return values if values.get("images bad", "0") != "0" else None
+    values = graph.until(report)
+    assert "step is 1" in values["last error"] and values["device"] == "cpu"
+    assert reports[-1].status[0].name == "/ros2_pose"
+    assert reports[-1].status[0].level in (DiagnosticStatus.WARN, DiagnosticStatus.STALE)
+
+
+# What is said -----------------------------------------------------------------------------------
+
+
+def test_one_transform_per_stamp(graph, start, some_people):
+    start(some_people)
+    images, frames = graph.camera(), graph.listen(TFMessage, "/tf")
+    image = graph.image(PICTURE)
+    for _ in range(3):
+        graph.people.clear()
+        graph.ask(images, image)
+    graph.ask(images, graph.image(PICTURE))
+    graph.until(lambda: len(frames) >= 2)
+    stamps = [f.transforms[0].header.stamp.nanosec for f in frames]
+    assert len(stamps) == len(set(stamps)) == 2
+
+
+def test_nothing_is_drawn_for_nobody(graph, start, monkeypatch):
+    def never(*arguments):
+        raise AssertionError("drawn although nobody asked")
+    for name in ("overlay", "marker_array"):
+        monkeypatch.setattr(f"ros2_pose.nodes.pose_node.{name}", never)
+    node = start()
+    graph.ask(graph.camera(), graph.image(PICTURE))
+    assert not node.statistics.last_error
+
+
+# Parameters -------------------------------------------------------------------------------------
+
+
+def test_live_settings_reach_the_pipeline(graph, start):
+    node, images = start(), graph.camera()
+    assert node.set_parameters([Parameter("fov_deg", value=60)])[0].successful
+    graph.ask(images, graph.image(PICTURE))
+    assert node.pipeline.config.fov_deg == 60.0
+
+
+@pytest.mark.parametrize("name, value, word", [
+    ("fov_deg", 200.0, "fov_deg"), ("fov_deg", "wide", "fov_deg"), ("max_people", 0, "max_people"),
+    ("device", "cuda", "read-only")])
+def test_settings_that_are_not_allowed_are_refused(start, name, value, word):
+    node = start()
+    before = node.parameters.pose
+    result = node.set_parameters([Parameter(name, value=value)])[0]
+    assert not result.successful and word in result.reason
+    assert node.parameters.pose == before
+
+
+def test_every_parameter_is_described(start):
+    node = start()
+    for spec in (*fields(PoseConfig), *fields(NodeConfig)):
+        assert node.describe_parameter(spec.name).description == spec.metadata["help"]
+    limits = node.describe_parameter("score_threshold").floating_point_range[0]
+    assert (limits.from_value, limits.to_value) == (0.0, 1.0)
+
+
+def test_a_mistyped_parameter_is_an_error(start):
+    with pytest.raises(ConfigError, match="scor_threshold"):
+        start(scor_threshold=0.4)
+
+
+def test_the_parameter_file_holds_every_default():
+    text = (Path(__file__).parents[1] / "config" / "pose.yaml").read_text()
+    given = yaml.safe_load(text)["/**"]["ros__parameters"]
+    defaults = {f.name: list(f.default) if isinstance(f.default, tuple) else f.default
+                for f in (*fields(PoseConfig), *fields(NodeConfig))}
+    assert given == defaults
+    assert list(given) == list(defaults)
+
+
+# cv_bridge --------------------------------------------------------------------------------------
+
+
+def _with_cv_bridge(monkeypatch, convert_image):
+    """Let `from cv_bridge import CvBridge` find a stand-in."""
+    module = ModuleType("cv_bridge")
+    module.CvBridge = lambda: SimpleNamespace(imgmsg_to_cv2=convert_image)
+    monkeypatch.setitem(sys.modules, "cv_bridge", module)
+
+
+def _image(encoding, data):
+    return make("sensor_msgs/msg/Image", height=2, width=2, step=data.size // 2,
+                encoding=encoding, data=data)
+
+
+def test_cv_bridge_is_used_where_it_works(monkeypatch):
+    used = []
+
+    def imgmsg_to_cv2(message, wanted):
+        used.append(message.encoding)
+        return np.reshape(message.data, (2, 2, 3))[..., ::-1]
+    _with_cv_bridge(monkeypatch, imgmsg_to_cv2)
+    data = np.arange(12, dtype=np.uint8)
+    found = convert.image_reader()(_image("8UC3", data))
+    assert used == ["bgr8", "8UC3"]
+    np.testing.assert_array_equal(found, data.reshape(2, 2, 3)[..., ::-1])
+
+
+@pytest.mark.parametrize("breaks", [
+    AttributeError("_ARRAY_API not found"), KeyError(16), ImportError("numpy.core.multiarray")])
+def test_a_broken_cv_bridge_is_not_used(monkeypatch, breaks):
+    def imgmsg_to_cv2(message, wanted):
+        raise breaks
+    _with_cv_bridge(monkeypatch, imgmsg_to_cv2)
+    assert convert.image_reader() is rgb_from_image
+
+
+def test_without_cv_bridge_images_are_read(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv_bridge", None)
+    assert convert.image_reader() is rgb_from_image
+
+
+def test_what_cv_bridge_cannot_read_is_named(monkeypatch):
+    def imgmsg_to_cv2(message, wanted):
+        if message.encoding == "32FC1":
+            raise RuntimeError("no conversion")
+        return np.reshape(message.data, (2, 2, 3))[..., ::-1]
+    _with_cv_bridge(monkeypatch, imgmsg_to_cv2)
+    with pytest.raises(ImageError, match="'32FC1'.*no conversion"):
+        convert.image_reader()(_image("32FC1", np.zeros(16, np.uint8)))
