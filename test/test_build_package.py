@@ -1,0 +1,126 @@
+"""What `make build` and pip install, and that the core stands without ROS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+INSTALL = ROOT / "install"
+SHIPPED = (".py", ".npz", ".npy", ".json", ".yaml", ".rviz")
+
+_BLOCK_ROS = """
+import importlib, pkgutil, sys
+
+class NoRos:
+    names = ("rclpy", "rcl_interfaces", "sensor_msgs", "std_msgs", "geometry_msgs", "cv_bridge",
+             "visualization_msgs", "diagnostic_msgs", "tf2_msgs", "tf2_ros", "tf_transformations",
+             "launch", "launch_ros", "ament_index_python")
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.names or name.startswith("ros2_pose.msg"):
+            raise ImportError(f"{name} is ROS")
+
+sys.meta_path.insert(0, NoRos())
+import ros2_pose
+names = [m.name for m in pkgutil.walk_packages(ros2_pose.__path__, "ros2_pose.")
+         if not m.name.startswith(("ros2_pose.nodes", "ros2_pose.msg"))]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+"""
+
+needs_install = pytest.mark.skipif(not INSTALL.exists(), reason="nothing built: run make test")
+
+
+def _python(code: str, folder: Path, pythonpath: str) -> str:
+    """What a new Python prints, started in a folder with a PYTHONPATH."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, text=True, capture_output=True,
+                          env={**os.environ, "PYTHONPATH": pythonpath})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def _shipped(folder: Path) -> set[str]:
+    return {str(p.relative_to(folder)) for p in folder.rglob("*")
+            if p.suffix in SHIPPED and "__pycache__" not in p.parts}
+
+
+def _site() -> Path:
+    return next(INSTALL.glob("lib/python3*/site-packages"))
+
+
+def test_the_core_imports_without_ros(tmp_path):
+    assert int(_python(_BLOCK_ROS, tmp_path, str(ROOT))) > 15
+
+
+@needs_install
+def test_the_installed_package_is_the_source(tmp_path):
+    place = _python("import ros2_pose, ros2_pose.msg; print(ros2_pose.__file__)", tmp_path,
+                    str(_site()))
+    assert Path(place) == _site() / "ros2_pose" / "__init__.py"
+    installed = {name for name in _shipped(_site() / "ros2_pose") if not name.startswith("msg")}
+    assert installed == _shipped(ROOT / "ros2_pose")
+
+
+@needs_install
+@pytest.mark.parametrize("folder", ["launch", "config"])
+def test_launch_and_config_are_installed(folder):
+    assert _shipped(INSTALL / "share" / "ros2_pose" / folder) == _shipped(ROOT / folder)
+
+
+@needs_install
+@pytest.mark.parametrize("program", ["lib/ros2_pose/pose_node", "bin/ros2_pose"])
+def test_programs_are_installed(program):
+    assert os.access(INSTALL / program, os.X_OK)
+
+
+@needs_install
+def test_the_command_runs_from_anywhere(tmp_path):
+    done = subprocess.run(["ros2_pose", "--help"], cwd=tmp_path, capture_output=True, text=True,
+                          env={**os.environ, "PATH": f"{INSTALL}/bin:{os.environ['PATH']}"})
+    assert done.returncode == 0 and "replay" in done.stdout
+
+
+def test_pip_gets_the_core_and_the_command(tmp_path):
+    """The wheel that pip would build, from a copy so that the sources stay clean."""
+    pytest.importorskip("setuptools")
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("setup.py", "pyproject.toml", "package.xml", "requirements.txt",
+                 "requirements-test.txt"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "ros2_pose", source / "ros2_pose")
+    subprocess.run([sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps",
+                    "--no-build-isolation", "--no-index", "-w", str(tmp_path), str(source)],
+                   check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = set(wheel.namelist())
+        info = next(n for n in names if n.endswith("entry_points.txt"))
+        assert b"ros2_pose = ros2_pose.cli:main" in wheel.read(info)
+    assert {f"ros2_pose/{name}" for name in _shipped(ROOT / "ros2_pose")} <= names
+
+
+def test_the_manifest_declares_what_is_used():
+    manifest = ElementTree.parse(ROOT / "package.xml").getroot()
+    declared = {e.text for e in manifest if e.tag.endswith("depend")}
+    assert {"rclpy", "sensor_msgs", "visualization_msgs", "diagnostic_msgs", "tf2_msgs", "tf2_ros",
+            "cv_bridge", "tf_transformations", "launch_ros", "python3-numpy", "python3-scipy",
+            "python3-pytorch-pip"} <= declared
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("launch/*.py")), ids=lambda p: p.name)
+def test_launch_files_load(path):
+    """Every argument has a description; without a ROS installation the file is compiled alone."""
+    code = compile(path.read_text(), str(path), "exec")
+    pytest.importorskip("launch_ros", reason="compiled; to be loaded, launch_ros is needed")
+    space = {"__name__": "launch_file"}
+    exec(code, space)
+    arguments = space["generate_launch_description"]().get_launch_arguments()
+    assert arguments and all(argument.description for argument in arguments)
