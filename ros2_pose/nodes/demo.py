@@ -78,10 +78,13 @@ def _watch(player, pose, recorder: _Recorder) -> None:
 
 
 class _Recorder:
-    """Writes the node's outputs to a bag as they arrive; counts messages by topic."""
+    """Takes in the node's outputs, counts them by topic, and writes them to a bag at the end.
+
+    Not at once, because SQLite wants to be written by one thread.
+    """
 
     def __init__(self, node, path: Path):
-        self.bag, self.counts = BagWriter(path), {}
+        self.path, self.counts, self.taken = path, {}, []
         for topic, kind in _OUTPUTS.items():
             latched = kind is SkeletonInfo
             profile = QoSProfile(
@@ -95,7 +98,7 @@ class _Recorder:
         name = f"{kind.__module__.split('.')[0]}/msg/{kind.__name__}"
 
         def keep(data: bytes) -> None:
-            self.bag.put_raw(topic, name, data, time.time_ns(), latched)
+            self.taken.append((topic, name, data, time.time_ns(), latched))
             self.counts[topic] = self.counts.get(topic, 0) + 1
         return keep
 
@@ -103,7 +106,10 @@ class _Recorder:
         return self
 
     def __exit__(self, *_) -> None:
-        self.bag.close()
+        bag = BagWriter(self.path)
+        for message in self.taken:
+            bag.put_raw(*message)
+        bag.close()
 
 
 def read_people(bag: Path) -> dict[int, tuple[People, int]]:

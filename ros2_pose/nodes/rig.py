@@ -20,11 +20,13 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from ros2_pose.errors import PoseError
+
 _STOP_S = 10.0  # for a process to end after SIGINT
 _POLL_S = 0.05
 
 
-class RigError(RuntimeError):
+class RigError(PoseError):
     """A process of the rig ended or a wait took too long; the message says which."""
 
 
