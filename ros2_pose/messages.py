@@ -287,16 +287,17 @@ def _body_frames(make: Make, header, people: People, i: int) -> list:
     """Transforms of a person: each joint's frame in its parent's, the pelvis in the header's."""
     name, joints = person_id(people, i), people.joints[i]
     turns = BODY_IN_SMPL.inv() * Rotation.from_quat(people.theta[i]) * BODY_IN_SMPL
+    matrices, quaternions = turns.as_matrix(), turns.as_quat()
     pelvis = body_rotation(people.theta[i, 0])
     world = [pelvis.as_matrix()]  # of each joint, to the header's frame
     frames = [_transform(make, header, name, people.root[i], pelvis.as_quat())]
     for joint, parent in list(enumerate(SMPL24.parents))[1:]:
-        world.append(world[parent] @ turns[joint].as_matrix())
+        world.append(world[parent] @ matrices[joint])
         above = name if parent == 0 else f"{name}_{SMPL24.names[parent]}"
         bone = world[parent].T @ (joints[joint] - joints[parent])
         frames.append(_transform(
             make, make("std_msgs/msg/Header", stamp=header.stamp, frame_id=above),
-            f"{name}_{SMPL24.names[joint]}", bone, turns[joint].as_quat()))
+            f"{name}_{SMPL24.names[joint]}", bone, quaternions[joint]))
     return frames
 
 
