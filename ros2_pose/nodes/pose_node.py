@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The node: images in, people out.
 
 Threads: the executor's callbacks store the newest image and calibration and return; one worker
@@ -242,13 +241,22 @@ class PoseNode(Node):
             counts.status(waiting.received, rate_in)))
 
 
+def _spin(node: Node) -> None:
+    """Run the callbacks until rclpy is shut down."""
+    try:
+        rclpy.spin(node)
+    except Exception:  # a signal that comes while rclpy prepares its wait makes that fail
+        if rclpy.ok():
+            raise
+
+
 def main(args=None) -> int:
     """Run the node until it is interrupted; 1 if it could not start."""
     node = None
     try:
         rclpy.init(args=args)
         node = PoseNode()
-        rclpy.spin(node)
+        _spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     except (ConfigError, PipelineError, WeightsError, ParameterException) as error:
@@ -260,7 +268,3 @@ def main(args=None) -> int:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
