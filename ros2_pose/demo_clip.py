@@ -6,6 +6,7 @@ From the Pose2Sim project (BSD-3-Clause), fetched by package name; see weights.p
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -56,11 +57,11 @@ def camera() -> Camera:
     return Camera.from_opencv(width, height, K / _SUBPIXELS, lens).resized(*_SIZE)
 
 
-def write_bag(path: Path, storage: str = "sqlite3") -> None:
-    """Make a bag of the clip: JPEG images and their CameraInfo."""
+def write_bag(path: Path, storage: str = "sqlite3", count: int | None = None) -> None:
+    """Make a bag of the clip's first `count` images, by default all: JPEG and their CameraInfo."""
     info, bag = camera(), BagWriter(path, storage)
     try:
-        for number, picture in enumerate(pictures()):
+        for number, picture in enumerate(islice(pictures(), count)):
             header = messages.header(make, stamp(number), FRAME_ID)
             bag.put(INFO_TOPIC, messages.camera_info(make, header, info), stamp(number))
             bag.put(IMAGE_TOPIC, _compressed(header, picture), stamp(number))

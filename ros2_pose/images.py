@@ -10,8 +10,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ros2_pose.errors import PoseError
 
-class ImageError(ValueError):
+
+class ImageError(PoseError):
     """An image that cannot be read; the message names the value and what to do."""
 
 
@@ -91,22 +93,26 @@ def _pixels(message, layout: _Layout) -> np.ndarray:
 
 
 def rgb_from_compressed(message) -> np.ndarray:
-    """The picture of a sensor_msgs/CompressedImage (JPEG, PNG or what else OpenCV reads).
+    """The picture of a sensor_msgs/CompressedImage (JPEG, PNG or what else OpenCV reads)."""
+    what = f"compressed image of format {message.format!r}"
+    if "compressedDepth" in message.format:
+        raise ImageError(f"{what} is a depth image; use a colour topic")
+    return rgb_from_bytes(np.frombuffer(message.data, np.uint8), what)
+
+
+def rgb_from_bytes(data: np.ndarray, what: str) -> np.ndarray:
+    """The picture of an encoded file's bytes (n,) uint8; `what` names it in errors.
 
     A JPEG or PNG that was cut off is an error, though decoders would fill the rest with grey.
     """
-    data = np.frombuffer(message.data, np.uint8)
-    found = f"{len(data)} bytes of format {message.format!r}"
     if not len(data):
-        raise ImageError(f"compressed image is empty: {found}")
-    if "compressedDepth" in message.format:
-        raise ImageError(f"compressed image is a depth image: {found}; use a colour topic")
+        raise ImageError(f"{what} is empty")
     if _is_truncated(data):
-        raise ImageError(f"compressed image is cut off: {found}; look at the network to the camera")
+        raise ImageError(f"{what} is cut off: {len(data)} bytes; look at the disk or the network")
     # A rotation in the file's metadata is not applied: the calibration is of the sensor's rows.
     image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
-        raise ImageError(f"compressed image cannot be decoded: {found}; use jpeg or png")
+        raise ImageError(f"{what} cannot be decoded: {len(data)} bytes; use jpeg or png")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

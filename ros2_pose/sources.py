@@ -11,6 +11,7 @@ import numpy as np
 
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
+from ros2_pose.images import ImageError, rgb_from_bytes
 from ros2_pose.people import Frame
 
 PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
@@ -46,13 +47,12 @@ class PictureSource:
     def __iter__(self) -> Iterator[Shot]:
         for number, path in enumerate(self.paths):
             stamp = round(number / self.fps * 1e9)
-            image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-            if image is None:
-                problem = f"{path} is not a picture that OpenCV can read: it may be cut off"
-                yield Shot(stamp, "camera", path.name, None, problem, stamp)
+            try:
+                image = rgb_from_bytes(np.fromfile(path, np.uint8), str(path))
+            except (ImageError, OSError) as error:
+                yield Shot(stamp, "camera", path.name, None, str(error), stamp)
             else:
-                frame = _frame(image, self.camera, stamp)
-                yield Shot(stamp, "camera", path.name, frame, "", stamp)
+                yield Shot(stamp, "camera", path.name, Frame(image, self.camera, stamp), "", stamp)
 
 
 class VideoSource:
@@ -78,17 +78,13 @@ class VideoSource:
             if not read:
                 break
             stamp = round(number / self.fps * 1e9)
-            frame = _frame(image, self.camera, stamp)
+            frame = Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), self.camera, stamp)
             yield Shot(stamp, "camera", str(number), frame, "", stamp)
             number += 1
         video.release()
         if number < self.count:
             raise SourceError(f"{self.path} ends after {number} of {self.count} images: it may be "
                               "cut off")
-
-
-def _frame(bgr: np.ndarray, camera: Camera | None, stamp: int) -> Frame:
-    return Frame(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), camera, stamp)
 
 
 def picture_files(path: Path) -> list[Path]:
