@@ -66,11 +66,10 @@ def joints_by_beta(rig: Rig, turns: Tensor) -> Tensor:
 
 def _assemble(arms: Tensor, turns: Tensor, by_beta: Tensor) -> Tensor:
     """arms (P, K, 24, 3) from each joint to what it moves, by_beta (P, K, 3, 10)."""
-    people, count = arms.shape[:2]
-    axes = turns.transpose(2, 3)[:, None].expand(-1, count, -1, -1, -1)  # (P, K, 24, axis, xyz)
-    by_turn = torch.linalg.cross(axes, arms[..., None, :].expand_as(axes))
+    axes = turns.transpose(2, 3)[:, None]  # (P, 1, 24, axis, xyz)
+    by_turn = torch.linalg.cross(axes, arms[..., None, :])
     by_turn = by_turn.permute(0, 1, 4, 2, 3).flatten(3)
-    by_root = torch.eye(3).to(arms).expand(people, count, 3, 3)
+    by_root = torch.eye(3).to(arms).expand(*by_beta.shape[:3], 3)
     return torch.cat([by_turn, by_beta, by_root], 3)
 
 
@@ -84,12 +83,24 @@ def project(points: Tensor, with_jacobian: bool = False):
     return image, torch.cat([flat, -image[..., None]], -1) * inverse[..., None]
 
 
+def rotvec_from_quat(quat_xyzw: Tensor) -> Tensor:
+    """(..., 3) rad, at most a half turn, of unit quaternions (..., 4)."""
+    sine, cosine = quat_xyzw[..., :3], quat_xyzw[..., 3:]
+    length = sine.norm(dim=-1, keepdim=True)
+    angle_by_sine = 2 * torch.atan2(length, cosine.abs()) / length.clamp(min=1e-12)
+    angle_by_sine = torch.where(length > 1e-7, angle_by_sine, 2.0)
+    return sine * torch.where(cosine < 0, -angle_by_sine, angle_by_sine)
+
+
 def inverse_right_jacobian(rotvecs: Tensor) -> Tensor:
     """(..., 3, 3) J with log(exp(r) exp(w)) = r + J w for small w (Sola et al. 2018, eq. 144)."""
     angle = rotvecs.norm(dim=-1).clamp(min=1e-4)[..., None, None]
-    x, y, z = rotvecs.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    cross = torch.tensordot(rotvecs, _CROSS.to(rotvecs), 1)
     half = angle / 2
     square = (1 - half / torch.tan(half)) / angle.square()
     return torch.eye(3).to(rotvecs) + cross / 2 + square * (cross @ cross)
+
+
+_CROSS = torch.tensor([[[0, 0, 0], [0, 0, -1], [0, 1, 0]],
+                       [[0, 0, 1], [0, 0, 0], [-1, 0, 0]],
+                       [[0, -1, 0], [1, 0, 0], [0, 0, 0]]])  # [r]x = sum_i r_i _CROSS[i]

@@ -146,12 +146,10 @@ class BodyModel(torch.nn.Module):
 
 def turns_from_local(rotmats: Tensor) -> Tensor:
     """(B, 24, 3, 3) accumulated rotations, body part to camera, from those relative to parents."""
-    turns = list(rotmats.unbind(1))
+    levels = [rotmats[:, :1]]
     for children, parents in _LEVELS:
-        posed = torch.stack([turns[p] for p in parents], 1) @ rotmats[:, children]
-        for i, child in enumerate(children):
-            turns[child] = posed[:, i]
-    return torch.stack(turns, 1)
+        levels.append(levels[-1][:, parents] @ rotmats[:, children])
+    return torch.cat(levels, 1)
 
 
 def joints_from_turns(rig: Rig, turns: Tensor, rest: Tensor) -> Tensor:
@@ -167,15 +165,18 @@ def attached_points(rig: Rig, betas: Tensor, turns: Tensor, joints: Tensor) -> T
     return joints[:, rig.point_joint] + moved
 
 
-def _levels() -> list[tuple[list[int], list[int]]]:
-    """(children, parents) of each depth of the tree, from the pelvis outwards."""
-    levels, reached = [], [0]
-    while True:
-        children = [c for c, p in enumerate(SMPL24.parents) if p in reached]
-        if not children:
-            return levels
-        levels.append((children, [SMPL24.parents[c] for c in children]))
-        reached = children
+def _levels() -> list[tuple[slice, slice | list[int]]]:
+    """Each depth of the tree from the hips outwards: its joints, which SMPL numbers in a row, and
+    their parents' places among the joints of the depth before."""
+    levels, before = [], range(1)
+    while before.stop < len(SMPL24):
+        children = [c for c, p in enumerate(SMPL24.parents) if p in before]
+        places = [SMPL24.parents[c] - before.start for c in children]
+        run = slice(places[0], places[0] + len(places))
+        is_run = places == list(range(run.start, run.stop))
+        levels.append((slice(children[0], children[-1] + 1), run if is_run else places))
+        before = range(children[0], children[-1] + 1)
+    return levels
 
 
 _LEVELS = _levels()

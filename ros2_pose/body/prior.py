@@ -2,10 +2,10 @@
 
     python -m ros2_pose.body.prior --mocap cmu_theta_10hz.npz
 
-A mixture of full-covariance Gaussians over the 23 joint rotation vectors, as in Bogo et al. 2016
-(SMPLify, section 3.2), of which the nearest one counts, and one-sided limits of knees and elbows.
+A full-covariance Gaussian over the 23 joint rotation vectors, and one-sided limits of knees and
+elbows. (A mixture, as in Bogo et al. 2016, was tried: 4 or 8 components fit worse to new people.)
 Learned from the CMU Graphics Lab Motion Capture Database (mocap.cs.cmu.edu); a fifth of the trials
-is held back. What that data lacks is added by rule: see `widened_covariance` and `with_sitting`.
+is held back. What that data lacks is added by rule: see `widened_covariance` and `with_other_legs`.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ _HINGES = (("left_knee", 0, 1), ("right_knee", 0, 1), ("left_elbow", 1, -1), ("r
 _HINGE_SLACK_RAD = 0.1
 _HINGE_STD_RAD = 0.07
 
+_STANDING_SHARE = 0.4
 _SITTING_SHARE = 0.15
-_COMPONENTS = 4
 
 
 class Quadratic(NamedTuple):
@@ -50,70 +50,48 @@ class Quadratic(NamedTuple):
 
 
 class PosePrior(torch.nn.Module):
-    """means (K, 69) rad, whiteners (K, 69, 69), offsets (K,): -log density up to a constant."""
+    """mean (23, 3) rad; whitener (69, 69), lower triangular W with W^T W = precision."""
 
-    def __init__(self, means: np.ndarray, whiteners: np.ndarray, offsets: np.ndarray) -> None:
+    def __init__(self, mean: np.ndarray, whitener: np.ndarray) -> None:
         super().__init__()
-        self.register_buffer("means", torch.as_tensor(means, dtype=torch.float64))
-        self.register_buffer("whiteners", torch.as_tensor(whiteners, dtype=torch.float64))
-        self.register_buffer("offsets", torch.as_tensor(offsets, dtype=torch.float64))
-        self.register_buffer("precisions", self.whiteners.transpose(1, 2) @ self.whiteners)
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float64))
+        self.register_buffer("whitener", torch.as_tensor(whitener, dtype=torch.float64))
+        self.register_buffer("precision", self.whitener.T @ self.whitener)
 
     @staticmethod
     def load(path: str | Path = FILE) -> PosePrior:
         """The shipped prior, or one built by this module's command."""
         with np.load(path, allow_pickle=False) as file:
-            factors = file["whiteners"].astype(np.float64)
-            whiteners = np.zeros((len(factors), _DOF, _DOF))
-            whiteners[:, _LOWER[0], _LOWER[1]] = factors
-            return PosePrior(file["means"], whiteners, file["offsets"])
-
-    @property
-    def mean(self) -> Tensor:
-        """(23, 3) rad, the centre of the likeliest component."""
-        return self.means[self.offsets.argmin()].reshape(-1, 3)
+            whitener = np.zeros((_DOF, _DOF))
+            whitener[_LOWER] = file["whitener"]
+            return PosePrior(file["mean"], whitener)
 
     def residual(self, rotvecs: Tensor) -> Tensor:
-        """(B, 69) whitened distance to the nearest component of rotvecs (B, 23, 3) rad."""
-        distance = self._distances(rotvecs)
-        nearest = self._nearest(distance)
-        return distance[torch.arange(len(distance), device=distance.device), nearest]
+        """(B, 69) whitened distance of rotvecs (B, 23, 3) rad to the mean pose."""
+        return (rotvecs - self.mean.to(rotvecs)).flatten(1) @ self.whitener.T.to(rotvecs)
 
     def quadratic(self, rotvecs: Tensor) -> Quadratic:
         """The prior's cost at rotvecs (B, 23, 3) rad, with its derivatives by them."""
-        distance = self._distances(rotvecs)
-        nearest = self._nearest(distance)
-        rows = torch.arange(len(distance), device=distance.device)
-        residual, whitener = distance[rows, nearest], self.whiteners.to(rotvecs)[nearest]
-        beyond, slope = _beyond_hinges(rotvecs)
-        cost = residual.square().sum(1) / 2 + self.offsets.to(rotvecs)[nearest]
-        gradient = (residual[:, None] @ whitener)[:, 0] + beyond * slope
-        hessian = self.precisions.to(rotvecs)[nearest] + torch.diag_embed(slope.square())
-        return Quadratic(cost + beyond.square().sum(1) / 2, gradient, hessian)
-
-    def _distances(self, rotvecs: Tensor) -> Tensor:
-        offset = rotvecs.reshape(-1, 1, _DOF) - self.means.to(rotvecs)
-        return torch.einsum("kij,bkj->bki", self.whiteners.to(rotvecs), offset)
-
-    def _nearest(self, distances: Tensor) -> Tensor:
-        return (distances.square().sum(2) / 2 + self.offsets.to(distances)).argmin(1)
+        offset = (rotvecs - self.mean.to(rotvecs)).flatten(1)
+        pull = offset @ self.precision.to(rotvecs)
+        beyond, slope = _beyond_hinges(rotvecs.flatten(1))
+        cost = ((offset * pull).sum(1) + beyond.square().sum(1)) / 2
+        hessian = self.precision.to(rotvecs) + slope.square().diag_embed()
+        return Quadratic(cost, pull + beyond * slope, hessian)
 
 
 _LOWER = np.tril_indices(_DOF)
-_HINGE_INDEX = [3 * (SMPL24.index(joint) - 1) + axis for joint, axis, _ in _HINGES]
-_HINGE_SIGN = [float(sign) for _, _, sign in _HINGES]
+_BENT_SIGN = np.zeros(_DOF)
+_BENT_SIGN[[3 * (SMPL24.index(joint) - 1) + axis for joint, axis, _ in _HINGES]] = [
+    sign for _, _, sign in _HINGES]
 
 
 def _beyond_hinges(rotvecs: Tensor) -> tuple[Tensor, Tensor]:
     """Whitened overstretch (B, 69) of knees and elbows, and its derivative (diagonal)."""
-    flat = rotvecs.reshape(-1, _DOF)
-    sign = flat.new_zeros(_DOF)
-    sign[_HINGE_INDEX] = flat.new_tensor(_HINGE_SIGN)
-    stretch = -sign * flat - _HINGE_SLACK_RAD
-    is_beyond = (stretch > 0) & (sign != 0)
-    zero = flat.new_zeros(())
-    return (torch.where(is_beyond, stretch / _HINGE_STD_RAD, zero),
-            torch.where(is_beyond, -sign / _HINGE_STD_RAD, zero))
+    slope = torch.as_tensor(-_BENT_SIGN / _HINGE_STD_RAD).to(rotvecs)
+    beyond = slope * rotvecs - _HINGE_SLACK_RAD / _HINGE_STD_RAD
+    is_beyond = beyond > 0
+    return beyond * is_beyond, slope * is_beyond
 
 
 # ---------------------------------------------------------------------------------- learning
@@ -147,16 +125,30 @@ def with_collars(theta: np.ndarray) -> np.ndarray:
     return theta
 
 
-def with_sitting(theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The poses and, after them, some of them again with hips and knees bent to sit or crouch."""
-    seated = theta[rng.random(len(theta)) < _SITTING_SHARE].copy()
+def with_other_legs(theta: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The poses and, after them, some of them again with straight legs, and some that sit.
+
+    Walking, sport and climbing fill the data; people around a robot mostly stand or sit.
+    """
+    standing = _with_legs(_some(theta, _STANDING_SHARE, rng), rng, hip_rad=(-0.1, 0.0, 0.05),
+                          hip_std_rad=(0.2, 0.15, 0.08), knee_rad=0.1, knee_std_rad=0.15)
+    sitting = _with_legs(_some(theta, _SITTING_SHARE, rng), rng, hip_rad=(-1.4, 0.0, 0.15),
+                         hip_std_rad=(0.35, 0.25, 0.2), knee_rad=1.5, knee_std_rad=0.45)
+    return np.concatenate([theta, standing, sitting])
+
+
+def _some(theta: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+    return theta[rng.choice(len(theta), int(share * len(theta)), replace=False)]
+
+
+def _with_legs(theta, rng, hip_rad, hip_std_rad, knee_rad, knee_std_rad) -> np.ndarray:
+    theta = theta.copy()
     for side, sign in (("left", 1.0), ("right", -1.0)):
-        hip = np.stack([rng.normal(-1.4, 0.35, len(seated)), rng.normal(0, 0.25, len(seated)),
-                        sign * rng.normal(0.15, 0.2, len(seated))], 1)
-        theta_knee = rng.normal(1.5, 0.45, len(seated)).clip(0, 2.4)
-        seated[:, SMPL24.index(f"{side}_hip")] = hip
-        seated[:, SMPL24.index(f"{side}_knee")] = theta_knee[:, None] * [1.0, 0.0, 0.0]
-    return np.concatenate([theta, seated])
+        hip = rng.normal(hip_rad, hip_std_rad, (len(theta), 3))
+        knee = np.abs(rng.normal(knee_rad, knee_std_rad, len(theta)))
+        theta[:, SMPL24.index(f"{side}_hip")] = hip * (1.0, sign, sign)
+        theta[:, SMPL24.index(f"{side}_knee")] = knee[:, None] * (1.0, 0.0, 0.0)
+    return theta
 
 
 def plausible(theta: np.ndarray) -> np.ndarray:
@@ -171,45 +163,23 @@ def training_rotvecs(theta: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """(N, 69) what the prior is learned from, out of mocap theta (M, 24, 3) and trial names."""
     theta = theta[~held_back(sources)].astype(np.float64)
     theta = with_collars(theta[plausible(theta)])
-    theta = with_sitting(theta, np.random.default_rng(0))
+    theta = with_other_legs(theta, np.random.default_rng(0))
     return np.concatenate([theta, mirrored(theta)])[:, 1:].reshape(-1, _DOF)
 
 
-def widened_covariance(rotvecs: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """(69, 69) covariance of poses (N, 69) with weights (N,), plus `_NOISE_RAD`."""
+def widened_covariance(rotvecs: np.ndarray) -> np.ndarray:
+    """(69, 69) covariance of poses (N, 69), plus `_NOISE_RAD`."""
     noise = [_NOISE_RAD[name.split("_")[-1]] for name in SMPL24.names[1:]]
-    return np.cov(rotvecs.T, aweights=share) + np.diag(np.repeat(noise, 3) ** 2)
-
-
-def learn(rotvecs: np.ndarray, components: int = _COMPONENTS, rounds: int = 30) -> dict:
-    """Means, whiteners (lower triangles) and offsets of the mixture, by EM from k-means seeds."""
-    seeds = np.random.default_rng(1).choice(len(rotvecs), components, replace=False)
-    means = rotvecs[seeds]
-    distance = ((rotvecs[:, None] - means) ** 2).sum(2)
-    shares = np.eye(components)[distance.argmin(1)]
-    for _ in range(rounds):
-        covariances = [widened_covariance(rotvecs, share + 1e-9) for share in shares.T]
-        means = (shares.T @ rotvecs) / shares.sum(0)[:, None]
-        whiteners = np.array([np.linalg.cholesky(np.linalg.inv(c)).T for c in covariances])
-        log_share = np.log(shares.mean(0) + 1e-12)
-        determinants = np.log(np.diagonal(whiteners, axis1=1, axis2=2)).sum(1)
-        offsets = -log_share - determinants
-        z = np.einsum("kij,nkj->nki", whiteners, rotvecs[:, None] - means)
-        energy = (z**2).sum(2) / 2 + offsets
-        shares = np.exp(energy.min(1, keepdims=True) - energy)
-        shares /= shares.sum(1, keepdims=True)
-    log.info("shares of the components: %s", shares.mean(0).round(3))
-    return {"means": means, "covariances": np.array(covariances), "offsets": offsets}
+    return np.cov(rotvecs.T) + np.diag(np.repeat(noise, 3) ** 2)
 
 
 def build(mocap: str | Path) -> dict[str, np.ndarray]:
     """The arrays of the prior's file."""
     with np.load(mocap, allow_pickle=False) as file:
-        mixture = learn(training_rotvecs(file["theta"], file["src"]))
-    whiteners = [np.linalg.inv(np.linalg.cholesky(c)) for c in mixture["covariances"]]
-    return {"means": mixture["means"].astype(np.float32),
-            "whiteners": np.array(whiteners)[:, _LOWER[0], _LOWER[1]].astype(np.float32),
-            "offsets": (mixture["offsets"] - mixture["offsets"].min()).astype(np.float32)}
+        rotvecs = training_rotvecs(file["theta"], file["src"])
+    whitener = np.linalg.inv(np.linalg.cholesky(widened_covariance(rotvecs)))
+    return {"mean": rotvecs.mean(0).reshape(-1, 3).astype(np.float32),
+            "whitener": whitener[_LOWER].astype(np.float32)}
 
 
 def main() -> None:

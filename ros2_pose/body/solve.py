@@ -18,7 +18,8 @@ from torch import Tensor
 
 from ros2_pose.body import start
 from ros2_pose.body.kinematics import (BETAS, ROOT, TURNS, UNKNOWNS, Posed, inverse_right_jacobian,
-                                       joint_jacobian, keypoint_jacobian, pose_rig, project)
+                                       joint_jacobian, keypoint_jacobian, pose_rig, project,
+                                       rotvec_from_quat)
 from ros2_pose.body.model import BodyModel, Rig
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.state import BodyState
@@ -153,16 +154,15 @@ def make_problem(model: BodyModel, prior: PosePrior, points: Tensor, cov: Tensor
 def _fit_warm(problem: Problem, previous: BodyState) -> BodyState:
     """From the previous state, and again from nothing for those who do not follow it."""
     settings = problem.settings
-    temporal = problem if settings.previous_weight == 0 else replace(problem, previous=previous)
-    temporal = temporal.with_error_at(previous.root[:, 2])
+    image = problem.with_error_at(previous.root[:, 2])
+    temporal = image if settings.previous_weight == 0 else replace(image, previous=previous)
     state, _ = minimise(temporal, previous, settings.warm_iterations)
-    image = replace(temporal, previous=None)
-    cost = linearise(image, state).cost
-    lost = ~(cost < settings.retry_cost * problem.seen.sum(1))
+    lost = ~(keypoint_cost(image, state) < settings.retry_cost * problem.seen.sum(1))
     if lost.any():
-        again = _fit_cold(problem.rows(lost))
-        better = ~(linearise(image.rows(lost), again).cost > cost[lost])
-        state = state.put(lost, again.where(better, state.rows(lost)))
+        again, image = _fit_cold(problem.rows(lost)), image.rows(lost)
+        followed = state.rows(lost)
+        worse = linearise(image, again).cost > linearise(image, followed).cost
+        state = state.put(lost, followed.where(worse, again))
     return state
 
 
@@ -213,14 +213,12 @@ def _step(state: BodyState, here: Linear, damping: Tensor) -> BodyState:
 def linearise(problem: Problem, state: BodyState) -> Linear:
     """The negative log posterior (up to a constant) around a state; infinite too near the camera."""
     posed = pose_rig(problem.rig, roma.unitquat_to_rotmat(state.theta), state.betas, state.root)
-    terms = [_keypoint_term(problem, posed), _pose_term(problem.prior, state.theta),
+    cost, gradient, hessian = _keypoint_term(problem, posed)
+    terms = [_pose_term(problem.prior, state.theta),
              _upright_term(posed.turns[:, 0], problem.settings.upright_rad),
-             _quadratic_term(state.betas, problem.beta_std, BETAS)]
+             _diagonal_term(BETAS, state.betas, problem.beta_std)]
     if problem.previous is not None:
         terms += _previous_terms(problem, state)
-    cost = state.root.new_zeros(len(state.root))
-    gradient = cost.new_zeros(len(cost), UNKNOWNS)
-    hessian = cost.new_zeros(len(cost), UNKNOWNS, UNKNOWNS)
     for term in terms:
         cost = cost + term.cost
         gradient[:, term.unknowns] += term.gradient
@@ -236,22 +234,26 @@ class _Term(NamedTuple):
     hessian: Tensor  # (P, n, n)
 
 
-def _least_squares(unknowns: slice, residual: Tensor, jacobian: Tensor) -> _Term:
-    """residual (P, m), jacobian (P, m, n)."""
-    transposed = jacobian.transpose(1, 2)
-    return _Term(unknowns, residual.square().sum(1) / 2,
-                 (transposed @ residual[..., None])[..., 0], transposed @ jacobian)
-
-
-def _keypoint_term(problem: Problem, posed: Posed) -> _Term:
+def _keypoint_term(problem: Problem, posed: Posed) -> Linear:
     residual, image_jacobian = whitened_errors(problem, posed)
     jacobian = image_jacobian @ keypoint_jacobian(problem.rig, posed)
+    squared = residual.square().sum(2, keepdim=True)
+    weight = 1 / (1 + squared / problem.settings.robust_sigmas**2)  # of the Cauchy loss
+    transposed = (weight[..., None] * jacobian).flatten(1, 2).transpose(1, 2)
+    return Linear(_cauchy(problem, squared[..., 0]),
+                  (transposed @ residual.flatten(1)[..., None])[..., 0],
+                  transposed @ jacobian.flatten(1, 2))
+
+
+def _cauchy(problem: Problem, squared: Tensor) -> Tensor:
     scale2 = problem.settings.robust_sigmas**2
-    squared = residual.square().sum(2)
-    weight = (1 / (1 + squared / scale2)).sqrt()[..., None]
-    term = _least_squares(slice(None), (weight * residual).flatten(1),
-                          (weight[..., None] * jacobian).flatten(1, 2))
-    return term._replace(cost=scale2 / 2 * torch.log1p(squared / scale2).sum(1))
+    return scale2 / 2 * torch.log1p(squared / scale2).sum(1)
+
+
+def keypoint_cost(problem: Problem, state: BodyState) -> Tensor:
+    """(P,) the part of the cost that the keypoints make."""
+    posed = pose_rig(problem.rig, roma.unitquat_to_rotmat(state.theta), state.betas, state.root)
+    return _cauchy(problem, whitened_errors(problem, posed)[0].square().sum(2))
 
 
 def whitened_errors(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor]:
@@ -263,7 +265,7 @@ def whitened_errors(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor]:
 
 
 def _pose_term(prior: PosePrior, theta: Tensor) -> _Term:
-    rotvecs = roma.unitquat_to_rotvec(theta[:, 1:])
+    rotvecs = rotvec_from_quat(theta[:, 1:])
     cost, gradient, hessian = prior.quadratic(rotvecs)
     chain = inverse_right_jacobian(rotvecs)  # (P, 23, 3, 3)
     back = chain.transpose(2, 3)
@@ -276,29 +278,28 @@ def _pose_term(prior: PosePrior, theta: Tensor) -> _Term:
 def _upright_term(turn: Tensor, std_rad: float) -> _Term:
     """The body's up axis against the image's, for rotations (P, 3, 3) body to camera."""
     residual = (turn[..., 1] - turn.new_tensor([0.0, -1.0, 0.0])) / std_rad
-    by_turn = torch.stack([turn[..., 2], torch.zeros_like(turn[..., 0]), -turn[..., 0]], -1)
-    return _least_squares(slice(0, 3), residual, by_turn / std_rad)
+    by_turn = torch.stack([turn[..., 2], torch.zeros_like(turn[..., 0]), -turn[..., 0]], 1) / std_rad
+    return _Term(slice(0, 3), residual.square().sum(1) / 2,
+                 (by_turn @ residual[..., None])[..., 0], by_turn @ by_turn.transpose(1, 2))
 
 
-def _quadratic_term(offset: Tensor, std: Tensor | float, unknowns: slice) -> _Term:
+def _diagonal_term(unknowns: slice, offset: Tensor, std: Tensor | float) -> _Term:
+    """Independent Gaussians with zero mean."""
     residual = offset / std
-    diagonal = torch.diag_embed(torch.ones_like(offset) / std)
-    return _least_squares(unknowns, residual, diagonal)
+    precision = (torch.ones_like(offset) / std**2).diag_embed()
+    return _Term(unknowns, residual.square().sum(1) / 2, residual / std, precision)
 
 
 def _previous_terms(problem: Problem, state: BodyState) -> list[_Term]:
-    """How far a state is from the previous one, as rotation vectors and differences."""
+    """How far a state is from the previous one. Of a rotation vector r the gradient is exact, as
+    J^T r = r; the Hessian takes J = 1, which holds for small r."""
     settings, previous = problem.settings, problem.previous
-    weight = settings.previous_weight**0.5
+    loose = settings.previous_weight**-0.5
     since = roma.quat_product(roma.quat_conjugation(previous.theta), state.theta)
-    rotvecs = roma.unitquat_to_rotvec(since)
-    scale = weight / settings.previous_turn_rad
-    chain = inverse_right_jacobian(rotvecs) * scale  # (P, 24, 3, 3)
-    blocks = torch.eye(24).to(chain)[None, :, None, :, None] * chain[:, :, :, None, :]
-    turns = _least_squares(TURNS, (rotvecs * scale).flatten(1), blocks.reshape(-1, 72, 72))
-    return [turns,
-            _quadratic_term(state.betas - previous.betas, settings.previous_beta / weight, BETAS),
-            _quadratic_term(state.root - previous.root, settings.previous_root_m / weight, ROOT)]
+    rotvecs = rotvec_from_quat(since).flatten(1)
+    return [_diagonal_term(TURNS, rotvecs, loose * settings.previous_turn_rad),
+            _diagonal_term(BETAS, state.betas - previous.betas, loose * settings.previous_beta),
+            _diagonal_term(ROOT, state.root - previous.root, loose * settings.previous_root_m)]
 
 
 # ---------------------------------------------------------------------------------- result
