@@ -38,15 +38,15 @@ _LONGEST_TURN_RAD = 0.8  # of one joint in one iteration
 class FitSettings:
     """Weights of the fit; standard deviations unless said otherwise."""
 
-    keypoint_error_m: float = 0.02  # what a keypoint means, on top of its own covariance
+    keypoint_error_m: float = 0.03  # what a keypoint means, on top of its own covariance
     robust_sigmas: float = 3.0  # Cauchy scale, in whitened units
-    upright_rad: float = 0.5  # the body's up against the image's up
+    upright_rad: float = 0.4  # the body's up against the image's up
     previous_turn_rad: float = 0.3  # change of a joint's rotation since the previous state
     previous_root_m: float = 0.3  # change of place since the previous state
     previous_beta: float = 0.1  # change of shape since the previous state
     previous_weight: float = 1.0  # 0 forgets the previous state but as a starting point
     cold_iterations: tuple[int, int] = (5, 10)  # with all hypotheses, then with the best ones
-    warm_iterations: int = 5
+    warm_iterations: int = 4
     retry_cost: float = 2.5  # a warm fit with a worse mean cost per keypoint starts cold, too
 
 
@@ -307,17 +307,18 @@ def _previous_terms(problem: Problem, state: BodyState) -> list[_Term]:
 
 def _result(problem: Problem, state: BodyState, ok: Tensor) -> BodyFit:
     """Covariances and joints of the people who were fitted, NaN for the others."""
-    ok = ok & state.is_finite
-    problem, state = problem.rows(ok).with_error_at(state.root[ok, 2]), state.rows(ok)
+    chosen = ok & state.is_finite
+    problem, state = problem.rows(chosen).with_error_at(state.root[chosen, 2]), state.rows(chosen)
     posed = pose_rig(problem.rig, roma.unitquat_to_rotmat(state.theta), state.betas, state.root)
     here = linearise(problem, state)
     covariance = _inverse(here.hessian)
-    jacobian = joint_jacobian(problem.rig, posed).flatten(1, 2)
-    joint_cov = (jacobian @ covariance @ jacobian.transpose(1, 2)).unflatten(1, (24, 3))
-    joint_cov = joint_cov.unflatten(3, (24, 3)).diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-    values = (*state, _root_cov(covariance, posed.turns[:, 0]), posed.joints, joint_cov,
+    values = (*state, _root_cov(covariance, posed.turns[:, 0]), posed.joints,
+              _joint_cov(covariance, joint_jacobian(problem.rig, posed)),
               _observed(problem, posed), posed.keypoints, here.cost)
-    return BodyFit(*(_spread(value, ok) for value in values), ok)
+    sound = here.cost.isfinite() & covariance.isfinite().flatten(1).all(1)
+    ok = chosen.clone()
+    ok[chosen] = sound
+    return BodyFit(*(_spread(value[sound], ok) for value in values), ok)
 
 
 def _inverse(hessian: Tensor) -> Tensor:
@@ -325,8 +326,15 @@ def _inverse(hessian: Tensor) -> Tensor:
     scale = hessian.diagonal(dim1=1, dim2=2).rsqrt()
     scale = scale[:, :, None] * scale[:, None]
     factor, failed = torch.linalg.cholesky_ex(hessian * scale)
-    return torch.where(failed[:, None, None] == 0, torch.cholesky_inverse(factor) * scale,
-                       torch.nan)
+    failed = failed[:, None, None] != 0
+    factor = torch.where(failed, torch.eye(factor.shape[1]).to(factor), factor)
+    return torch.where(failed, torch.nan, torch.cholesky_inverse(factor) * scale)
+
+
+def _joint_cov(covariance: Tensor, jacobian: Tensor) -> Tensor:
+    """(P, 24, 3, 3) from that of the unknowns and the jacobian (P, 24, 3, 85)."""
+    spread = (jacobian.flatten(1, 2) @ covariance).view_as(jacobian)
+    return spread @ jacobian.transpose(2, 3)
 
 
 def _root_cov(covariance: Tensor, turn: Tensor) -> Tensor:
