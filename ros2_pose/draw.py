@@ -16,7 +16,7 @@ from ros2_pose.camera import Camera
 from ros2_pose.people import LOST, TENTATIVE, People
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 
-_LEFT, _RIGHT = (255, 140, 0), (30, 144, 255)
+LEFT, RIGHT = (255, 140, 0), (30, 144, 255)
 _VISIBLE = 0.15  # keypoints scored lower are not drawn
 _LIGHT = np.array([0.3, -0.6, -0.74])  # to the light, camera frame
 _AXIS, _PAPER, _INK = (200, 200, 200), 250, (60, 60, 60)
@@ -53,8 +53,9 @@ def _id(people: People, i: int) -> str:
     return people.ids[i] if people.ids else f"{i + 1}"
 
 
-def _bone_colour(joints: JointSet, joint: int, own: tuple) -> tuple:
-    return {"left": _LEFT, "right": _RIGHT}.get(joints.sides[joint], own)
+def joint_colour(joints: JointSet, joint: int, own: tuple) -> tuple[int, int, int]:
+    """RGB 0..255 of a joint and the bone that leads to it; own: the person's colour."""
+    return {"left": LEFT, "right": RIGHT}.get(joints.sides[joint], own)
 
 
 def _draw_keypoints(canvas, people: People, i: int, width: int) -> None:
@@ -62,11 +63,11 @@ def _draw_keypoints(canvas, people: People, i: int, width: int) -> None:
     seen = (people.keypoint_scores[i] >= _VISIBLE) & np.isfinite(points).all(-1)
     for a, b in COCO17.edges:
         if seen[a] and seen[b]:
-            cv2.line(canvas, _cell(points[a]), _cell(points[b]), _bone_colour(COCO17, b, own),
+            cv2.line(canvas, _cell(points[a]), _cell(points[b]), joint_colour(COCO17, b, own),
                      width, cv2.LINE_AA)
     for joint in np.flatnonzero(seen):
         _draw_ellipse(canvas, points[joint], people.keypoint_cov[i, joint],
-                      _bone_colour(COCO17, joint, own))
+                      joint_colour(COCO17, joint, own))
 
 
 def _draw_ellipse(canvas, centre, cov, colour) -> None:
@@ -174,7 +175,7 @@ def _draw_grid(canvas, to_pixel, reach: float) -> None:
 def _draw_from_above(canvas, people: People, i: int, to_pixel) -> None:
     own, joints = person_colour(_id(people, i)), to_pixel(people.joints[i])
     for a, b in SMPL24.edges:
-        cv2.line(canvas, _cell(joints[a]), _cell(joints[b]), _bone_colour(SMPL24, b, own), 2,
+        cv2.line(canvas, _cell(joints[a]), _cell(joints[b]), joint_colour(SMPL24, b, own), 2,
                  cv2.LINE_AA)
     if people.root_cov is not None:
         flip = np.diag([1.0, -1.0]) * to_pixel.scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ros2_pose.draw import person_colour
+from ros2_pose.draw import joint_colour, person_colour
 from ros2_pose.messages import Make, has_body, person_id, point, pose, vector
 from ros2_pose.people import INFERRED, LOST, People
 from ros2_pose.skeleton import SMPL24
@@ -12,7 +12,6 @@ from ros2_pose.skeleton import SMPL24
 _ADD, _DELETE = 0, 2  # Marker.action
 _LINE_LIST, _SPHERE_LIST, _TEXT = 5, 7, 9  # Marker.type
 _BONES, _JOINTS, _LABEL = range(3)  # Marker.id; ns is the person
-_LEFT, _RIGHT = (255, 140, 0), (30, 144, 255)  # RGB 0..255
 _FAINT = 0.35  # opacity of what is not seen
 _LABEL_ABOVE = 0.35  # m over the head
 
@@ -40,7 +39,7 @@ def _person_markers(make: Make, header, people: People, i: int, lifetime: float)
         seen = people.joint_source[i] != INFERRED
     if people.tracking_state is not None and people.tracking_state[i] == LOST:
         seen[:] = False
-    colours = [_colour(make, _side_colour(joint, own), 1.0 if seen[joint] else _FAINT)
+    colours = [_colour(make, joint_colour(SMPL24, joint, own), 1.0 if seen[joint] else _FAINT)
                for joint in range(len(SMPL24))]
     points = [point(make, place) for place in joints]
     ends = np.array(SMPL24.edges).reshape(-1)
@@ -54,10 +53,6 @@ def _person_markers(make: Make, header, people: People, i: int, lifetime: float)
                 points=points, colors=colours, lifetime=lifetime),
         _marker(make, header, name, _LABEL, type=_TEXT, scale=(0, 0, 0.15), place=label,
                 text=name, color=own, lifetime=lifetime)]
-
-
-def _side_colour(joint: int, own: tuple) -> tuple:
-    return {"left": _LEFT, "right": _RIGHT}.get(SMPL24.sides[joint], own)
 
 
 def _colour(make: Make, rgb: tuple, opacity: float):

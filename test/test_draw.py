@@ -27,8 +27,8 @@ def _share_left_half(picture, colour) -> float:
 
 def test_left_is_orange_and_on_the_persons_left():
     picture = draw.overlay(np.zeros((240, 320, 3), np.uint8), _standing())
-    assert _share_left_half(picture, draw._LEFT) < 0.1
-    assert _share_left_half(picture, draw._RIGHT) > 0.9
+    assert _share_left_half(picture, draw.LEFT) < 0.1
+    assert _share_left_half(picture, draw.RIGHT) > 0.9
 
 
 def test_nobody_leaves_the_image_as_it_was_and_the_input_is_never_changed():
@@ -52,7 +52,7 @@ def test_from_above_right_is_right_and_far_is_up(upright):
     moved = people.with_fields(root=people.root + (1, 0, 2), joints=people.joints + (1, 0, 2))
     middles = []
     for scene in (people, moved):
-        rows, columns = np.nonzero((draw.view_from_above(scene, reach=8.0) == draw._LEFT).all(-1))
+        rows, columns = np.nonzero((draw.view_from_above(scene, reach=8.0) == draw.LEFT).all(-1))
         middles.append((columns.mean(), rows.mean()))
     (x, y), (x_moved, y_moved) = middles
     assert x_moved > x + 30 and y_moved < y - 60
