@@ -26,8 +26,8 @@ from visualization_msgs.msg import MarkerArray
 
 from ros2_pose import messages
 from ros2_pose.camera import Camera, CameraError
-from ros2_pose.config import ConfigError
 from ros2_pose.draw import overlay
+from ros2_pose.errors import PoseError
 from ros2_pose.images import ImageError, image_message, rgb_from_compressed
 from ros2_pose.markers import marker_array
 from ros2_pose.messages import Look
@@ -41,7 +41,6 @@ from ros2_pose.nodes.params import Parameters
 from ros2_pose.nodes.diagnostics import Statistics, diagnostics
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline, PipelineError
-from ros2_pose.weights import WeightsError
 
 _REPEAT_S = 5.0  # a complaint is not repeated sooner
 
@@ -259,7 +258,7 @@ def main(args=None) -> int:
         _spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except (ConfigError, PipelineError, WeightsError, ParameterException) as error:
+    except (PoseError, ParameterException) as error:
         print(f"pose_node cannot start: {error}", file=sys.stderr)
         return 1
     finally:
@@ -268,3 +267,7 @@ def main(args=None) -> int:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
