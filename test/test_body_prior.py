@@ -27,7 +27,8 @@ def pose(**degrees):
 
 
 def test_quadratic_is_the_derivative_of_its_cost(prior):
-    rotvecs = pose(left_knee=(-30, 5, 0), right_elbow=(0, -40, 10), neck=(20, 0, 0)).requires_grad_()
+    rotvecs = pose(left_knee=(-30, 5, 0), right_elbow=(0, -40, 10), neck=(20, 0, 0))
+    rotvecs.requires_grad_()
     quadratic = prior.quadratic(rotvecs)
     gradient, = torch.autograd.grad(quadratic.cost.sum(), rotvecs)
     np.testing.assert_allclose(quadratic.gradient[0].detach(), gradient.flatten(), atol=1e-9)
@@ -37,7 +38,8 @@ def test_quadratic_is_the_derivative_of_its_cost(prior):
 
 
 def test_cost_is_half_the_squared_residual_within_the_limits(prior):
-    rotvecs = prior.mean[None] + 0.1 * torch.tensor(np.random.default_rng(0).normal(size=(4, 23, 3)))
+    noise = np.random.default_rng(0).normal(size=(4, 23, 3))
+    rotvecs = prior.mean + 0.1 * torch.tensor(noise)
     rotvecs[..., [3, 4], 0] = 0.5  # knees
     np.testing.assert_allclose(prior.quadratic(rotvecs).cost,
                                prior.residual(rotvecs).square().sum(1) / 2, rtol=1e-6)

