@@ -1,4 +1,4 @@
-"""For pip: the core and the ros2_pose command, no ROS. colcon builds from CMakeLists.txt instead."""
+"""For pip: the core and the ros2_pose command, no ROS. colcon builds from CMakeLists.txt."""
 
 from pathlib import Path
 from xml.etree import ElementTree

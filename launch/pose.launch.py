@@ -6,10 +6,11 @@ ros2 launch ros2_pose pose.launch.py image:=/camera/image_raw rviz:=true
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
+
+from launch import LaunchDescription
 
 CONFIG = Path(get_package_share_directory("ros2_pose")) / "config"
 

@@ -19,11 +19,11 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from ros2_pose.msg import People
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros2_pose import messages
 from ros2_pose.images import image_message
-from ros2_pose.msg import People
 from ros2_pose.nodes.convert import make
 
 FRAME = "camera_optical_frame"

@@ -8,8 +8,13 @@ import cv2
 import numpy as np
 import pytest
 
-from ros2_pose.images import ENCODINGS, ImageError, image_message, rgb_from_compressed, \
-    rgb_from_image
+from ros2_pose.images import (
+    ENCODINGS,
+    ImageError,
+    image_message,
+    rgb_from_compressed,
+    rgb_from_image,
+)
 
 
 def _picture(height=48, width=64) -> np.ndarray:

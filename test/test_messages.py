@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
-
-from pathlib import Path
 
 from ros2_pose import messages
 from ros2_pose.camera import CameraError

@@ -13,24 +13,24 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
 pytest.importorskip("ros2_pose.msg", reason="needs the built messages: run make test")
 
-import yaml  # noqa: E402
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from ros_helpers import BEST_EFFORT, RELIABLE, Graph, camera_info  # noqa: E402
-from sensor_msgs.msg import CameraInfo  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
+import yaml
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy.parameter import Parameter
+from ros2_pose.msg import People
+from ros_helpers import BEST_EFFORT, RELIABLE, Graph, camera_info
+from sensor_msgs.msg import CameraInfo
+from tf2_msgs.msg import TFMessage
 
-from ros2_pose.config import ConfigError, PoseConfig  # noqa: E402
-from ros2_pose.images import ImageError, rgb_from_image  # noqa: E402
-from ros2_pose.msg import People  # noqa: E402
-from ros2_pose.nodes import convert  # noqa: E402
-from ros2_pose.nodes.convert import make  # noqa: E402
-from ros2_pose.nodes.newest import Newest  # noqa: E402
-from ros2_pose.nodes.params import NodeConfig  # noqa: E402
-from ros2_pose.nodes.pose_node import PoseNode  # noqa: E402
-from ros2_pose.people import People as CorePeople  # noqa: E402
+from ros2_pose.config import ConfigError, PoseConfig
+from ros2_pose.images import ImageError, rgb_from_image
+from ros2_pose.nodes import convert
+from ros2_pose.nodes.convert import make
+from ros2_pose.nodes.newest import Newest
+from ros2_pose.nodes.params import NodeConfig
+from ros2_pose.nodes.pose_node import PoseNode
+from ros2_pose.people import People as CorePeople
 
 PICTURE = np.zeros((48, 64, 3), np.uint8)
 
@@ -149,7 +149,9 @@ def test_topics_follow_remapping(start):
 
 def test_reliability_follows_the_publishers(graph, start):
     node = start()
-    policy = (lambda: node._input.image.policy.name)
+
+    def policy() -> str:
+        return node._input.image.policy.name
     reliable = graph.camera(RELIABLE)
     graph.until(lambda: policy() == "RELIABLE")
     graph.ask(reliable, graph.image(PICTURE))

@@ -13,16 +13,23 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
 pytest.importorskip("ros2_pose.msg", reason="needs the built messages: run make test")
 
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from rcl_interfaces.srv import SetParameters  # noqa: E402
-from rclpy.parameter import Parameter  # noqa: E402
-from ros_helpers import (BEST_EFFORT, FRAME, INSTALL, LATCHED, Graph, camera_info,  # noqa: E402
-                         compressed, installed_node)
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
-from tf2_msgs.msg import TFMessage  # noqa: E402
-from visualization_msgs.msg import MarkerArray  # noqa: E402
-
-from ros2_pose.msg import People, Person, SkeletonInfo  # noqa: E402
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from ros2_pose.msg import People, Person, SkeletonInfo
+from ros_helpers import (
+    BEST_EFFORT,
+    FRAME,
+    INSTALL,
+    LATCHED,
+    Graph,
+    camera_info,
+    compressed,
+    installed_node,
+)
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import MarkerArray
 
 
 @pytest.fixture

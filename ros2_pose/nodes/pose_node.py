@@ -34,11 +34,11 @@ from ros2_pose.messages import Look
 from ros2_pose.msg import People as PeopleMessage
 from ros2_pose.msg import SkeletonInfo
 from ros2_pose.nodes.convert import image_reader, make
+from ros2_pose.nodes.diagnostics import Statistics, diagnostics
 from ros2_pose.nodes.image_input import CameraInput
 from ros2_pose.nodes.log import log_to, stop_logging
 from ros2_pose.nodes.newest import Newest
 from ros2_pose.nodes.params import Parameters
-from ros2_pose.nodes.diagnostics import Statistics, diagnostics
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline, PipelineError
 
