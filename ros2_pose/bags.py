@@ -19,6 +19,7 @@ from ros2_pose.camera import Camera, CameraError
 from ros2_pose.images import ImageError, rgb_from_compressed, rgb_from_image
 from ros2_pose.markers import marker_array
 from ros2_pose.people import Frame, People
+from ros2_pose.pipeline import Pipeline
 from ros2_pose.sources import Shot, SourceError
 
 log = logging.getLogger(__name__)
@@ -178,10 +179,13 @@ class BagWriter:
 
 
 class BagSink:
-    """Writes a bag of what the node would publish: people, markers, /tf and skeleton_info."""
+    """Writes a bag of what the node would publish: people, markers, /tf and skeleton_info.
 
-    def __init__(self, path: Path, storage: str, network: str, body_model: str):
-        self.names = network, body_model
+    pipeline: where the people come from; tells the names of its network and body.
+    """
+
+    def __init__(self, path: Path, storage: str, pipeline: Pipeline):
+        self.pipeline = pipeline
         self.bag = BagWriter(path, storage)
         self.shown: set[str] = set()
         self.received = 0
@@ -190,13 +194,15 @@ class BagSink:
         """Take in one image; people is None if it could not be read."""
         header = messages.header(make, shot.stamp, shot.frame_id)
         if not self.received:
-            info = messages.skeleton_info(make, header, *self.names)
+            info = messages.skeleton_info(make, header, self.pipeline.network_name,
+                                          self.pipeline.body_name)
             self.bag.put("/ros2_pose/skeleton_info", info, shot.received, latched=True)
         self.received += 1
         self.bag.put("/ros2_pose/people", self._people(header, shot, people), shot.received)
         if people is None:
             return
-        markers, self.shown = marker_array(make, header, people, self.shown, _MARKER_LIFETIME_S)
+        markers, self.shown = marker_array(make, header, people, self.shown, _MARKER_LIFETIME_S,
+                                           self.pipeline.body)
         self.bag.put("/ros2_pose/markers", markers, shot.received)
         self.bag.put("/tf", messages.tf_message(make, header, people), shot.received)
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """The `ros2_pose` command: replay recordings, evaluate networks, demo and bench of the node."""
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import get_args, get_type_hints
 from ros2_pose.camera import read_calibration
 from ros2_pose.config import PoseConfig, from_dict, from_yaml
 from ros2_pose.errors import PoseError
+from ros2_pose.process import settle
 from ros2_pose.sources import VIDEOS, PictureSource, SourceError, VideoSource, picture_files
 
 _JSON, _VIDEO = ".jsonl", ".mp4"
@@ -21,6 +21,7 @@ _DONE, _INCOMPLETE, _UNUSABLE = 0, 1, 2  # exit statuses
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status. Errors that a user can mend are one line."""
+    settle()
     logging.basicConfig(format="%(levelname)s %(message)s", level=logging.INFO)
     options = _parser().parse_args(arguments)
     try:
@@ -144,7 +145,7 @@ def _sink(path: Path, source, pipeline, options):
     if path.suffix == _VIDEO:
         return OverlayVideo(path, source.fps, pipeline, options.bodies)
     from ros2_pose.bags import BagSink
-    return BagSink(path, options.storage, pipeline.network_name, pipeline.body_name)
+    return BagSink(path, options.storage, pipeline)
 
 
 def _evaluate(options) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from ros2_pose.camera import Camera
+from ros2_pose.errors import PoseError
 from ros2_pose.skeleton import COCO17, SMPL24
 
 INFERRED, OBSERVED, DEPTH = 0, 1, 2  # joint_source
@@ -33,7 +34,7 @@ _SHAPES = {
 }
 
 
-class PeopleError(ValueError):
+class PeopleError(PoseError):
     """A `People` whose fields do not fit together."""
 
 

@@ -92,6 +92,7 @@ class Pipeline:
                           f"image is {width}x{height}: 2D only; use the CameraInfo of this image")
         return frame.camera, ""
 
+    @torch.inference_mode()
     def _with_bodies(self, people: People, tracks: list[Track], camera: Camera) -> People:
         clear = people.keypoint_scores >= self.config.keypoint_threshold
         pixels = np.where(clear[..., None], people.keypoints, np.nan)

@@ -172,3 +172,13 @@ def test_agrees_with_smplx(model, people):
                 global_orient=theta[:, :3])
     ours = posed(model, people[0], people[1])
     np.testing.assert_allclose(out.vertices.detach(), ours.vertices, atol=1e-4)
+
+
+def test_coarse_surface_is_a_part_of_the_whole():
+    model = BodyModel.load()
+    theta = torch.from_numpy(Rotation.random(48, random_state=0).as_quat()).float().view(2, 24, 4)
+    betas, root = torch.linspace(-2, 2, 20).view(2, 10), torch.tensor([[0.0, 0, 3], [1, 0, 5]])
+    whole = model(theta, betas, root).vertices[:, model.coarse_vertices]
+    coarse = model.coarse_surface(theta, betas, root)
+    assert torch.allclose(coarse, whole, atol=1e-5)
+    assert 200 < coarse.shape[1] < 500 and int(model.coarse_faces.max()) == coarse.shape[1] - 1

@@ -167,6 +167,19 @@ def test_markers_tell_left_from_right(make, header, some_people):
     assert joints.lifetime.nanosec == 500_000_000
 
 
+def test_body_surface_stands_where_the_person_stands(make, header, upright):
+    people, body = upright
+    markers, _ = marker_array(make, header, people, set(), 0.5, body)
+    surface = markers.markers[-1]
+    assert surface.type == 11 and len(surface.points) == 3 * len(body.coarse_faces)
+    places = np.array([[p.x, p.y, p.z] for p in surface.points])
+    assert (np.abs(places - people.root[0]) < 1.1).all()  # arms' length, m
+    assert np.ptp(places[:, 1]) > 1.5 and 0 < surface.color.a < 1
+    _, shown = marker_array(make, header, people, set(), 0.5, body)
+    gone = marker_array(make, header, people[:0], shown, 0.5, body)[0].markers
+    assert {m.id for m in gone} == {0, 1, 2, 3} and {m.action for m in gone} == {2}
+
+
 def test_skeleton_info_names_everything(make, header):
     info = messages.skeleton_info(make, header, "movenet", "open_body")
     assert (len(info.keypoint_names), len(info.joint_names)) == (17, 24)

@@ -38,7 +38,7 @@ PICTURE = np.zeros((48, 64, 3), np.uint8)
 class FakePipeline:
     """Reports the same people for every frame and keeps what it was given."""
 
-    device, body = "cpu", None
+    device, body, network_name, body_name = "cpu", None, "fake", "open_body"
 
     def __init__(self, config: PoseConfig, people: CorePeople | None = None):
         self.config = config
@@ -48,6 +48,9 @@ class FakePipeline:
 
     def configure(self, config: PoseConfig) -> None:
         self.config = config
+
+    def camera(self, frame):
+        return frame.camera, ""
 
     def step(self, frame) -> CorePeople:
         self.frames.append(frame)

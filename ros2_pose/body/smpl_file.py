@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from scipy import sparse
 
+from ros2_pose.errors import PoseError
 from ros2_pose.skeleton import COCO17, SMPL24
 
 BETAS = 10
@@ -23,7 +24,7 @@ _NAMES = {"template": "v_template", "shapedirs": "shapedirs", "weights": "weight
           "J_regressor": "J_regressor", "faces": "f", "tree": "kintree_table"}
 
 
-class SmplFileError(ValueError):
+class SmplFileError(PoseError):
     """A body file that cannot be used; the message says why and what to do."""
 
 
@@ -39,6 +40,7 @@ class BodyArrays:
     keypoint_regressor: np.ndarray  # (17, V)
     keypoint_joints: np.ndarray  # (17, 24)
     beta_std: np.ndarray  # (10,) among adults
+    coarse_faces: np.ndarray  # (F', 3) a rougher surface over some of the vertices; may be empty
 
 
 def read_open_body(path: str | Path) -> BodyArrays:
@@ -58,7 +60,8 @@ def read_open_body(path: str | Path) -> BodyArrays:
         weights=weights / weights.sum(1, keepdims=True), faces=data["faces"].astype(np.int64),
         **{name: r / r.sum(1, keepdims=True) for name, r in regressors.items()},
         keypoint_joints=np.zeros((len(COCO17), len(SMPL24))),
-        beta_std=data["beta_std"].astype(np.float64))
+        beta_std=data["beta_std"].astype(np.float64),
+        coarse_faces=data["coarse_faces"].astype(np.int64))
 
 
 def read_smpl_file(path: str | Path) -> BodyArrays:
@@ -80,7 +83,7 @@ def read_smpl_file(path: str | Path) -> BodyArrays:
         joints[COCO17.index(name), SMPL24.index(name)] = 1
     return BodyArrays(arrays["template"], arrays["shapedirs"][..., :BETAS], arrays["weights"],
                       arrays["J_regressor"], arrays["faces"].astype(np.int64), regressor, joints,
-                      np.ones(BETAS))
+                      np.ones(BETAS), np.zeros((0, 3), np.int64))
 
 
 def _check(arrays: dict[str, np.ndarray], path: Path) -> int:

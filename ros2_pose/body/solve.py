@@ -30,6 +30,7 @@ _FIRST_LIMB = COCO17.index("left_shoulder")
 _MIN_LIMB_POINTS = 4
 _KEPT_HYPOTHESES = 2
 _DAMPING = 1e-2
+_SMALL_GAIN = 0.05  # of the negative log posterior: nothing beside its uncertainty
 _LONGEST_TURN_RAD = 0.8  # of one joint in one iteration
 
 
@@ -111,17 +112,25 @@ def _fit_cold(problem: Problem) -> BodyState:
 
 
 def minimise(problem: Problem, state: BodyState, iterations: int) -> tuple[BodyState, Tensor]:
-    """Levenberg-Marquardt: the state after some iterations, and its cost (P,)."""
+    """Levenberg-Marquardt: the state after at most so many iterations, and its cost (P,).
+
+    Whoever gains little any more stays as he is, so that nobody's result depends on the others.
+    """
     here = linearise(problem, state)
     damping = torch.full_like(here.cost, _DAMPING)
+    done = torch.zeros_like(here.cost, dtype=torch.bool)
     for _ in range(iterations):
         candidate = _step(state, here, damping)
         there = linearise(problem, candidate)
-        better = there.cost < here.cost  # false for NaN, too
+        gain = here.cost - there.cost
+        better = (gain > 0) & ~done  # false for NaN, too
+        done |= better & (gain < _SMALL_GAIN)
         state = candidate.where(better, state)
         here = Linear(*(torch.where(better.view(-1, *[1] * (a.ndim - 1)), a, b)
                         for a, b in zip(there, here)))
         damping = torch.where(better, damping * 0.2, damping * 5).clamp(1e-6, 1e6)
+        if done.all():
+            break
     return state, here.cost
 
 

@@ -1,1 +1,5 @@
-"""The ROS side: the only folder that imports ROS."""
+"""The only part of the package that imports ROS: the node, and the programs around it."""
+
+from ros2_pose.process import settle
+
+settle()  # here, because whoever imports a node's module loads torch with it

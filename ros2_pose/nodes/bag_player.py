@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Publishes a rosbag2 bag in its own time, for machines that have no `ros2 bag play`.
 
     bag_player BAG [--rate R] [--wait] [--times FILE] [--ros-args -r /old:=/new ...]

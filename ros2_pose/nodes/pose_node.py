@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from pathlib import Path
 from typing import Callable, NamedTuple
 
 import rclpy
@@ -104,10 +103,9 @@ class PoseNode(Node):
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 5)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._skeleton_info = self.create_publisher(SkeletonInfo, "~/skeleton_info", latched)
-        settings = self.parameters.pose
-        body_model = Path(settings.body_model).stem if settings.body_model else "open_body"
         self._skeleton_info.publish(messages.skeleton_info(
-            make, messages.header(make, 0, ""), settings.network, body_model))
+            make, messages.header(make, 0, ""), self.pipeline.network_name,
+            self.pipeline.body_name))
 
     # Callbacks: store and return ----------------------------------------------------------------
 
@@ -141,8 +139,9 @@ class PoseNode(Node):
         """Answer one image, with people or with the reason why not."""
         header = arrival.message.header
         try:
-            image = self._picture(arrival.message)
-            people = self._people_in(Frame(image, arrival.camera, messages.stamp_of(header)))
+            frame = Frame(self._picture(arrival.message), arrival.camera,
+                          messages.stamp_of(header))
+            people = self._people_in(frame)
         except (ImageError, PipelineError) as error:
             self.statistics.bad_images += 1
             self.get_logger().warning(f"bad image: {error}", throttle_duration_sec=_REPEAT_S)
@@ -153,7 +152,7 @@ class PoseNode(Node):
             self._fail(text)
             self._publish_failure(header, arrival, messages.STATUS_FAILED, text)
         else:
-            self._publish(header, arrival, image, people)
+            self._publish(header, arrival, frame, people)
 
     def _picture(self, message):
         if isinstance(message, CompressedImage):
@@ -174,28 +173,22 @@ class PoseNode(Node):
         self._people.publish(messages.people_message(
             make, header, People.nobody(), self._look_report(size, status, text)))
 
-    def _publish(self, header, arrival: _Arrival, image, people: People) -> None:
+    def _publish(self, header, arrival: _Arrival, frame: Frame, people: People) -> None:
         self.statistics.problem = people.note
         status = messages.STATUS_2D_ONLY if people.note else messages.STATUS_OK
-        look = self._look_report((image.shape[1], image.shape[0]), status, people.note)
+        look = self._look_report(frame.image.shape[1::-1], status, people.note)
         self._people.publish(messages.people_message(make, header, people, look))
         self._publish_tf(header, people)
         self.statistics.good(len(people), time.perf_counter() - arrival.time)
         self._publish_markers(header, people)
         if self._overlay.get_subscription_count():
             body = self.pipeline.body if self.parameters.node.overlay_bodies else None
-            drawn = overlay(image, people, self._camera_of(arrival, image), body)
+            camera, _ = self.pipeline.camera(frame)
+            drawn = overlay(frame.image, people, camera, body)
             self._overlay.publish(image_message(make, header, drawn))
 
     def _look_report(self, size: tuple[int, int], status: int, text: str) -> Look:
         return Look(*size, status, text, self._waiting.received, self._waiting.dropped)
-
-    def _camera_of(self, arrival: _Arrival, image) -> Camera | None:
-        """The camera that an image's people were fitted with."""
-        fov = self.parameters.pose.fov_deg
-        if arrival.camera is None and fov:
-            return Camera.from_fov(image.shape[1], image.shape[0], fov)
-        return arrival.camera
 
     def _publish_tf(self, header, people: People) -> None:
         stamp = messages.stamp_of(header)
@@ -211,7 +204,8 @@ class PoseNode(Node):
             self._shown = set()
             return
         message, self._shown = marker_array(make, header, people, self._shown,
-                                            self.parameters.node.marker_lifetime_s)
+                                            self.parameters.node.marker_lifetime_s,
+                                            self.pipeline.body)
         self._markers.publish(message)
 
     # Telling how it goes ------------------------------------------------------------------------
@@ -226,7 +220,7 @@ class PoseNode(Node):
         rate_in, rate_out = counts.rates(time.perf_counter(), waiting.received)
         p50, p95 = counts.latency_ms()
         values = {
-            "device": self.pipeline.device, "network": self.parameters.pose.network,
+            "device": self.pipeline.device, "network": self.pipeline.network_name,
             "images per s, in": rate_in, "images per s, answered": rate_out,
             "images received": waiting.received, "images dropped": waiting.dropped,
             "images bad": counts.bad_images, "images failed": counts.failures,
