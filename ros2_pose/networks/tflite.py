@@ -2,7 +2,9 @@
 
 Covers the dozen operators that convolutional pose networks are made of. The graph is cut at the
 tensors that the caller names, so that decoding stays outside, and becomes a `torch.fx.GraphModule`:
-batched, differentiable, exportable. Tensors are NHWC in the file and NCHW here.
+batched, differentiable, exportable. Tensors are NHWC in the file and NCHW here. Input sizes must
+be multiples of the network's coarsest stride: TensorFlow's SAME padding is then the same for every
+size, and part of the convolutions.
 """
 
 from __future__ import annotations
@@ -29,22 +31,6 @@ _UNARY = {"RELU": F.relu, "RELU6": F.relu6, "LOGISTIC": torch.sigmoid}
 
 class TfliteError(PoseError):
     """A file that is not TensorFlow Lite, or a graph that this importer does not cover."""
-
-
-class SamePad(nn.Module):
-    """Zero padding as TensorFlow's SAME: output = ceil(input / stride), the odd pixel at the end."""
-
-    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]):
-        super().__init__()
-        self.reach = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation))
-        self.stride = stride
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (B, C, H, W) padded for the convolution that follows."""
-        total = [max((-(-size // s) - 1) * s + reach - size, 0)
-                 for size, s, reach in zip(x.shape[2:], self.stride, self.reach)]
-        (top, left) = (t // 2 for t in total)
-        return F.pad(x, (left, total[1] - left, top, total[0] - top))
 
 
 def load_tflite(path: str | Path, outputs: list[str]) -> fx.GraphModule:
@@ -143,14 +129,11 @@ class _Importer:
         weight, bias = self._constant(op.Inputs(1)), self._constant(op.Inputs(2))
         # OHWI in the file; depthwise 1HWO
         weight = weight.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))
-        kernel = weight.shape[2:]
-        groups, padding = len(weight) if depthwise else 1, (0, 0)
+        padding = (0, 0)
         if options.Padding() == tflite.Padding.SAME:
-            if stride == (1, 1) and all(k % 2 for k in kernel):  # symmetric: convolutions can do it
-                padding = tuple((k - 1) * d // 2 for k, d in zip(kernel, dilation))
-            else:
-                x = self._module(SamePad(kernel, stride, dilation), x)
-        conv = nn.Conv2d(weight.shape[1] * groups, len(weight), kernel, stride, padding,
+            weight, padding = _padded_as_same(weight, stride, dilation)
+        groups = len(weight) if depthwise else 1
+        conv = nn.Conv2d(weight.shape[1] * groups, len(weight), weight.shape[2:], stride, padding,
                          dilation, groups)
         conv.weight = nn.Parameter(torch.from_numpy(np.ascontiguousarray(weight)))
         conv.bias = nn.Parameter(torch.from_numpy(bias))
@@ -194,6 +177,23 @@ class _Importer:
         function = _ACTIVATIONS[activation]
         return node if function is None else self.graph.call_function(function, (node,),
                                                                           {"inplace": True})
+
+
+def _padded_as_same(weight: np.ndarray, stride: tuple, dilation: tuple):
+    """Weights (O, I, h, w) and symmetric padding that do what SAME does to sizes in whole strides.
+
+    SAME puts an odd row of padding at the end. Convolutions pad both sides alike, so where there is
+    one, the kernel begins with a row of zeros instead.
+    """
+    zeros, padding = [(0, 0), (0, 0)], []
+    for size, step, spread in zip(weight.shape[2:], stride, dilation):
+        total = max((size - 1) * spread + 1 - step, 0)
+        before, after = total // 2, total - total // 2
+        if spread > 1 and before != after:
+            raise TfliteError("an uneven SAME padding of a dilated convolution is not covered")
+        zeros.append((after - before, 0))
+        padding.append(after)
+    return np.pad(weight, zeros), tuple(padding)
 
 
 def _kind(model, op) -> str:
