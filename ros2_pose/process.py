@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # glibc's M_MMAP_THRESHOLD and M_TRIM_THRESHOLD
 _KEEP = 1 << 30  # bytes
+# glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX: the arenas of further threads are
+# given back whatever the thresholds say.
+_MALLOC = {-3: _KEEP, -1: _KEEP, -8: 1}
 
 
 def settle() -> None:
@@ -22,5 +24,5 @@ def settle() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc alone has it
     if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _KEEP)
-        mallopt(_TRIM_THRESHOLD, _KEEP)
+        for option, value in _MALLOC.items():
+            mallopt(option, value)

@@ -19,6 +19,8 @@ from sensor_msgs.msg import CameraInfo, Image
 from tqdm import tqdm
 
 from ros2_pose import demo_clip, messages
+from ros2_pose.config import PoseConfig
+from ros2_pose.evaluation.keypoints import EvaluationError, reference_detector
 from ros2_pose.images import image_message
 from ros2_pose.msg import People as PeopleMessage
 from ros2_pose.nodes.convert import make
@@ -55,6 +57,7 @@ def run(seconds: float) -> int:
             for name, hz, parameters in tqdm(_ROWS, "bench", unit="row")]
     print(_table(rows))
     print(_stages(pictures))
+    print(_yardstick(pictures[0]))
     return 0
 
 
@@ -138,3 +141,18 @@ def _stages(pictures: list) -> str:
     network_ms, step_ms = 1e3 * np.median(network), 1e3 * np.median(step)
     return (f"\na frame: network {network_ms:.0f} ms, tracker and bodies "
             f"{step_ms - network_ms:.0f} ms, on {pipeline.device}")
+
+
+def _yardstick(picture: np.ndarray) -> str:
+    """How fast this machine is: MoveNet's original file alone in LiteRT, at the same scales."""
+    config, elapsed = PoseConfig(), []
+    try:
+        detect = reference_detector(config)
+    except EvaluationError as error:
+        return f"no yardstick: {error}"
+    for _ in range(20):
+        begin = time.perf_counter()
+        detect(picture)
+        elapsed.append(time.perf_counter() - begin)
+    return (f"yardstick: MoveNet's original file alone in LiteRT, {config.scales} px, takes "
+            f"{1e3 * np.median(elapsed):.0f} ms on this machine")
