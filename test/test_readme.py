@@ -76,7 +76,7 @@ def test_launch_commands_name_files_and_arguments_that_exist():
 
 def test_links_lead_to_files():
     links = re.findall(r"\]\((?!https?:)([^)#]+)\)", _TEXT)
-    assert "docs/overview.png" in links and len(links) > 8
+    assert "docs/overview.jpg" in links and len(links) > 8
     for link in links:
         assert (_ROOT / link).exists(), link
 
