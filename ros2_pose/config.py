@@ -40,10 +40,9 @@ class PoseConfig:
                           choices=("auto", "cpu", "cuda"))
     scales: tuple[int, ...] = setting(
         (256, 512), "long side of the network's input, px; several are merged. Larger sees smaller "
-        "people and costs more: 256 about 9 ms, 512 about 32 ms on two CPU cores",
-        low=128, high=1536)
-    score_threshold: float = setting(0.3, "a new person must score this; whoever is tracked "
-                                     "already may score a third of it", low=0.0, high=1.0,
+        "people, and costs as its square", low=128, high=1536)
+    score_threshold: float = setting(0.3, "a person who scores this is reported at once; a weaker "
+                                     "one when seen again and again", low=0.0, high=1.0,
                                      live=True)
     keypoint_threshold: float = setting(0.15, "keypoints scored lower do not pull on the body",
                                         low=0.0, high=1.0, live=True)

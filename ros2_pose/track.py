@@ -13,6 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from ros2_pose import oks
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 
+_WEAK = 0.5  # of birth_score: what someone must score to be watched, not yet reported
+_UNSURE_S = 0.3  # someone not confirmed and unseen for longer is forgotten
 _MATCH = 0.15  # similarity from which a detection may continue a track
 _SAME = 0.35  # similarity to a tracked person from which a newcomer is its double
 _SAME_BOX, _ALIKE_IN_BOX = 0.7, 0.2  # overlap of boxes and similarity that say so, too
@@ -27,36 +29,46 @@ _SPEED = 1.5  # m/s, standard deviation of the velocity of someone just met
 class Track:
     """One person over time. body is whatever the body layer wants to start from next time."""
 
-    id: str
     born: int  # ns
     seen: int  # ns, the last image that showed the person
     keypoints: np.ndarray  # (17, 2) px
     box: np.ndarray  # (4,) px
+    evidence: float  # sum of the scores
     hits: int = 1
+    number: int = 0  # of the id; 0 until the person is reported
     drift: np.ndarray = field(default_factory=lambda: np.zeros(2))  # px/s
     body: object = None
     motion: Motion | None = None
     last: People | None = None  # the person alone, as last reported
 
+    @property
+    def id(self) -> str:
+        """"p1", "p2", ..."""
+        return f"p{self.number}"
+
     def predicted(self, stamp: int) -> np.ndarray:
         """Keypoints (17, 2), px, at another time."""
         return self.keypoints + self.drift * _seconds(stamp - self.seen)
 
-    def see(self, keypoints: np.ndarray, box: np.ndarray, stamp: int) -> None:
+    def see(self, people: People, row: int, stamp: int) -> None:
         """Take in what an image shows of the person."""
+        keypoints = people.keypoints[row]
         dt = _seconds(stamp - self.seen)
         if dt > 0:
             moved = np.median(keypoints - self.keypoints, axis=0)
             self.drift += (moved / dt - self.drift) * dt / (dt + _SMOOTH_S)
-        self.keypoints, self.box, self.seen = keypoints, box, stamp
+        self.keypoints, self.box, self.seen = keypoints, people.boxes[row], stamp
+        self.evidence += people.scores[row]
         self.hits += 1
 
 
 class Tracker:
     """Gives the people of successive images their ids.
 
-    confirm_hits: images until a person is trusted. lost_s: seconds until one unseen is forgotten.
-    birth_score: detections scored lower only continue a track.
+    A detection that scores birth_score is reported at once, as tentative; a weaker one is watched,
+    and reported once its scores over several images add up to confirm_hits such detections: small
+    and far people score little, but they do so again and again. lost_s: seconds until someone who
+    is known and unseen is forgotten.
     """
 
     def __init__(self, confirm_hits: int = 3, lost_s: float = 1.0, birth_score: float = 0.3):
@@ -73,18 +85,25 @@ class Tracker:
     def assign(self, people: People, stamp: int) -> tuple[People, list[Track]]:
         """The people of an image who are tracked now, and the track of each.
 
-        Detections continue tracks by Hungarian assignment; those left over become new tracks if
-        they score enough and are not the double of someone. The rest is dropped.
+        Detections continue tracks by Hungarian assignment; those left over begin new ones, if they
+        are not the double of someone. Who is not to be reported yet is left out.
         """
         self._forget(stamp)
-        rows, tracks = self._match(people, stamp)
-        for row, track in zip(rows, tracks):
-            track.see(people.keypoints[row], people.boxes[row], stamp)
-        for row in self._newcomers(people, rows):
-            rows.append(row)
-            tracks.append(self._birth(people, row, stamp))
-        order = np.argsort(rows, kind="stable")
-        return people[[rows[i] for i in order]], [tracks[i] for i in order]
+        pairs = self._match(people, stamp)
+        for row, track in pairs:
+            track.see(people, row, stamp)
+        for row in self._newcomers(people, [row for row, _ in pairs]):
+            track = Track(stamp, stamp, people.keypoints[row], people.boxes[row],
+                          people.scores[row])
+            self.tracks.append(track)
+            pairs.append((row, track))
+        shown = sorted(((row, track) for row, track in pairs
+                        if track.number or self._known(track)
+                        or people.scores[row] >= self.birth_score),
+                       key=lambda pair: pair[0])
+        for _, track in shown:
+            track.number = track.number or self._free_number(stamp)
+        return people[[row for row, _ in shown]], [track for _, track in shown]
 
     def report(self, people: People, tracks: list[Track], stamp: int) -> People:
         """The people seen, with ids, ages and velocities, and after them those lost from sight."""
@@ -98,28 +117,21 @@ class Tracker:
         lost = [self._lost(t, stamp) for t in self.tracks if t.seen < stamp and self._known(t)]
         return _concatenate([people, *lost])
 
-    def _match(self, people: People, stamp: int) -> tuple[list[int], list[Track]]:
+    def _match(self, people: People, stamp: int) -> list[tuple[int, Track]]:
         if not self.tracks or not len(people):
-            return [], []
+            return []
         alike = np.stack([_similarity(track, people, stamp) for track in self.tracks])
-        pairs = zip(*linear_sum_assignment(-alike))
-        matched = [(row, self.tracks[t]) for t, row in pairs if alike[t, row] >= _MATCH]
-        return [int(row) for row, _ in matched], [track for _, track in matched]
+        return [(int(row), self.tracks[t]) for t, row in zip(*linear_sum_assignment(-alike))
+                if alike[t, row] >= _MATCH]
 
     def _newcomers(self, people: People, taken: list[int]) -> list[int]:
         """Rows good enough to be someone new, best first."""
         accepted = list(taken)
         for row in np.argsort(-people.scores, kind="stable"):
-            if row not in taken and people.scores[row] >= self.birth_score \
+            if row not in taken and people.scores[row] >= _WEAK * self.birth_score \
                     and not _is_double(people, row, accepted):
                 accepted.append(int(row))
         return accepted[len(taken):]
-
-    def _birth(self, people: People, row: int, stamp: int) -> Track:
-        track = Track(f"p{self._free_number(stamp)}", stamp, stamp, people.keypoints[row],
-                      people.boxes[row])
-        self.tracks.append(track)
-        return track
 
     def _free_number(self, stamp: int) -> int:
         free = [n for n, since in self._released.items() if _seconds(stamp - since) > _REUSE_S]
@@ -130,17 +142,16 @@ class Tracker:
         return self._issued
 
     def _forget(self, stamp: int) -> None:
-        """Drop tracks unseen for too long; one not yet confirmed drops at its first miss."""
-        gone = [track for track in self.tracks
-                if _seconds(stamp - track.seen) > self.lost_s
-                or (track.seen < self.latest and not self._known(track))]
-        self.latest = stamp
-        for track in gone:
-            self._released[int(track.id[1:])] = stamp
+        """Drop tracks unseen for too long."""
+        gone = [track for track in self.tracks if _seconds(stamp - track.seen) >
+                (self.lost_s if self._known(track) else min(self.lost_s, _UNSURE_S))]
+        self._released |= {track.number: stamp for track in gone if track.number}
         self.tracks = [track for track in self.tracks if track not in gone]
+        self.latest = stamp
 
     def _known(self, track: Track) -> bool:
-        return track.hits >= self.confirm_hits
+        return track.hits >= self.confirm_hits and \
+            track.evidence >= self.confirm_hits * self.birth_score
 
     def _state(self, track: Track) -> int:
         return TRACKED if self._known(track) else TENTATIVE

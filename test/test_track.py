@@ -64,12 +64,19 @@ def test_someone_seen_once_is_not_kept():
     assert [len(r) for r in _run(Tracker(), [[(100, 200)], [], []])] == [1, 0, 0]
 
 
-def test_weak_detections_continue_but_do_not_begin():
-    tracker = Tracker(birth_score=0.3)
-    assert tracker.assign(_seen((100, 200), score=0.2), 0)[1] == []
-    tracker.assign(_seen((100, 200)), _SECOND // 10)
-    people, tracks = tracker.assign(_seen((102, 200), score=0.2), _SECOND // 5)
-    assert len(people) == 1 and tracks[0].id == "p1"
+def _count(tracker, scores):
+    """How many are reported of one who stands and scores so, ten images a second."""
+    return [len(tracker.assign(_seen((100, 200), score=score), i * _SECOND // 10)[1])
+            for i, score in enumerate(scores)]
+
+
+def test_weak_detections_continue_a_track():
+    assert _count(Tracker(birth_score=0.3), [0.8, 0.12, 0.12]) == [1, 1, 1]
+
+
+def test_who_scores_little_is_reported_when_seen_again_and_again():
+    assert _count(Tracker(confirm_hits=3, birth_score=0.3), [0.2] * 6) == [0, 0, 0, 0, 1, 1]
+    assert _count(Tracker(confirm_hits=3, birth_score=0.3), [0.1] * 20) == [0] * 20
 
 
 def test_a_double_is_not_born():
