@@ -27,7 +27,6 @@ _HEADS = ["center_0/conv2d_4/BiasAdd", "box_scale_0/conv2d_5/BiasAdd",
 _STRIDE = 4  # px of the input a cell of the heads
 _REACH = 0.3  # the original's: a heat-map cell counts exp(-d^2 / (_REACH * shorter side)), d in cells
 _COUNTED = 0.127  # the original's: keypoints scored lower do not count in a person's score
-_CANDIDATE = 0.05  # centres scored lower are not looked at
 _VOTE_RADIUS = 3  # cells: the neighbourhood that votes for the uncertainty
 _VOTE_VARIANCE = 0.4  # squared error over votes' variance, on labelled pictures
 _CELL_VARIANCE = 0.02  # cells^2: smallest variance; the offsets place a joint within its cell
@@ -80,7 +79,7 @@ class MoveNet(PoseNetwork):
         """People of one picture: each scale by itself, then merged."""
         found = []
         for heads, scale in zip(raw, self.scales):
-            people = _decode_scale(heads, self.max_people)
+            people = _decode_scale(heads, self.max_people, self.score_threshold)
             found.append(_to_pixels(people, np.array(size) / input_size(size, scale) * _STRIDE))
         scores, keypoints, cov, keypoint_scores, boxes = map(np.concatenate, zip(*found))
         areas = oks.area(boxes)
@@ -100,10 +99,10 @@ def _padded(length: int) -> int:
     return -(-length // 32) * 32
 
 
-def _decode_scale(heads, max_people: int):
+def _decode_scale(heads, max_people: int, threshold: float):
     """Scores (P,), keypoints (P, 17, 2), covariances, keypoint scores, boxes (P, 4), in cells."""
     center, box_size, box_offset, heat, offset, displacement = heads
-    rows, cols = _peaks(center[0].sigmoid(), max_people)
+    rows, cols = _peaks(center[0].sigmoid(), max_people, threshold)
     cell = torch.stack([rows, cols], -1)  # (P, 2) y, x
     middle = cell + box_offset[:, rows, cols].T
     half = box_size[:, rows, cols].T.relu() / 2
@@ -117,10 +116,13 @@ def _decode_scale(heads, max_people: int):
     return (center[0, rows, cols].sigmoid() * mean, points, cov, scores, boxes[:, [1, 0, 3, 2]])
 
 
-def _peaks(heat: torch.Tensor, most: int):
-    """Rows and columns of the local maxima (h, w) above the candidate score, best first."""
+def _peaks(heat: torch.Tensor, most: int, threshold: float):
+    """Rows and columns of the local maxima of (h, w), best first.
+
+    A person scores no more than the centre: a centre below the threshold need not be looked at.
+    """
     highest = F.max_pool2d(heat[None, None], 3, 1, 1)[0, 0]
-    peaks = torch.where((heat == highest) & (heat > _CANDIDATE), heat, heat.new_zeros(()))
+    peaks = torch.where((heat == highest) & (heat > threshold), heat, heat.new_zeros(()))
     scores, index = peaks.flatten().topk(min(2 * most, peaks.numel()))
     index = index[scores > 0]
     return index // heat.shape[1], index % heat.shape[1]
