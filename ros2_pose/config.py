@@ -38,6 +38,8 @@ class PoseConfig:
     network: str = setting("movenet", "2D pose network", choices=("movenet",))
     device: str = setting("auto", "where the networks run; auto takes a GPU if there is one",
                           choices=("auto", "cpu", "cuda"))
+    engine: str = setting("auto", "what runs the network on a CPU; auto takes onnxruntime where it is "
+                          "installed", choices=("auto", "torch", "onnxruntime"))
     scales: tuple[int, ...] = setting(
         (256, 512), "long side of the network's input, px; several are merged. Larger sees smaller "
         "people, and costs as its square", low=128, high=1536)

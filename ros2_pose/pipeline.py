@@ -36,7 +36,8 @@ class Pipeline:
     def __init__(self, config: PoseConfig = PoseConfig()):
         self.config = config
         self.device = _device(config.device)
-        self.network = NETWORKS[config.network](scales=config.scales).to(self.device)
+        network = NETWORKS[config.network](scales=config.scales, engine=self._engine())
+        self.network = network.to(self.device)
         # A few small matrices a person: a GPU would wait for its own launches.
         self.body = BodyModel.load(config.body_model or None)
         self.network_name = self.network.name
@@ -44,6 +45,10 @@ class Pipeline:
         self.prior = PosePrior.load()
         self.tracker = Tracker()
         self.configure(config)
+
+    def _engine(self) -> str:
+        """What runs the network: a GPU's is torch."""
+        return self.config.engine if self.device.type == "cpu" else "torch"
 
     def configure(self, config: PoseConfig) -> None:
         """Take over the settings that may change while running."""

@@ -5,14 +5,17 @@ import pytest
 import torch
 
 from ros2_pose import networks
+from ros2_pose.networks import onnx_engine
 from ros2_pose.networks.movenet import _HEADS, MoveNet
 from ros2_pose.networks.tflite import TfliteError, load_tflite
 from ros2_pose.weights import fetch
 
 
-@pytest.fixture(scope="module")
-def movenet():
-    return networks.NETWORKS["movenet"]()
+@pytest.fixture(scope="module", params=["torch", "onnxruntime"])
+def movenet(request):
+    if request.param == "onnxruntime" and not onnx_engine.available():
+        pytest.skip("onnx and onnxruntime are not installed")
+    return networks.NETWORKS["movenet"](engine=request.param)
 
 
 def _interpret(path, picture: np.ndarray):
@@ -113,3 +116,10 @@ def test_a_file_of_another_kind_and_an_unknown_tensor_are_named(tmp_path):
         load_tflite(path, _HEADS)
     with pytest.raises(TfliteError, match="0 tensors are named 'tail'"):
         load_tflite(fetch("movenet_multipose.tflite"), ["tail"])
+
+
+def test_without_onnxruntime_torch_serves_and_asking_for_it_says_what_to_install(monkeypatch, clip):
+    monkeypatch.setattr(onnx_engine, "available", lambda: False)
+    assert len(MoveNet(scales=(256,)).detect([clip[0]])[0]) >= 2
+    with pytest.raises(onnx_engine.EngineError, match="pip install onnx onnxruntime"):
+        MoveNet(engine="onnxruntime")

@@ -100,7 +100,8 @@ def _average_precision(truth, found: list[dict]) -> np.ndarray:
 
 def network_detector(config: PoseConfig):
     """A function from a picture to `People`, weak ones included, by the configured network."""
-    network = NETWORKS[config.network](scales=config.scales, score_threshold=_LOWEST)
+    network = NETWORKS[config.network](scales=config.scales, score_threshold=_LOWEST,
+                                       engine=config.engine)
     return lambda image: network.detect([image])[0]
 
 
@@ -114,7 +115,7 @@ def reference_detector(config: PoseConfig):
     except ImportError as error:
         raise EvaluationError("the reference needs LiteRT: pip install ai-edge-litert") from error
     interpreter = Interpreter(str(fetch("movenet_multipose.tflite")), num_threads=2)
-    inputs = movenet.MoveNet(scales=config.scales)
+    inputs = movenet.MoveNet(scales=config.scales, engine="torch")
 
     def detect(image: np.ndarray) -> People:
         found = [_interpret(interpreter, tensor.permute(1, 2, 0).numpy(), scale, image.shape[1::-1])

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from ros2_pose import oks
 from ros2_pose.kblock import joint_votes
+from ros2_pose.networks import onnx_engine
 from ros2_pose.networks.base import PoseNetwork
 from ros2_pose.networks.tflite import load_tflite
 from ros2_pose.people import People
@@ -37,7 +38,8 @@ class MoveNet(PoseNetwork):
     """MoveNet MultiPose Lightning (Google, Apache-2.0), 4.7 M parameters, 17 COCO keypoints.
 
     scales: long sides of the inputs, px. max_people: most people returned for a picture.
-    score_threshold: people scored lower are left out.
+    score_threshold: people scored lower are left out. engine: what computes on a CPU, torch,
+    onnxruntime or auto, which is onnxruntime where it is installed.
 
     A person's score is the original's (centre times mean of the keypoints) times the OKS that its
     covariances let expect: of two views of a person the sharper one wins, and precise people rank
@@ -47,11 +49,14 @@ class MoveNet(PoseNetwork):
     name = "movenet"
 
     def __init__(self, scales: tuple[int, ...] = (256, 512), score_threshold: float = 0.1,
-                 max_people: int = 20, path: str | None = None):
+                 max_people: int = 20, engine: str = "auto"):
         super().__init__()
-        self.heads = load_tflite(path or fetch("movenet_multipose.tflite"), _HEADS)
+        self.heads = load_tflite(fetch("movenet_multipose.tflite"), _HEADS)
         self.heads.to(memory_format=torch.channels_last).eval()
         self.scales, self.score_threshold, self.max_people = scales, score_threshold, max_people
+        self.engine = None
+        if engine == "onnxruntime" or engine == "auto" and onnx_engine.available():
+            self.engine = onnx_engine.OnnxEngine(self.heads, torch.zeros(1, 3, 64, 64))
 
     def prepare(self, image: np.ndarray) -> list[torch.Tensor]:
         """The picture at each scale, 0..255, padded at the right and bottom to multiples of 32."""
@@ -73,6 +78,8 @@ class MoveNet(PoseNetwork):
         Logits of the centre (1) and the keypoints (17); box height and width (2), box offset (2),
         keypoint offsets (34) and keypoint displacements from the centre (34), y before x, cells.
         """
+        if self.engine is not None and batch.device.type == "cpu":
+            return self.engine(batch)
         return self.heads(batch.float().contiguous(memory_format=torch.channels_last))
 
     def decode(self, raw: list, size: tuple[int, int]) -> People:
