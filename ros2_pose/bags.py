@@ -211,8 +211,7 @@ class BagSink:
             look = messages.Look(0, 0, messages.STATUS_BAD_IMAGE, shot.problem, self.received)
             return messages.people_message(make, header, People.nobody(), look)
         height, width = shot.frame.image.shape[:2]
-        status = messages.STATUS_OK if people.joints is not None else messages.STATUS_2D_ONLY
-        look = messages.Look(width, height, status, people.note, self.received)
+        look = messages.Look(width, height, messages.status_of(people), people.note, self.received)
         return messages.people_message(make, header, people, look)
 
     def close(self) -> None:

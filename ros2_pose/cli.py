@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -102,7 +102,7 @@ def _settings(options) -> PoseConfig:
     config = from_yaml(PoseConfig, options.config) if options.config else PoseConfig()
     given = {f.name: getattr(options, f.name) for f in fields(PoseConfig)
              if getattr(options, f.name) is not None}
-    return replace(config, **vars(from_dict(PoseConfig, vars(config) | given)))
+    return from_dict(PoseConfig, vars(config) | given)
 
 
 def _replay(options) -> int:

@@ -107,6 +107,11 @@ def camera_info(make: Make, header, camera: Camera):
 # People -----------------------------------------------------------------------------------------
 
 
+def status_of(people: People) -> int:
+    """STATUS_OK, or STATUS_2D_ONLY for people whose note says why there is no 3D."""
+    return STATUS_2D_ONLY if people.note else STATUS_OK
+
+
 def people_message(make: Make, header, people: People, look: Look):
     """A ros2_pose/People; has_body is false for whoever has no fitted body."""
     return make("ros2_pose/msg/People", header=header, status=look.status, status_text=look.text,

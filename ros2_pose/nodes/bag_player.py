@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 import time
@@ -18,6 +17,7 @@ from rclpy.node import Node
 from rosbags.highlevel import AnyReader
 
 from ros2_pose.bags import typestore
+from ros2_pose.nodes.convert import message_class
 
 _PATIENCE_S = 30.0  # for subscribers to come
 _DRAIN_S = 2.0  # for the last messages to be acknowledged
@@ -33,7 +33,7 @@ class BagPlayer(Node):
         self.times: dict[str, list[int]] = {}  # ns since 1970 of each publication, by topic
         self.reader = AnyReader([path], default_typestore=typestore())
         self.reader.open()
-        self.outlets = {c.topic: self.create_publisher(_message_class(c.msgtype), c.topic, 10)
+        self.outlets = {c.topic: self.create_publisher(message_class(c.msgtype), c.topic, 10)
                         for c in self.reader.connections}
 
     def wait_for_subscribers(self) -> None:
@@ -53,11 +53,6 @@ class BagPlayer(Node):
             self.outlets[connection.topic].publish(bytes(data))
         for outlet in self.outlets.values():
             outlet.wait_for_all_acked(Duration(seconds=_DRAIN_S))
-
-
-def _message_class(kind: str) -> type:
-    package, folder, name = kind.split("/")
-    return getattr(importlib.import_module(f"{package}.{folder}"), name)
 
 
 def main(args=None) -> int:

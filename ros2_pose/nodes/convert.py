@@ -24,20 +24,25 @@ def make(type_name: str, **fields) -> Any:
     Numpy arrays become array.array where a field is a sequence: rclpy takes those over as they
     are and looks at every element of anything else.
     """
-    cls, sequences = _message_class(type_name)
-    for name in sequences & fields.keys():
+    cls = message_class(type_name)
+    for name in _sequences(cls) & fields.keys():
         if isinstance(fields[name], np.ndarray):
             fields[name] = array.array(fields[name].dtype.char, fields[name].tobytes())
     return cls(**fields)
 
 
 @lru_cache(maxsize=None)
-def _message_class(type_name: str) -> tuple[type, frozenset[str]]:
-    """A message class and the names of its fields that are sequences."""
+def message_class(type_name: str) -> type:
+    """An rclpy message class by its name, "std_msgs/msg/Header"."""
     package, folder, name = type_name.split("/")
-    cls = getattr(importlib.import_module(f"{package}.{folder}"), name)
+    return getattr(importlib.import_module(f"{package}.{folder}"), name)
+
+
+@lru_cache(maxsize=None)
+def _sequences(cls: type) -> frozenset[str]:
+    """The names of a message's fields that are sequences."""
     kinds = cls.get_fields_and_field_types()
-    return cls, frozenset(f for f, kind in kinds.items() if kind.startswith("sequence"))
+    return frozenset(f for f, kind in kinds.items() if kind.startswith("sequence"))
 
 
 def image_reader() -> Callable[[Any], np.ndarray]:

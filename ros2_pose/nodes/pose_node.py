@@ -175,8 +175,7 @@ class PoseNode(Node):
 
     def _publish(self, header, arrival: _Arrival, frame: Frame, people: People) -> None:
         self.statistics.problem = people.note
-        status = messages.STATUS_2D_ONLY if people.note else messages.STATUS_OK
-        look = self._look_report(frame.image.shape[1::-1], status, people.note)
+        look = self._look_report(frame.image.shape[1::-1], messages.status_of(people), people.note)
         self._people.publish(messages.people_message(make, header, people, look))
         self._publish_tf(header, people)
         self.statistics.good(len(people), time.perf_counter() - arrival.time)
