@@ -1,6 +1,6 @@
 """Pictures out of image messages and into them. No ROS here: a message is what has the fields.
 
-Everything comes out as (height, width, 3) uint8 RGB.
+Pictures come out as (height, width, 3) uint8 RGB, depth as (height, width) float32 metres.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ _LAYOUTS = {
     "bayer_grbg8": _Layout(1, cv2.COLOR_BayerGB2RGB),
 }
 ENCODINGS = tuple(_LAYOUTS)
+# REP 118: depth is metres in floats, or millimetres in integers. By numpy's names without order.
+_DEPTHS = {"32FC1": "f4", "16UC1": "u2", "mono16": "u2"}
 
 
 def rgb_from_image(message) -> np.ndarray:
@@ -67,13 +69,39 @@ def rgb_from_image(message) -> np.ndarray:
     return cv2.cvtColor(np.ascontiguousarray(pixels), layout.code)
 
 
-def check_size(message) -> None:
-    """Raise ImageError if an Image's size, step and length of data do not fit together."""
+def depth_from_image(message) -> np.ndarray:
+    """The depth image of a sensor_msgs/Image: (H, W) float32 m, NaN where it is not known.
+
+    32FC1 is metres; 16UC1 and mono16 are millimetres, 0 if not known. Raises ImageError if size,
+    step, length of the data or encoding is impossible or no depth image's.
+    """
+    kind = _DEPTHS.get(message.encoding)
+    if kind is None:
+        raise ImageError(f"encoding {message.encoding!r} is no depth image's; publish one of "
+                         f"{', '.join(_DEPTHS)}")
+    kind = np.dtype((">" if message.is_bigendian else "<") + kind)
+    check_size(message, kind.itemsize)
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    values = np.ascontiguousarray(rows[:, : message.width * kind.itemsize]).view(kind)
+    metres = values.astype(np.float32)
+    if kind.kind == "u":
+        metres *= np.float32(1e-3)
+    metres[~((metres > 0) & (metres < np.inf))] = np.nan
+    return metres
+
+
+def check_size(message, pixel_bytes: int | None = None) -> None:
+    """Raise ImageError if an Image's size, step and length of data do not fit together.
+
+    pixel_bytes: what a pixel takes; by default what it takes in a picture of the encoding.
+    """
     height, width, step, length = message.height, message.width, message.step, len(message.data)
     if height <= 0 or width <= 0:
         raise ImageError(f"image is {width}x{height}, empty: look at the camera's driver")
-    layout = _LAYOUTS.get(message.encoding)
-    row = width * (layout.channels * layout.bytes_per_channel if layout else 1)
+    if pixel_bytes is None:
+        layout = _LAYOUTS.get(message.encoding)
+        pixel_bytes = layout.channels * layout.bytes_per_channel if layout else 1
+    row = width * pixel_bytes
     if step < row:
         raise ImageError(f"step is {step} but a row of {width} pixels of {message.encoding} takes "
                          f"{row} bytes: the publisher must set width, encoding and step alike")

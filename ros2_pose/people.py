@@ -45,11 +45,14 @@ class Frame:
     image: (H, W, 3) uint8, RGB, as the camera gave it (not undistorted).
     camera: None if the camera is not calibrated; then there is no 3D.
     stamp: time of exposure, nanoseconds on the clock of the recording.
+    depth: (H, W) float32, metres along the optical axis, aligned with the image; NaN where
+        unknown. None if there is no depth camera.
     """
 
     image: np.ndarray
     camera: Camera | None = None
     stamp: int = 0
+    depth: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import pytest
 from ros2_pose.images import (
     ENCODINGS,
     ImageError,
+    depth_from_image,
     image_message,
     rgb_from_compressed,
     rgb_from_image,
@@ -150,6 +151,43 @@ def test_depth_is_refused():
     message.format = "16UC1; compressedDepth png"
     with pytest.raises(ImageError, match="depth"):
         rgb_from_compressed(message)
+
+
+# -------------------------------------------------------------------------------------- depth
+
+
+_MILLIMETRES = np.array([[0, 1, 1000], [2345, 65535, 0]])
+_METRES = np.array([[np.nan, 0.001, 1.0], [2.345, 65.535, np.nan]], np.float32)
+
+
+@pytest.mark.parametrize("order, big", [("<", 0), (">", 1)])
+@pytest.mark.parametrize("encoding", ["16UC1", "mono16", "32FC1"])
+@pytest.mark.parametrize("padding", [0, 3])
+def test_depth_is_metres(encoding, order, big, padding):
+    data = (_METRES.astype(order + "f4") if encoding == "32FC1"
+            else _MILLIMETRES.astype(order + "u2"))
+    rows = data.view(np.uint8).reshape(2, -1)
+    rows = np.concatenate([rows, np.full((2, padding), 255, np.uint8)], axis=1)
+    found = depth_from_image(_message(rows, encoding, 3, is_bigendian=big))
+    assert found.dtype == np.float32 and found.flags.writeable
+    np.testing.assert_allclose(found, _METRES, rtol=1e-6)
+
+
+def test_impossible_depth_is_unknown():
+    data = np.array([[0.0, -1.0, np.inf, -np.inf, np.nan, 2.5]], np.float32)
+    found = depth_from_image(_message(data, "32FC1", 6))
+    np.testing.assert_array_equal(found, [[np.nan] * 5 + [2.5]])
+
+
+@pytest.mark.parametrize("changes, words", [
+    (dict(encoding="rgb8"), "'rgb8'.*32FC1, 16UC1"), (dict(encoding=""), "''.*16UC1"),
+    (dict(encoding="32FC1"), "step is 6.*3 pixels of 32FC1.*12"), (dict(step=4), "step is 4.*6"),
+    (dict(height=3), "12 bytes.*18"), (dict(data=b""), "0 bytes.*12"), (dict(width=0), "0x2")])
+def test_impossible_depth_images_say_why(changes, words):
+    message = _message(_MILLIMETRES.astype("<u2"), "16UC1", 3)
+    vars(message).update(changes)
+    with pytest.raises(ImageError, match=words):
+        depth_from_image(message)
 
 
 def test_an_image_message_comes_back():

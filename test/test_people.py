@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ros2_pose.people import People, PeopleError
+from ros2_pose.people import Frame, People, PeopleError
 
 
 def test_nobody_has_no_rows():
@@ -24,3 +24,9 @@ def test_fields_that_do_not_fit_are_refused(some_people):
         some_people.with_fields(joints=np.zeros((3, 17, 3)))
     with pytest.raises(PeopleError, match="2 ids for 3 people"):
         some_people.with_fields(ids=("a", "b"))
+
+
+def test_a_frame_may_have_depth():
+    image, depth = np.zeros((4, 6, 3), np.uint8), np.full((4, 6), np.nan, np.float32)
+    assert Frame(image).depth is None
+    assert Frame(image, depth=depth).depth is depth
