@@ -1,0 +1,223 @@
+"""The body layer's table on miniature data made here: rows are computed, or skipped by name."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from ros2_pose.body.kinematics import pose_rig, project
+from ros2_pose.body.lift import Lift
+from ros2_pose.body.model import BodyModel
+from ros2_pose.body.prior import PosePrior, held_back
+from ros2_pose.camera import Camera
+from ros2_pose.evaluation import body, mupots, video
+from ros2_pose.evaluation.render import depth_image, sensed
+from ros2_pose.people import LOST, TRACKED, People
+from ros2_pose.skeleton import MUPOTS17, SMPL24
+from ros2_pose.training.projections import Projector
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """A data folder without videos: a dozen poses, and two sequences of the people in them."""
+    folder = tmp_path_factory.mktemp("data")
+    model, prior, rng = BodyModel.load(), PosePrior.load(), np.random.default_rng(0)
+    trials = np.array([f"{n:02d}_01" for n in range(1, 60)])
+    trials = trials[np.argsort(~held_back(trials))][:12]  # held back ones, too
+    poses = np.zeros((len(trials), 24, 3), np.float32)
+    poses[:, 1:] = prior.mean.numpy() + 0.1 * rng.normal(size=(len(trials), 23, 3))
+    (folder / "mocap").mkdir()
+    np.savez(folder / "mocap" / "cmu_theta_10hz.npz", theta=poses, src=trials)
+    (folder / "devset").mkdir()
+    np.savez(folder / "devset" / "mupots_ts01_10_gt.npz", joint_names=MUPOTS17.names,
+             **_sequence(model, poses, 1), **_sequence(model, poses, 4))
+    return folder
+
+
+def _sequence(model, poses, number):
+    """Six frames of two people as MuPoTS gives them, one of them with a person not annotated."""
+    drawn = Projector(model, torch.from_numpy(poses), seed=number, vary=False).draw(12)
+    rig = model.rig(drawn.betas, MUPOTS17)
+    places = pose_rig(rig, drawn.rotmats, drawn.betas, drawn.root).keypoints
+    valid = np.ones((6, 2), np.uint8)
+    valid[2, 1] = 0
+    focal, centre = np.array([1400, 1410.0]), np.array([1000, 980.0])
+    values = {"p2": project(places).numpy() * focal + centre, "p3_mm": 1000 * places.numpy()}
+    values = {name: value.reshape(6, 2, 17, -1) for name, value in values.items()}
+    values |= {"valid": valid, "K": np.r_[focal, centre]}
+    return {f"TS{number}_{name}": value for name, value in values.items()}
+
+
+@pytest.fixture(scope="module")
+def bench(data) -> body.Bench:
+    """An untrained lift: the rows are to come about, not to be good."""
+    torch.manual_seed(0)
+    return body.Bench(BodyModel.load(), PosePrior.load(), Lift(32, 1).eval(), data, people=6,
+                      stride=2, frames=3, repeats=2)
+
+
+# ----------------------------------------------------------------------------------- table
+
+
+@pytest.mark.parametrize("part, count", [("correction", 6), ("fit", 6), ("mupots", 4),
+                                         ("mupots-noise", 4), ("depth", 3), ("cost", 4)])
+def test_each_part_gives_its_rows(bench, part, count):
+    found = body.rows(bench, [part])
+    assert len(found) == count
+    assert all(row.name and row.protocol and "nan" not in row.figure for row in found)
+
+
+def test_what_is_missing_is_skipped_by_name(bench, tmp_path):
+    found = body.rows(replace(bench, data=tmp_path), list(body.PARTS))
+    skipped = {row.name: row.protocol for row in found if "skipped" in row.protocol}
+    assert set(skipped) == {"fit", "mupots", "mupots-noise", "depth", "video"}
+    assert "mupots_ts01_10_gt.npz" in skipped["mupots"] and str(tmp_path) in skipped["mupots"]
+    assert {row.name.partition(",")[0] for row in found} >= {"cost"}
+
+
+def test_the_table_is_markdown():
+    text = body.table([body.Row("a", "b", "c", "d"), body.Row("e", "f", "g")])
+    assert [line.count("|") for line in text.splitlines()] == [5] * 4
+
+
+def test_same_seed_same_people(bench):
+    first, second = body.adults(bench), body.adults(bench)
+    assert torch.equal(first.keypoints, second.keypoints)
+    assert torch.equal(body.noise(bench, 0.02, 0.3), body.noise(bench, 0.02, 0.3))
+
+
+def test_two_keypoints_of_each_person_are_wrong(bench):
+    assert ((body.noise(bench, 0.0, 0.3) != 0).all(2).sum(1) == 2).all()
+
+
+# ---------------------------------------------------------------------------------- MuPoTS
+
+
+def test_mupots_is_read_frame_by_frame(data):
+    truth = mupots.read(data / "devset" / "mupots_ts01_10_gt.npz")
+    assert len(truth.poses) == 2 * 11 and set(truth.sequence) == {1, 4}
+    assert (truth.person[truth.sequence == 1] == [0, 1, 0, 1, 0] + [0, 1] * 3).all()
+    np.testing.assert_allclose(truth.rays, truth.poses[..., :2] / truth.poses[..., 2:], atol=1e-5)
+    assert len(mupots.read(data / "devset" / "mupots_ts01_10_gt.npz", 2).poses) == 2 * 5
+
+
+def made_up(poses, sequence):
+    return mupots.Annotated(poses[..., :2] / poses[..., 2:], poses, np.array(sequence),
+                            np.zeros(len(poses), int))
+
+
+def test_score_of_the_truth_and_of_what_is_wrong():
+    truth = made_up(np.random.default_rng(0).normal(size=(4, 17, 3)) + (0, 0, 5), [1, 1, 2, 2])
+    assert mupots.score(truth.poses, truth) == (100, 100)
+    farther = truth.poses + (0, 0, 0.2)
+    assert mupots.score(farther, truth) == (100, 0)
+    lost = truth.poses.copy()
+    lost[0] = np.nan  # one of two in one of two sequences
+    assert mupots.score(lost, truth) == (75, 75)
+    scored = lost.copy()
+    scored[:, [MUPOTS17.index(name) for name in ("spine", "head")]] += 9
+    assert mupots.score(scored, truth, rescale=False) == (75, 75)
+
+
+def test_bones_get_the_true_lengths_and_keep_their_directions():
+    rng = np.random.default_rng(1)
+    found, truth = rng.normal(size=(2, 3, 17, 3))
+    scaled = mupots.with_bone_lengths(found, truth)
+    for joint, parent in enumerate(MUPOTS17.parents):
+        if parent < 0:
+            np.testing.assert_array_equal(scaled[:, joint], found[:, joint])
+            continue
+        ours, before, true = (p[:, joint] - p[:, parent] for p in (scaled, found, truth))
+        lengths = [np.linalg.norm(bone, axis=1) for bone in (ours, before, true)]
+        np.testing.assert_allclose(lengths[0], lengths[2])
+        np.testing.assert_allclose((ours * before).sum(1), lengths[0] * lengths[1])
+
+
+def test_statures_of_our_own_body():
+    model = BodyModel.load()
+    betas = torch.zeros(2, 10, dtype=torch.float64)
+    betas[:, 0] = torch.tensor([0.7, -0.4])
+    rotmats = torch.eye(3, dtype=torch.float64).expand(2, len(SMPL24), 3, 3)
+    root = torch.tensor([[0.0, 0, 4]] * 2, dtype=torch.float64)
+    poses = pose_rig(model.rig(betas, MUPOTS17), rotmats, betas, root).keypoints.numpy()
+    base, growth = (float(v) for v in (model.stature[0], model.stature[1][0]))
+    np.testing.assert_allclose(mupots.statures(made_up(poses, [1, 2]), model),
+                               base + growth * betas[:, 0].numpy(), atol=0.01)
+
+
+# ----------------------------------------------------------------------------------- video
+
+
+class Seer:
+    """A pipeline that sees the truth a little off, somebody else and somebody lost."""
+
+    def __init__(self, poses, off):
+        self.poses, self.off = poses, off
+
+    def reset(self):
+        self.left = iter(self.poses)
+
+    def step(self, frame):
+        joints = np.full((3, 24, 3), 0.0)
+        pose = next(self.left)
+        for row, shift in enumerate(((1.5, 0, 0), self.off, (0, 0, 0))):
+            joints[row, [SMPL24.index(name) for name in video.JOINTS]] = pose + shift
+        nobody = People.nobody()
+        return People(np.zeros((3, 4)), np.ones(3), np.zeros((3, 17, 2)), np.zeros((3, 17, 2, 2)),
+                      np.zeros((3, 17)), joints=joints, ids=("p1", "p2", "p3"),
+                      tracking_state=np.array([TRACKED, TRACKED, LOST]), note=nobody.note)
+
+
+@pytest.fixture
+def clip(tmp_path) -> video.Clip:
+    """Thirty frames of somebody who moves."""
+    writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 30, (64, 48))
+    for _ in range(30):
+        writer.write(np.zeros((48, 64, 3), np.uint8))
+    writer.release()
+    rng, time = np.random.default_rng(0), np.arange(30)[:, None, None]
+    rest = rng.uniform(-0.7, 0.7, (12, 3)) + (0, 0, 4)
+    poses = 1000 * (rest + 0.2 * np.sin(0.5 * time + rng.uniform(0, 6, (12, 3))))
+    frames = [{"people": [{"joints3d": {"names": video.JOINTS[::-1], "valid": [True] * 12,
+                                        "xyz_mm": pose[::-1].tolist()}}]} for pose in poses]
+    frames[7]["people"] = []
+    (tmp_path / "a.json").write_text(json.dumps({
+        "fps": 30, "frames": frames,
+        "camera": {"K": [[60, 0, 31.5], [0, 60, 23.5], [0, 0, 1]], "dist_opencv": [0] * 5}}))
+    return video.read_clip(tmp_path / "a.json")
+
+
+def test_a_clip_is_read(clip):
+    assert clip.camera == Camera(64, 48, 60, 60, 32, 24)
+    assert clip.poses.shape == (30, 12, 3) and clip.seconds == pytest.approx(1 / 30)
+    assert np.isnan(clip.poses[7]).all() and np.isfinite(np.delete(clip.poses, 7, 0)).all()
+
+
+def test_the_person_is_followed_and_scored(clip):
+    off = np.array([0.02, 0.0, 0.1])
+    seer = Seer(np.nan_to_num(clip.poses, nan=1.0), off)
+    found = video.follow(seer, clip, 20)
+    known = np.delete(np.arange(20), 7)
+    np.testing.assert_allclose(found[known], clip.poses[known] + off, atol=1e-9)
+    score = video.score(found, clip)
+    assert score.mpjpe == pytest.approx(0, abs=1e-6) and score.acceleration < 1e-6
+    assert score.lag == pytest.approx(0, abs=2) and score.depth == pytest.approx(0.025, abs=0.01)
+
+
+# ---------------------------------------------------------------------------- depth images
+
+
+def test_a_depth_image_shows_the_body_before_the_wall(bench):
+    people = body.adults(bench)
+    state = people.state.rows([0])
+    state = state._replace(root=torch.tensor([[0.0, 0.0, 3.0]]))
+    camera = Camera.from_fov(160, 120, 70)
+    image = depth_image(bench.model, state, camera, wall=5.0)
+    pixel = camera.project(state.root[0].numpy()).astype(int)
+    assert image[pixel[1], pixel[0]] == pytest.approx(3.0, abs=0.25) and image[0, 0] == 5
+    noisy = sensed(image, np.random.default_rng(0))
+    assert 0.05 < np.isnan(noisy).mean() < 0.15 and abs(np.nanmedian(noisy - image)) < 0.01
