@@ -127,11 +127,16 @@ class Camera:
         The covariance goes through the local derivative of `normalise`, by central differences.
         """
         rays = self.normalise(pixels)
-        step = 0.5
-        columns = [(self.normalise(pixels + step * axis) - self.normalise(pixels - step * axis))
-                   / (2 * step) for axis in np.eye(2)]
-        jacobian = np.stack(columns, axis=-1)
-        return rays, jacobian @ cov @ np.swapaxes(jacobian, -1, -2)
+        return rays, _carried(self.normalise, pixels, cov, step=0.5)
+
+    def distort_with_cov(self, rays: np.ndarray, cov: np.ndarray):
+        """Pixels (..., 2) and their covariance (..., 2, 2): `normalise_with_cov` undone."""
+        def pixels_of(values):
+            return self._distort(values.reshape(-1, 2)).reshape(values.shape)
+
+        rays = np.asarray(rays, float)
+        return (pixels_of(rays),
+                _carried(pixels_of, rays, cov, step=0.5 / self.fx))
 
     def resized(self, width: int, height: int) -> Camera:
         """The camera of the same image scaled to width x height."""
@@ -142,6 +147,14 @@ class Camera:
     def cropped(self, left: int, top: int, width: int, height: int) -> Camera:
         """The camera of a part of the image."""
         return replace(self, width=width, height=height, cx=self.cx - left, cy=self.cy - top)
+
+
+def _carried(function, values: np.ndarray, cov: np.ndarray, step: float) -> np.ndarray:
+    """(..., 2, 2) covariances through the derivative of a function, by central differences."""
+    columns = [(function(values + step * axis) - function(values - step * axis)) / (2 * step)
+               for axis in np.eye(2)]
+    jacobian = np.stack(columns, axis=-1)
+    return jacobian @ cov @ np.swapaxes(jacobian, -1, -2)
 
 
 def read_calibration(path: str | Path) -> Camera:

@@ -50,7 +50,16 @@ class PoseConfig:
                                         low=0.0, high=1.0, live=True)
     max_people: int = setting(20, "most people reported for one image", low=1, high=100, live=True)
     body: bool = setting(True, "fit SMPL bodies; false gives 2D keypoints only", live=True)
+    correct: bool = setting(True, "keypoints reported are corrected by the body; false reports them "
+                            "as the network found them", live=True)
     body_model: str = setting("", "SMPL_*.npz or .pkl of yours; empty takes the open body")
+    adult_height_m: float = setting(1.69, "mean height of adults where the camera is: without depth "
+                                    "image or floor, distances are in proportion to it, m",
+                                    low=1.0, high=2.2, live=True)
+    camera_height_m: float = setting(0.0, "height of the camera above a level floor that people "
+                                     "stand on, m; 0: not known", low=0.0, high=20.0, live=True)
+    camera_pitch_deg: float = setting(0.0, "how far the camera looks down, degrees",
+                                      low=-90.0, high=90.0, live=True)
     fov_deg: float = setting(0.0, "horizontal field of view assumed while no CameraInfo is known, "
                              "degrees; 0: no 3D without CameraInfo", low=0.0, high=175.0, live=True)
     confirm_hits: int = setting(3, "images in which a person must be seen to be trusted",

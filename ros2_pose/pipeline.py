@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
+from ros2_pose.body.correct import correct
+from ros2_pose.body.depth import DepthError, DepthGauge, DepthMeasurement
+from ros2_pose.body.lift import Lift
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
-from ros2_pose.body.solve import BodyFit, fit
+from ros2_pose.body.solve import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.networks import NETWORKS
-from ros2_pose.people import INFERRED, OBSERVED, Frame, People
+from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, People
 from ros2_pose.track import Track, Tracker
 
 log = logging.getLogger(__name__)
@@ -42,7 +48,8 @@ class Pipeline:
         self.body = BodyModel.load(config.body_model or None)
         self.network_name = self.network.name
         self.body_name = Path(config.body_model).stem or "open_body"
-        self.prior = PosePrior.load()
+        self.fitter = Fitter(self.body, PosePrior.load(), Lift.load())
+        self.depth_gauge = DepthGauge(self.body)
         self.tracker = Tracker()
         self.configure(config)
 
@@ -58,6 +65,7 @@ class Pipeline:
         self.tracker.confirm_hits = config.confirm_hits
         self.tracker.lost_s = config.lost_s
         self.tracker.birth_score = config.score_threshold
+        self.fitter.settings = replace(self.fitter.settings, adult_height_m=config.adult_height_m)
 
     def reset(self) -> None:
         """Forget everyone: the next frame is not a continuation of the last."""
@@ -79,7 +87,8 @@ class Pipeline:
         people, tracks = self.tracker.assign(people, frame.stamp)
         camera, note = self.camera(frame)
         if camera is not None:
-            people = self._with_bodies(people, tracks, camera)
+            people = self._with_bodies(people, tracks, frame, camera)
+        note = note or people.note
         return self.tracker.report(people, tracks, frame.stamp).with_fields(note=note)
 
     def camera(self, frame: Frame) -> tuple[Camera | None, str]:
@@ -98,16 +107,69 @@ class Pipeline:
         return frame.camera, ""
 
     @torch.inference_mode()
-    def _with_bodies(self, people: People, tracks: list[Track], camera: Camera) -> People:
+    def _with_bodies(self, people: People, tracks: list[Track], frame: Frame,
+                     camera: Camera) -> People:
         clear = people.keypoint_scores >= self.config.keypoint_threshold
         pixels = np.where(clear[..., None], people.keypoints, np.nan)
         rays, cov = camera.normalise_with_cov(pixels, people.keypoint_cov)
-        bodies = fit(self.body, self.prior, torch.from_numpy(rays), torch.from_numpy(cov),
-                     _start(tracks))
+        sighting = Sighting(torch.from_numpy(rays), torch.from_numpy(cov), **self._surroundings())
+        previous = _previous(tracks, frame.stamp)
+        bodies = self.fitter.fit(sighting, previous)
+        measured = None
+        if frame.depth is not None:
+            try:
+                measured = self._measure(frame.depth, camera, bodies)
+            except DepthError as error:
+                people = people.with_fields(note=str(error))
+            else:
+                bodies = self.fitter.fit(_with_depth(sighting, measured),
+                                         _at_depth(bodies, measured, previous))
         for row, track in enumerate(tracks):
-            ok = bool(bodies.ok[row])
-            track.body = (bodies.theta[row], bodies.betas[row], bodies.root[row]) if ok else None
-        return _with_fit(people, bodies)
+            track.body = _Remembered.of(bodies, row, int(previous.frames[row]) + 1, frame.stamp)
+        people = _with_fit(people, bodies, measured)
+        return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
+
+    def _surroundings(self) -> dict[str, torch.Tensor]:
+        """Which way is up, and where the floor is if that is known."""
+        pitch = np.radians(self.config.camera_pitch_deg)
+        up = (0.0, -np.cos(pitch), -np.sin(pitch))
+        known = {"up": torch.tensor(up)}
+        if self.config.camera_height_m > 0:
+            known["floor"] = torch.tensor((*up, self.config.camera_height_m))
+        return known
+
+    def _measure(self, depth: np.ndarray, camera: Camera, bodies: BodyFit) -> DepthMeasurement:
+        """How far people are; raises DepthError for an image of another size."""
+        std = bodies.root_cov[:, 2, 2].sqrt().clamp(min=0.05).numpy()
+        return self.depth_gauge.measure(depth, camera, bodies.state, std,
+                                        bodies.joint_observed.numpy())
+
+    def _corrected(self, people: People, sighting: Sighting, bodies: BodyFit,
+                   camera: Camera) -> People:
+        """With keypoints corrected by the bodies, where there are bodies."""
+        own = self.fitter.settings.keypoint_error_m**2 * torch.eye(3)
+        corrected = correct(sighting.points, sighting.cov, bodies.keypoints,
+                            bodies.keypoint_cov + own, align=False)
+        ok = (bodies.ok & corrected.ok).numpy()
+        pixels, cov = camera.distort_with_cov(corrected.points.numpy(), corrected.cov.numpy())
+        return people.with_fields(
+            keypoints=np.where(ok[:, None, None], pixels, people.keypoints),
+            keypoint_cov=np.where(ok[:, None, None, None], cov, people.keypoint_cov))
+
+
+class _Remembered(NamedTuple):
+    """What a track knows of its body: the state of the last fit, and how it came about."""
+
+    state: BodyState  # of one person
+    frames: int
+    stamp: int
+
+    @staticmethod
+    def of(bodies: BodyFit, row: int, frames: int, stamp: int) -> _Remembered | None:
+        """None if the body was not found."""
+        if not bodies.ok[row]:
+            return None
+        return _Remembered(BodyState(*(value[row] for value in bodies.state)), frames, stamp)
 
 
 def _device(wanted: str) -> torch.device:
@@ -126,19 +188,35 @@ def _check_image(image: np.ndarray) -> None:
                             "expected uint8 (height, width, 3), RGB, not empty")
 
 
-def _start(tracks: list[Track]) -> BodyState | None:
-    """Where the fit of each person starts: the body of the image before, NaN if there is none."""
-    states = [track.body for track in tracks]
-    known = next((state for state in states if state is not None), None)
-    if known is None:
-        return None
-    unknown = tuple(torch.full_like(tensor, torch.nan) for tensor in known)
-    return BodyState(*(torch.stack(rows) for rows in
-                       zip(*(unknown if state is None else state for state in states))))
+def _previous(tracks: list[Track], stamp: int) -> Previous:
+    """The bodies of the images before, NaN for people who have none."""
+    nothing = _Remembered(BodyState(*(value[0] for value in BodyState.missing(
+        torch.zeros(1, dtype=torch.float64)))), 0, stamp)
+    known = [track.body or nothing for track in tracks]
+    if not known:
+        return Previous(BodyState.missing(torch.zeros(0)), torch.zeros(0), torch.zeros(0))
+    state = BodyState(*(torch.stack(rows) for rows in zip(*(body.state for body in known))))
+    return Previous(state, torch.tensor([(stamp - body.stamp) * 1e-9 for body in known]),
+                    torch.tensor([body.frames for body in known]))
 
 
-def _with_fit(people: People, bodies: BodyFit) -> People:
+def _with_depth(sighting: Sighting, measured: DepthMeasurement) -> Sighting:
+    return sighting._replace(depth=torch.from_numpy(measured.root_z),
+                             depth_std=torch.from_numpy(measured.std))
+
+
+def _at_depth(bodies: BodyFit, measured: DepthMeasurement, previous: Previous) -> Previous:
+    """The bodies just fitted, moved along the line of sight to where they were measured."""
+    factor = torch.from_numpy(measured.root_z) / bodies.root[:, 2]
+    factor = torch.where(factor.isfinite(), factor, 1.0)
+    state = bodies.state._replace(root=bodies.root * factor[:, None])
+    return Previous(state, torch.zeros(len(factor)), previous.frames)
+
+
+def _with_fit(people: People, bodies: BodyFit, measured: DepthMeasurement | None) -> People:
     arrays = {name: getattr(bodies, name).numpy().astype(float)
               for name in ("theta", "betas", "root", "root_cov", "joints", "joint_cov")}
     source = np.where(bodies.joint_observed.numpy(), OBSERVED, INFERRED)
+    if measured is not None:
+        source = np.where(measured.joint_seen, DEPTH, source)
     return people.with_fields(joint_source=source, **arrays)

@@ -6,7 +6,8 @@ import torch
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from ros2_pose.body.correct import align_as_printed, align_model, correct, fuse
+from ros2_pose.body.align import align_as_printed, align_model
+from ros2_pose.body.correct import correct, fuse
 from ros2_pose.evaluation.correction import correction_rows, made_up_people
 
 K = 14

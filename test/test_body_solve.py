@@ -8,13 +8,15 @@ import roma
 import torch
 
 from ros2_pose.body import solve
-from ros2_pose.body.kinematics import (UNKNOWNS, inverse_right_jacobian, joint_jacobian,
-                                       keypoint_jacobian, pose_rig, rotvec_from_quat)
+from ros2_pose.body.kinematics import (UNKNOWNS, chord_and_jacobian, chord_difference,
+                                       joint_jacobian, keypoint_jacobian, pose_rig, quat_product,
+                                       rotmat_from_quat)
+from ros2_pose.body.lift import Lift
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
-from ros2_pose.body.solve import FitSettings, fit
+from ros2_pose.body.solve import FitSettings, Fitter, Previous, Sighting
 from ros2_pose.body.state import BodyState
-from ros2_pose.skeleton import COCO17, SMPL24
+from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24
 
 FOCAL_PX = 1000.0
 FACING = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
@@ -31,6 +33,19 @@ def prior():
 
 
 @pytest.fixture(scope="module")
+def fitter(model, prior):
+    return Fitter(model, prior, Lift.load())
+
+
+def fit(fitter, points, cov, previous=None, seconds=0.1, frames=1, **known):
+    """Fit with a previous state as if it were from the frame before."""
+    if previous is not None:
+        previous = Previous(previous, torch.full((len(points),), seconds),
+                            torch.full((len(points),), frames))
+    return fitter.fit(Sighting(points, cov, **known), previous)
+
+
+@pytest.fixture(scope="module")
 def people(prior):
     return make_people(prior, 6)
 
@@ -39,11 +54,10 @@ def make_people(prior, count, seed=0):
     """People near the prior's mean, turned by any yaw, 2 to 6 m away."""
     rng = np.random.default_rng(seed)
     white = torch.tensor(rng.normal(0, 0.6, (count, 69)))
-    rotvecs = prior.mean + torch.linalg.solve(prior.whitener, white[..., None]).view(-1, 23, 3)
     yaw = torch.tensor(rng.uniform(0, 2 * np.pi, count))
     facing = FACING @ roma.rotvec_to_rotmat(yaw[:, None] * torch.tensor([0.0, 1.0, 0.0]))
     theta = torch.cat([roma.rotmat_to_unitquat(facing)[:, None],
-                       roma.rotvec_to_unitquat(rotvecs)], 1)
+                       prior.pose(white)], 1)
     depth = rng.uniform(2, 6, count)
     root = np.stack([rng.uniform(-0.3, 0.3, count) * depth, 0 * depth, depth], 1)
     return BodyState(theta, torch.tensor(rng.normal(0, 0.3, (count, 10))), torch.tensor(root))
@@ -58,14 +72,31 @@ def observe(model, state, noise_px=1.0, seed=0):
     return points, (torch.eye(2, dtype=torch.float64) * std**2).expand(len(points), 17, 2, 2)
 
 
-def problem_of(model, prior, state, previous=None):
-    points, cov = observe(model, state, 3.0)
-    problem = solve.make_problem(model, prior, points, cov, FitSettings())
-    return replace(problem.with_error_at(state.root[:, 2]), previous=previous)
+def problem_of(fitter, state, with_previous=False, **known):
+    """The problem whose solution is about `state`, with all its terms."""
+    points, cov = observe(fitter.model, state, 3.0)
+    sighting = Sighting(points, cov, **known)
+    lifted = fitter.propose(points, cov)
+    problem = fitter.problem(sighting, lifted)
+    problem = fitter.with_lift(problem, solve.of_each(lifted, lifted.logits.argmax(1)))
+    if with_previous:
+        frames = torch.ones(len(points))
+        problem = solve.with_previous(
+            problem, Previous(perturbed(state, 0.05, 9), 0.1 * frames, frames))
+    return problem.with_error_at(state.root[:, 2])
 
 
 def moved(state, step):
-    return state.moved(step[:, :72].reshape(-1, 24, 3), step[:, 72:82], step[:, 82:])
+    """Turned about the camera's axes, and shifted: what the unknowns mean."""
+    turns = roma.rotvec_to_rotmat(step[:, :72].reshape(-1, 24, 3))
+    local = roma.unitquat_to_rotmat(state.theta)
+    accumulated = [local[:, 0]]
+    for joint in range(1, 24):
+        accumulated.append(accumulated[SMPL24.parents[joint]] @ local[:, joint])
+    theta = [roma.rotmat_to_unitquat(a.mT @ turns[:, j] @ a)
+             for j, a in enumerate(accumulated)]
+    theta = roma.quat_product(state.theta, torch.stack(theta, 1))
+    return BodyState(theta, state.betas + step[:, 72:82], state.root + step[:, 82:])
 
 
 def perturbed(state, size, seed=3):
@@ -93,36 +124,50 @@ def test_keypoint_and_joint_jacobians_are_their_derivatives(model, people):
     posed = pose_rig(rig, roma.unitquat_to_rotmat(state.theta), state.betas, state.root)
     keypoints = differences(lambda s: model(*s, with_vertices=False).keypoints, state)
     joints = differences(lambda s: model(*s, with_vertices=False).joints, state)
-    np.testing.assert_allclose(keypoint_jacobian(rig, posed), keypoints, atol=1e-8)
+    axes = torch.eye(3, dtype=torch.float64).expand(len(state.root), 17, 3, 3)
+    np.testing.assert_allclose(keypoint_jacobian(rig, posed, axes), keypoints, atol=1e-8)
     np.testing.assert_allclose(joint_jacobian(rig, posed), joints, atol=1e-8)
 
 
-@pytest.mark.parametrize("with_previous", [False, True])
-def test_gradient_is_the_derivative_of_the_cost(model, prior, people, with_previous):
-    problem = problem_of(model, prior, people, people if with_previous else None)
+@pytest.mark.parametrize("known", [
+    {}, {"with_previous": True}, {"height": 1.8}, {"depth": 3.0, "depth_std": 0.05},
+    {"up": (0.1, -0.9, 0.4)}, {"floor": (0.0, -1.0, 0.0, 1.2)}], ids=lambda known: "".join(known))
+def test_gradient_is_the_derivative_of_the_cost(fitter, people, known):
+    known = {name: value if name == "with_previous" else
+             torch.tensor(value, dtype=torch.float64).expand(
+                 (len(people.root),) if isinstance(value, float) else (len(value),))
+             for name, value in known.items()}
+    problem = problem_of(fitter, people, **known)
     state = perturbed(people, 0.1)
     gradient = solve.linearise(problem, state).gradient
     numeric = differences(lambda s: solve.linearise(problem, s).cost, state)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-5 * gradient.abs().max())
 
 
-def test_hessian_is_symmetric_and_positive(model, prior, people):
-    hessian = solve.linearise(problem_of(model, prior, people), perturbed(people, 0.1)).hessian
+def test_hessian_is_symmetric_and_positive(fitter, people):
+    hessian = solve.linearise(problem_of(fitter, people), perturbed(people, 0.1)).hessian
     np.testing.assert_allclose(hessian, hessian.transpose(1, 2), rtol=1e-9, atol=1e-9)
     assert torch.linalg.eigvalsh(hessian).min() > 0
 
 
-def test_inverse_right_jacobian_by_differences():
-    rotvec = torch.tensor([[0.4, -1.2, 0.9], [1e-6, 0.0, 0.0]], dtype=torch.float64)
+def test_quaternions_agree_with_roma():
+    a, b = roma.quat_normalize(torch.randn(2, 20, 4, dtype=torch.float64))
+    np.testing.assert_allclose(rotmat_from_quat(a), roma.unitquat_to_rotmat(a), atol=1e-12)
+    np.testing.assert_allclose(quat_product(a, b), roma.quat_product(a, b), atol=1e-12)
+    angle = roma.unitquat_geodesic_distance(a, b)
+    chord, cosine = chord_difference(a, b)
+    np.testing.assert_allclose(chord.norm(dim=1), 2 * (angle / 2).sin(), atol=1e-9)
+    np.testing.assert_allclose(cosine[:, 0], (angle / 2).cos(), atol=1e-9)
+
+
+def test_chord_jacobian_by_differences():
+    quat = roma.quat_normalize(torch.randn(20, 4, dtype=torch.float64))
     numeric = []
-    for i in range(3):
-        delta = torch.zeros(2, 3, dtype=torch.float64)
-        delta[:, i] = 1e-6
-        def turned(d):
-            quat = roma.quat_product(roma.rotvec_to_unitquat(rotvec), roma.rotvec_to_unitquat(d))
-            return rotvec_from_quat(quat)
-        numeric.append((turned(delta) - turned(-delta)) / 2e-6)
-    np.testing.assert_allclose(inverse_right_jacobian(rotvec), torch.stack(numeric, -1), atol=1e-6)
+    for axis in torch.eye(3, dtype=torch.float64) * 1e-6:
+        ahead, behind = (chord_and_jacobian(roma.quat_product(
+            quat, roma.rotvec_to_unitquat(sign * axis)[None].expand(20, 4)))[0] for sign in (1, -1))
+        numeric.append((ahead - behind) / 2e-6)
+    np.testing.assert_allclose(chord_and_jacobian(quat)[1], torch.stack(numeric, -1), atol=1e-8)
 
 
 # --------------------------------------------------------------------------------- recovery
@@ -132,8 +177,8 @@ def hip_centred_error_m(found, joints):
     return ((found - found[:, :1]) - (joints - joints[:, :1])).norm(dim=2).mean(1)
 
 
-def test_cold_start_recovers_depth_and_joints(model, prior, people):
-    result = fit(model, prior, *observe(model, people))
+def test_cold_start_recovers_depth_and_joints(model, fitter, people):
+    result = fit(fitter, *observe(model, people))
     truth = model(*people, with_vertices=False)
     assert result.ok.all() and all(v.isfinite().all() for v in result if v.is_floating_point())
     depth_error = (result.root[:, 2] / people.root[:, 2] - 1).abs()
@@ -142,58 +187,58 @@ def test_cold_start_recovers_depth_and_joints(model, prior, people):
     assert error_m.median() < 0.07 and error_m.max() < 0.16
 
 
-def test_every_facing_is_found(model, prior):
+def test_every_facing_is_found(model, prior, fitter):
     """Sixteen people in the same pose, every 22.5 degrees around."""
     state = make_people(prior, 1).rows(torch.zeros(16, dtype=torch.long))
     yaw = torch.arange(16, dtype=torch.float64) * (2 * np.pi / 16)
     facing = FACING @ roma.rotvec_to_rotmat(yaw[:, None] * torch.tensor([0.0, 1.0, 0.0]))
     theta = torch.cat([roma.rotmat_to_unitquat(facing)[:, None], state.theta[:, 1:]], 1)
     state = state._replace(theta=theta)
-    result = fit(model, prior, *observe(model, state))
+    result = fit(fitter, *observe(model, state))
     turn = roma.unitquat_geodesic_distance(result.theta[:, 0], theta[:, 0])
     assert (turn < np.radians(35)).sum() >= 15
 
 
-def test_warm_start_follows_a_moved_person(model, prior, people):
-    first = fit(model, prior, *observe(model, people))
+def test_warm_start_follows_a_moved_person(model, fitter, people):
+    first = fit(fitter, *observe(model, people))
     walked = people._replace(root=people.root + torch.tensor([0.05, 0.0, 0.05]))
-    second = fit(model, prior, *observe(model, walked, seed=1), previous=first.state)
+    second = fit(fitter, *observe(model, walked, seed=1), previous=first.state)
     truth = model(*walked, with_vertices=False).joints
     assert hip_centred_error_m(second.joints, truth).median() < 0.07
     step = second.root[:, 0] - first.root[:, 0]
     np.testing.assert_allclose(step.median(), 0.05, atol=0.03)
 
 
-def test_warm_start_from_another_person_starts_over(model, prior, people):
+def test_warm_start_from_another_person_starts_over(model, fitter, people):
     points, cov = observe(model, people)
     wrong = people.rows(torch.tensor([5, 4, 3, 2, 1, 0]))
-    result, cold = fit(model, prior, points, cov, previous=wrong), fit(model, prior, points, cov)
+    result, cold = fit(fitter, points, cov, previous=wrong), fit(fitter, points, cov)
     depth_error = (result.root[:, 2] / people.root[:, 2] - 1).abs()
     assert depth_error.median() < 0.08
     assert (result.cost < cold.cost + 20).float().mean() > 0.6
 
 
-def test_state_with_nan_starts_cold(model, prior, people):
+def test_state_with_nan_starts_cold(model, fitter, people):
     points, cov = observe(model, people)
-    cold = fit(model, prior, points, cov)
-    nan = fit(model, prior, points, cov, previous=BodyState.missing(points))
+    cold = fit(fitter, points, cov)
+    nan = fit(fitter, points, cov, previous=BodyState.missing(points))
     for a, b in zip(cold, nan):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-9)
 
 
-def test_anisotropic_pixels_and_float32(model, prior, people):
+def test_anisotropic_pixels_and_float32(model, fitter, people):
     points, cov = observe(model, people)
     stretched = torch.diag(torch.tensor([1.0, 4.0], dtype=torch.float64)) @ cov
-    result = fit(model, prior, points.float(), stretched.float())
+    result = fit(fitter, points.float(), stretched.float())
     assert result.joints.dtype == torch.float32 and result.ok.all()
     assert (result.root[:, 2] / people.root[:, 2] - 1).abs().median() < 0.05
 
 
-def test_an_outlier_hardly_moves_the_rest(model, prior, people):
+def test_an_outlier_hardly_moves_the_rest(model, fitter, people):
     points, cov = observe(model, people)
     spoilt = points.clone()
     spoilt[:, COCO17.index("left_wrist")] += 0.3
-    clean, result = fit(model, prior, points, cov), fit(model, prior, spoilt, cov)
+    clean, result = fit(fitter, points, cov), fit(fitter, spoilt, cov)
     legs = [SMPL24.index(f"{s}_{j}") for s in ("left", "right") for j in ("hip", "knee", "ankle")]
     moved_m = (clean.joints - result.joints)[:, legs].norm(dim=2).mean(1)
     assert moved_m.median() < 0.05
@@ -203,21 +248,21 @@ def test_an_outlier_hardly_moves_the_rest(model, prior, people):
 # --------------------------------------------------------------------------- what is missing
 
 
-def test_alone_is_as_in_a_batch(model, prior, people):
+def test_alone_is_as_in_a_batch(model, fitter, people):
     points, cov = observe(model, people)
-    together = fit(model, prior, points, cov)
+    together = fit(fitter, points, cov)
     for i in (0, 3):
-        alone = fit(model, prior, points[i:i + 1], cov[i:i + 1])
+        alone = fit(fitter, points[i:i + 1], cov[i:i + 1])
         for a, b in zip(alone, together):
             np.testing.assert_allclose(a[0], b[i], rtol=1e-4, atol=1e-6)
 
 
-def test_too_few_points_are_flagged_and_nan(model, prior, people):
+def test_too_few_points_are_flagged_and_nan(model, fitter, people):
     points, cov = observe(model, people)
     points = points.clone()
     points[1, 3:] = torch.nan
     points[2] = torch.nan
-    result = fit(model, prior, points, cov)
+    result = fit(fitter, points, cov)
     assert result.ok.tolist() == [True, False, False, True, True, True]
     for value in result:
         if value.is_floating_point():
@@ -225,11 +270,11 @@ def test_too_few_points_are_flagged_and_nan(model, prior, people):
     assert not result.joint_observed[1].any()
 
 
-def test_half_a_person_is_fitted_with_less_certainty(model, prior, people):
+def test_half_a_person_is_fitted_with_less_certainty(model, fitter, people):
     points, cov = observe(model, people)
     upper = points.clone()
     upper[:, COCO17.index("left_knee"):] = torch.nan
-    whole, half = fit(model, prior, points, cov), fit(model, prior, upper, cov)
+    whole, half = fit(fitter, points, cov), fit(fitter, upper, cov)
     ankle = SMPL24.index("left_ankle")
     assert half.ok.all() and not half.joint_observed[:, ankle].any()
     def variance(result):
@@ -237,16 +282,16 @@ def test_half_a_person_is_fitted_with_less_certainty(model, prior, people):
     assert (variance(half) > 1.5 * variance(whole)).all()
 
 
-def test_nobody(model, prior):
-    result = fit(model, prior, torch.zeros(0, 17, 2), torch.zeros(0, 17, 2, 2))
+def test_nobody(fitter):
+    result = fit(fitter, torch.zeros(0, 17, 2), torch.zeros(0, 17, 2, 2))
     assert result.joints.shape == (0, 24, 3) and result.joint_cov.shape == (0, 24, 3, 3)
     assert result.root_cov.shape == (0, 6, 6) and result.ok.shape == (0,)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e6, -1e6])
-def test_nonsense_gives_no_nan_in_people_who_are_ok(model, prior, value):
+def test_nonsense_gives_no_nan_in_people_who_are_ok(fitter, value):
     points = torch.full((1, 17, 2), value, dtype=torch.float64)
-    result = fit(model, prior, points, torch.full((1, 17, 2, 2), 0.0, dtype=torch.float64))
+    result = fit(fitter, points, torch.full((1, 17, 2, 2), 0.0, dtype=torch.float64))
     for field in result:
         if field.is_floating_point():
             assert result.ok[0] == bool(field[0].isfinite().all())
@@ -256,10 +301,10 @@ def test_nonsense_gives_no_nan_in_people_who_are_ok(model, prior, value):
 # ------------------------------------------------------------------------------- covariance
 
 
-def test_covariances_are_calibrated(model, prior):
+def test_covariances_are_calibrated(model, prior, fitter):
     """The truth lies as far off, in standard deviations, as the covariance says (3 dof: 2.4)."""
     state = make_people(prior, 40, seed=5)
-    result = fit(model, prior, *observe(model, state, 5.0))
+    result = fit(fitter, *observe(model, state, 5.0))
     truth = model(*state, with_vertices=False).joints
     error = (result.joints - truth)[..., None]
     squared = (error.mT @ torch.linalg.solve(result.joint_cov, error)).flatten()
@@ -269,6 +314,102 @@ def test_covariances_are_calibrated(model, prior):
     assert torch.linalg.eigvalsh(result.root_cov).min() > 0
 
 
-def test_depth_is_less_certain_than_place_in_the_image(model, prior, people):
-    variance = fit(model, prior, *observe(model, people)).root_cov.diagonal(dim1=1, dim2=2)
+def test_depth_is_less_certain_than_place_in_the_image(model, fitter, people):
+    variance = fit(fitter, *observe(model, people)).root_cov.diagonal(dim1=1, dim2=2)
     assert (variance[:, 2] > 4 * variance[:, 1]).all()
+
+
+# ------------------------------------------------------------------- what else may be known
+
+
+def test_a_known_height_gives_the_distance(model, fitter):
+    people = make_people(fitter.prior, 30, seed=4)
+    tall = people._replace(betas=people.betas + torch.tensor([1.0] + [0.0] * 9))
+    base, by_beta = model.stature
+    height = base + tall.betas @ by_beta.double()
+    points, cov = observe(model, tall)
+    usual, known = fit(fitter, points, cov), fit(fitter, points, cov, height=height)
+    def error(result):
+        return (result.root[:, 2] / tall.root[:, 2] - 1).abs().median()
+    assert error(usual) > 0.07 > 0.035 > error(known)
+    assert (known.root_cov[:, 2, 2] < 0.6 * usual.root_cov[:, 2, 2]).all()
+
+
+def test_a_measured_depth_gives_distance_and_size(model, fitter):
+    people = make_people(fitter.prior, 30, seed=6)
+    small = people._replace(betas=people.betas - torch.tensor([0.8] + [0.0] * 9))
+    points, cov = observe(model, small)
+    depth = small.root[:, 2].clone()
+    depth[0] = torch.nan
+    std = torch.full_like(depth, 0.03)
+    usual = fit(fitter, points, cov)
+    measured = fit(fitter, points, cov, depth=depth, depth_std=std)
+    assert ((measured.root[1:, 2] - small.root[1:, 2]).abs() < 0.1).all()
+    np.testing.assert_allclose(measured.root[0], usual.root[0], atol=1e-6)
+    assert (measured.root_cov[1:, 2, 2] < 0.3 * usual.root_cov[1:, 2, 2]).all()
+    np.testing.assert_allclose(measured.betas[1:, 0].median(), small.betas[1:, 0].median(), atol=0.3)
+
+
+def test_a_floor_gives_the_distance(model, fitter):
+    """People on a floor seen from above, whose size alone would put them elsewhere."""
+    people = make_people(fitter.prior, 20, seed=8)
+    people = people._replace(betas=people.betas + torch.tensor([1.0] + [0.0] * 9))
+    ankles = [COCO17.index("left_ankle"), COCO17.index("right_ankle")]
+    lowest = model(*people, with_vertices=False).keypoints[:, ankles, 1].amax(1)
+    height = 2.2  # of the camera
+    shift = torch.zeros_like(people.root)
+    shift[:, 1] = height - fitter.settings.ankle_height_m - lowest
+    people = people._replace(root=people.root + shift)
+    points, cov = observe(model, people)
+    usual = fit(fitter, points, cov)
+    floor = torch.tensor([0.0, -1.0, 0.0, height], dtype=torch.float64)
+    standing = fit(fitter, points, cov, floor=floor)
+    def error(result):
+        return (result.root[:, 2] / people.root[:, 2] - 1).abs().median()
+    assert error(standing) < 0.5 * error(usual)
+    assert (standing.root_cov[:, 2, 2] < usual.root_cov[:, 2, 2]).all()
+
+
+def test_a_track_keeps_its_shape(model, fitter):
+    """Somebody moves: bone lengths settle, and do not breathe with the pose."""
+    prior = fitter.prior
+    rng = np.random.default_rng(2)
+    state, result, lengths = make_people(prior, 1, seed=3), None, []
+    ends = torch.tensor(rng.normal(0, 0.6, (2, 69)))
+    for frame in range(60):
+        phase = np.sin(frame / 4)
+        pose = prior.pose((ends[:1] * (1 + phase) + ends[1:] * (1 - phase)) / 2)
+        moving = state._replace(theta=torch.cat([state.theta[:, :1], pose], 1))
+        points, cov = observe(model, moving, 2.0, seed=frame)
+        result = fit(fitter, points, cov, None if result is None else result.state, frames=frame)
+        bones = result.joints[0, 1:] - result.joints[0, list(SMPL24.parents[1:])]
+        lengths.append(bones.norm(dim=1))
+    late = torch.stack(lengths[30:])
+    assert (late.std(0) / late.mean(0)).max() < 0.01
+    assert (late[0] / late[-1] - 1).abs().max() < 0.03
+
+
+def test_keypoints_in_3d_fix_place_and_pose(model, fitter, people):
+    truth = model(*people, with_vertices=False)
+    cov = (torch.eye(3, dtype=torch.float64) * 0.005**2).expand(len(people.root), 17, 3, 3)
+    exact = Fitter(model, fitter.prior, fitter.lift, FitSettings(keypoint_error_m=0.002))
+    result = fit(exact, truth.keypoints, cov)
+    assert (result.root - people.root).norm(dim=1).max() < 0.03
+    assert hip_centred_error_m(result.joints, truth.joints).median() < 0.015
+
+
+def test_another_joint_set(model, fitter, people):
+    """MuPoTS calls the middle of the hips pelvis; SMPL's lies higher."""
+    rig = model.rig(people.root, MUPOTS17)
+    joints = model(*people, with_vertices=False).joints
+    places = pose_rig(rig, rotmat_from_quat(people.theta), people.betas, people.root).keypoints
+    hips = (joints[:, SMPL24.index("left_hip")] + joints[:, SMPL24.index("right_hip")]) / 2
+    np.testing.assert_allclose(places[:, MUPOTS17.index("pelvis")], hips, atol=1e-9)
+    crown = model(*people).vertices[:, model.template[:, 1].argmax()]
+    np.testing.assert_allclose(places[:, MUPOTS17.index("head_top")], crown, atol=1e-6)
+    other = Fitter(model, fitter.prior, fitter.lift, joint_set=MUPOTS17)
+    points = places[..., :2] / places[..., 2:]
+    cov = (torch.eye(2, dtype=torch.float64) * 0.002**2).expand(*points.shape, 2)
+    result = fit(other, points, cov)
+    assert hip_centred_error_m(result.joints, joints).median() < 0.08
+    assert result.keypoints.shape == (len(points), 17, 3)

@@ -1,23 +1,25 @@
 """What the fit minimises: the negative log posterior of 85 unknowns, and its derivatives.
 
-Whitened reprojection errors under a Cauchy loss, a pose prior, a prior on betas, a weak prior that
-people stand upright in the image, and, on request, the state of the frame before.
+Whitened errors of the keypoints under a Cauchy loss; the pose prior; Gaussians on rotations (around
+what `Lift` says, around the frame before, around upright) and on shape and place (population,
+known height, measured depth, the frame before); and feet on the floor where one is known.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
 
-import roma
 import torch
 from torch import Tensor
 
-from ros2_pose.body.kinematics import (BETAS, ROOT, TURNS, Posed, inverse_right_jacobian,
-                                       keypoint_jacobian, pose_rig, project, rotvec_from_quat)
-from ros2_pose.body.model import BodyModel, Rig
+from ros2_pose.body.kinematics import (BETAS, ROOT, TURNS, Posed, chord_and_jacobian,
+                                       chord_difference, keypoint_jacobian, pose_rig, project,
+                                       rotmat_from_quat)
+from ros2_pose.body.model import Rig
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.state import BodyState
+from ros2_pose.skeleton import JointSet
 
 MIN_DEPTH_M = 0.3
 _ARM_M = 0.2  # a keypoint may come this much nearer than that
@@ -29,14 +31,29 @@ class FitSettings:
 
     keypoint_error_m: float = 0.03  # what a keypoint means, on top of its own covariance
     robust_sigmas: float = 3.0  # Cauchy scale, in whitened units
-    upright_rad: float = 0.4  # the body's up against the image's up
-    previous_turn_rad: float = 0.3  # change of a joint's rotation since the previous state
-    previous_root_m: float = 0.3  # change of place since the previous state
-    previous_beta: float = 0.1  # change of shape since the previous state
-    previous_weight: float = 1.0  # 0 forgets the previous state but as a starting point
-    cold_iterations: tuple[int, int] = (5, 10)  # with all hypotheses, then with the best ones
-    warm_iterations: int = 4
+    upright_rad: float = 0.4  # the body's up against the world's up
+    prior_weight: float = 0.2  # of the pose prior, which knows nothing of the picture
+    lift_weight: float = 1.0  # of the rotations that the lift proposes, by its own uncertainty
+    turn_rate_rad_s: float = 3.0  # how fast a joint turns
+    least_turn_rad: float = 0.1  # of change between frames, however fast they come
+    speed_m_s: float = 2.0  # how fast a pelvis moves
+    least_step_m: float = 0.1
+    shape_frames: int = 100  # over so many frames a track's shape is averaged
+    shape_std: float = 0.4  # of a beta as one frame shows it
+    adult_height_m: float = 1.69  # the mean where the camera is; of the body model's adults
+    ankle_height_m: float = 0.09  # of a foot that stands
+    floor_std_m: float = 0.04
+    inflation: float = 1.5  # of the posterior's variances: people vary in more ways than the model
+    cold_iterations: tuple[int, int] = (4, 8)  # with all hypotheses, then with the best one
+    warm_iterations: int = 3
     retry_cost: float = 2.5  # a warm fit with a worse mean cost per keypoint starts cold, too
+
+
+class Pulls(NamedTuple):
+    """Gaussians around R reference rotations of each joint; a precision of 0 is no pull."""
+
+    quats: Tensor  # (P, R, 24, 4)
+    precision: Tensor  # (P, R, 24) 1/rad^2
 
 
 @dataclass(frozen=True)
@@ -45,31 +62,43 @@ class Problem:
 
     rig: Rig
     prior: PosePrior
-    beta_std: Tensor  # (10,)
-    points: Tensor  # (P, 17, 2) at z = 1, zeros where missing
-    cov: Tensor  # (P, 17, 2, 2), zeros where missing
-    seen: Tensor  # (P, 17) bool
-    previous: BodyState | None  # finite; None: no temporal prior
     settings: FitSettings
-    whitener: Tensor | None = None  # (P, 17, 2, 2), zeros where missing
+    joint_set: JointSet
+    points: Tensor  # (P, K, 2) at z = 1, or (P, K, 3) m; zeros where missing
+    cov: Tensor  # (P, K, D, D), zeros where missing
+    seen: Tensor  # (P, 17) bool
+    up: Tensor  # (P, 3) the world's up in the camera frame
+    floor: Tensor | None  # (4,) n, d with n x + d the height above it, m
+    pulls: Pulls
+    usual: Tensor  # (P, 13) the mean of a Gaussian on betas and root ...
+    usual_precision: Tensor  # (P, 13, 13) ... and its precision
+    whitener: Tensor | None = None  # (P, K, D, D), zeros where missing
 
     def rows(self, index: Tensor) -> Problem:
-        """The same for some of the people, possibly repeated."""
-        return replace(
-            self, points=self.points[index], cov=self.cov[index], seen=self.seen[index],
-            previous=None if self.previous is None else self.previous.rows(index),
-            whitener=None if self.whitener is None else self.whitener[index])
+        """The same for some of the people, by mask or by indices, possibly repeated."""
+        if index.dtype == torch.bool and index.all():
+            return self
+        return replace(self, pulls=Pulls(*(value[index] for value in self.pulls)), **{
+            f.name: value[index] for f in fields(self) if f.name in _PER_PERSON
+            and (value := getattr(self, f.name)) is not None})
 
     def with_error_at(self, depth: Tensor) -> Problem:
         """With errors whitened for people at a depth (P,) m, where the keypoints' own definition
         is uncertain by `keypoint_error_m`."""
-        extra = (self.settings.keypoint_error_m / depth) ** 2
-        cov = self.cov + extra[:, None, None, None] * torch.eye(2).to(self.cov)
+        size = self.points.shape[2]
+        extra = self.settings.keypoint_error_m / (depth if size == 2 else torch.ones_like(depth))
+        cov = self.cov + extra.square()[:, None, None, None] * torch.eye(size).to(self.cov)
         return replace(self, whitener=torch.where(self.seen[..., None, None], whitener(cov), 0.0))
 
 
+_PER_PERSON = ("points", "cov", "seen", "up", "usual", "usual_precision", "whitener")
+
+
 def whitener(cov: Tensor) -> Tensor:
-    """(..., 2, 2) lower triangular W with W^T W = cov^-1."""
+    """(..., D, D) lower triangular W with W^T W = cov^-1; D = 2 or 3."""
+    if cov.shape[-1] != 2:
+        factor = torch.linalg.cholesky_ex(cov).L
+        return torch.linalg.solve_triangular(factor, torch.eye(cov.shape[-1]).to(cov), upper=False)
     a, b, c = cov[..., 0, 0], cov[..., 0, 1], cov[..., 1, 1]
     first = a.rsqrt()
     second = (c - b * b / a).rsqrt()
@@ -83,33 +112,24 @@ class Linear(NamedTuple):
     cost: Tensor  # (P,)
     gradient: Tensor  # (P, 85)
     hessian: Tensor  # (P, 85, 85)
-
-
-def make_problem(model: BodyModel, prior: PosePrior, points: Tensor, cov: Tensor,
-                 settings: FitSettings) -> Problem:
-    """Missing keypoints become zeros that are not seen."""
-    seen = points.isfinite().all(2) & cov.isfinite().flatten(2).all(2)
-    return Problem(model.rig(points), prior, model.beta_std.to(points),
-                   torch.where(seen[..., None], points, 0.0),
-                   torch.where(seen[..., None, None], cov, 0.0), seen, None, settings)
+    turns: Tensor  # (P, 24, 3, 3) accumulated rotations, body part to camera
 
 
 def linearise(problem: Problem, state: BodyState) -> Linear:
     """The cost (up to a constant) around a state; infinite too near the camera."""
-    posed = pose_rig(problem.rig, roma.unitquat_to_rotmat(state.theta), state.betas, state.root)
+    posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
     cost, gradient, hessian = _keypoint_term(problem, posed)
-    for term in (_pose_term(problem.prior, state.theta),
-                 _upright_term(posed.turns[:, 0], problem.settings.upright_rad)):
+    for term in (_pose_term(problem, state.theta, posed.turns), _pull_term(problem, state, posed),
+                 _upright_term(problem, posed.turns[:, 0]), _usual_term(problem, state)):
         cost = cost + term.cost
         gradient[:, term.unknowns] += term.gradient
-        hessian[:, term.unknowns, term.unknowns] += term.hessian
-    for pull in _pulls(problem, state):
-        towards = pull.offset * pull.precision
-        cost = cost + (pull.offset * towards).sum(1) / 2
-        gradient[:, pull.unknowns] += towards
-        hessian.diagonal(dim1=1, dim2=2)[:, pull.unknowns] += pull.precision
+        if term.hessian.ndim == 2:
+            hessian.diagonal(dim1=1, dim2=2)[:, term.unknowns] += term.hessian
+        else:
+            hessian[:, term.unknowns, term.unknowns] += term.hessian
     nearest = torch.minimum(posed.keypoints[..., 2].amin(1) + _ARM_M, posed.joints[:, 0, 2])
-    return Linear(torch.where(nearest > MIN_DEPTH_M, cost, torch.inf), gradient, hessian)
+    cost = torch.where(nearest > MIN_DEPTH_M, cost, torch.inf)
+    return Linear(cost, gradient, hessian, posed.turns)
 
 
 class _Term(NamedTuple):
@@ -118,26 +138,20 @@ class _Term(NamedTuple):
     unknowns: slice
     cost: Tensor  # (P,)
     gradient: Tensor  # (P, n)
-    hessian: Tensor  # (P, n, n)
+    hessian: Tensor  # (P, n, n), or its diagonal (P, n)
 
 
-class _Pull(NamedTuple):
-    """Independent Gaussians on some unknowns: a cost whose Hessian is diagonal."""
-
-    unknowns: slice
-    offset: Tensor  # (P, n) from where they pull to
-    precision: Tensor | float  # (n,) or one for all
-
-
-def _keypoint_term(problem: Problem, posed: Posed) -> Linear:
-    residual, image_jacobian = whitened_errors(problem, posed)
-    jacobian = image_jacobian @ keypoint_jacobian(problem.rig, posed)
+def _keypoint_term(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor, Tensor]:
+    residual, by_keypoint = whitened_errors(problem, posed)
+    if problem.floor is not None:
+        residual, by_keypoint = _with_floor(problem, posed, residual, by_keypoint)
+    jacobian = keypoint_jacobian(problem.rig, posed, by_keypoint)
     squared = residual.square().sum(2, keepdim=True)
     weight = 1 / (1 + squared / problem.settings.robust_sigmas**2)  # of the Cauchy loss
     transposed = (weight[..., None] * jacobian).flatten(1, 2).transpose(1, 2)
-    return Linear(_cauchy(problem, squared[..., 0]),
-                  (transposed @ residual.flatten(1)[..., None])[..., 0],
-                  transposed @ jacobian.flatten(1, 2))
+    return (_cauchy(problem, squared[..., 0]),
+            (transposed @ residual.flatten(1)[..., None])[..., 0],
+            transposed @ jacobian.flatten(1, 2))
 
 
 def _cauchy(problem: Problem, squared: Tensor) -> Tensor:
@@ -147,51 +161,72 @@ def _cauchy(problem: Problem, squared: Tensor) -> Tensor:
 
 def keypoint_cost(problem: Problem, state: BodyState) -> Tensor:
     """(P,) the part of the cost that the keypoints make."""
-    posed = pose_rig(problem.rig, roma.unitquat_to_rotmat(state.theta), state.betas, state.root)
+    posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
     return _cauchy(problem, whitened_errors(problem, posed)[0].square().sum(2))
 
 
 def whitened_errors(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor]:
-    """(P, 17, 2) reprojection errors in standard deviations, and their derivative (P, 17, 2, 3)
-    by the keypoints in 3D; zeros where a keypoint is missing."""
+    """(P, K, D) errors of the keypoints in standard deviations, and their derivative
+    (P, K, D, 3) by the keypoints in 3D; zeros where a keypoint is missing."""
+    if problem.points.shape[2] == 3:
+        error = posed.keypoints - problem.points
+        return (problem.whitener @ error[..., None])[..., 0], problem.whitener
     image, jacobian = project(posed.keypoints, with_jacobian=True)
     error = (problem.whitener @ (image - problem.points)[..., None])[..., 0]
     return error, problem.whitener @ jacobian
 
 
-def _pose_term(prior: PosePrior, theta: Tensor) -> _Term:
-    rotvecs = rotvec_from_quat(theta[:, 1:])
-    cost, gradient, hessian = prior.quadratic(rotvecs)
-    chain = inverse_right_jacobian(rotvecs)  # (P, 23, 3, 3)
-    back = chain.transpose(2, 3)
+def _with_floor(problem: Problem, posed: Posed, residual: Tensor,
+                by_keypoint: Tensor) -> tuple[Tensor, Tensor]:
+    """One more error of each keypoint: of the lower ankle, its height where feet stand."""
+    normal, offset = problem.floor[:3], problem.floor[3]
+    ankles = [problem.joint_set.index(f"{side}_ankle") for side in ("left", "right")]
+    height = posed.keypoints[:, ankles] @ normal + offset - problem.settings.ankle_height_m
+    lower = torch.zeros_like(residual[..., 0])
+    lower[:, ankles] = torch.nn.functional.one_hot(height.argmin(1), 2).to(height)
+    lower = lower / problem.settings.floor_std_m
+    above = (posed.keypoints @ normal + offset - problem.settings.ankle_height_m) * lower
+    return (torch.cat([residual, above[..., None]], 2),
+            torch.cat([by_keypoint, lower[..., None, None] * normal], 2))
+
+
+def _pose_term(problem: Problem, theta: Tensor, turns: Tensor) -> _Term:
+    """The pose prior, whose derivatives are by chords, by turns about the camera's axes."""
+    chords, chain = chord_and_jacobian(theta[:, 1:])
+    chain = chain @ turns[:, 1:].transpose(2, 3)  # (P, 23, 3, 3)
+    cost, gradient, hessian = problem.prior.quadratic(chords)
+    back = problem.settings.prior_weight * chain.transpose(2, 3)
     gradient = (back @ gradient.view(-1, 23, 3, 1)).flatten(1)
     half = (back @ hessian.view(-1, 23, 3, 69)).view(-1, 69, 23, 3)
     hessian = (half.transpose(1, 2) @ chain).transpose(1, 2).reshape(-1, 69, 69)
-    return _Term(slice(3, TURNS.stop), cost, gradient, hessian)
+    return _Term(slice(3, TURNS.stop), problem.settings.prior_weight * cost, gradient, hessian)
 
 
-def _upright_term(turn: Tensor, std_rad: float) -> _Term:
-    """The body's up axis against the image's, for rotations (P, 3, 3) body to camera."""
-    residual = (turn[..., 1] - turn.new_tensor([0.0, -1.0, 0.0])) / std_rad
-    by_turn = torch.stack([turn[..., 2], torch.zeros_like(turn[..., 0]), -turn[..., 0]], 1)
-    by_turn = by_turn / std_rad
-    return _Term(slice(0, 3), residual.square().sum(1) / 2,
-                 (by_turn @ residual[..., None])[..., 0], by_turn @ by_turn.transpose(1, 2))
+def _pull_term(problem: Problem, state: BodyState, posed: Posed) -> _Term:
+    """Gaussians around reference rotations.
 
-
-def _pulls(problem: Problem, state: BodyState) -> list[_Pull]:
-    """The prior on betas and, if there is one, how far a state is from the previous one.
-
-    Of a rotation vector r since the previous state the gradient is exact, as J^T r = r; the
-    Hessian takes J = 1, which holds for small r.
+    The gradient is exact: by a turn on the right, of |c|^2 / 2 for a chord c it is cos(angle/2) c.
+    The Hessian takes 1 instead of the chain, which holds for small differences.
     """
-    pulls = [_Pull(BETAS, state.betas, problem.beta_std**-2)]
-    settings, previous = problem.settings, problem.previous
-    if previous is None:
-        return pulls
-    since = roma.quat_product(roma.quat_conjugation(previous.theta), state.theta)
-    weight = settings.previous_weight
-    return pulls + [
-        _Pull(TURNS, rotvec_from_quat(since).flatten(1), weight * settings.previous_turn_rad**-2),
-        _Pull(BETAS, state.betas - previous.betas, weight * settings.previous_beta**-2),
-        _Pull(ROOT, state.root - previous.root, weight * settings.previous_root_m**-2)]
+    chord, cosine = chord_difference(problem.pulls.quats, state.theta[:, None])
+    towards = problem.pulls.precision[..., None] * chord
+    cost = (towards * chord).flatten(1).sum(1) / 2
+    gradient = (posed.turns @ (cosine * towards).sum(1)[..., None]).flatten(1)
+    return _Term(TURNS, cost, gradient,
+                 problem.pulls.precision.sum(1).repeat_interleave(3, dim=1))
+
+
+def _upright_term(problem: Problem, turn: Tensor) -> _Term:
+    """The body's up axis against the world's, for rotations (P, 3, 3) body to camera."""
+    up = turn[..., 1]
+    precision = problem.settings.upright_rad ** -2
+    gradient = precision * torch.linalg.cross(problem.up, up)
+    hessian = precision * (torch.eye(3).to(up) - up[:, :, None] * up[:, None])
+    return _Term(slice(0, 3), precision * (1 - (up * problem.up).sum(1)), gradient, hessian)
+
+
+def _usual_term(problem: Problem, state: BodyState) -> _Term:
+    offset = torch.cat([state.betas, state.root], 1) - problem.usual
+    towards = (problem.usual_precision @ offset[..., None])[..., 0]
+    return _Term(slice(BETAS.start, ROOT.stop), (offset * towards).sum(1) / 2, towards,
+                 problem.usual_precision)

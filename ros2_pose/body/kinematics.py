@@ -1,12 +1,16 @@
 """Joints and keypoints of a posed rig, and their derivatives by rotations, betas and root.
 
-The 85 unknowns: a turn (24, 3) of each joint, applied on the right of its rotation
-(R <- R exp([turn])), betas (10,), root (3,) m.
+The 85 unknowns: a turn (24, 3) rad of each joint and all that hangs on it, about the camera's axes
+through that joint; betas (10,); root (3,) m.
+
+Rotations are compared by their *chord*, 2 q_xyz for a unit quaternion q with q_w >= 0: its length is
+2 sin(angle / 2), so that it is a rotation vector for small angles, and its derivative is a polynomial.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -39,38 +43,31 @@ def pose_rig(rig: Rig, rotmats: Tensor, betas: Tensor, root: Tensor) -> Posed:
     return Posed(turns, joints, points, rig.point_share @ points)
 
 
-def keypoint_jacobian(rig: Rig, posed: Posed) -> Tensor:
-    """(P, 17, 3, 85) of keypoints. A turn w of joint a moves what hangs on it by
-    (G_a w) x (point - joint_a)."""
-    share = rig.share_below
-    arms = (share.flatten(0, 1) @ posed.points).unflatten(1, share.shape[:2])
-    arms = arms - share.sum(2)[..., None] * posed.joints[:, None]
+def keypoint_jacobian(rig: Rig, posed: Posed, by_keypoint: Tensor) -> Tensor:
+    """(P, 17, R, 85) of R quantities of each keypoint, whose derivatives by the keypoint's place
+    are by_keypoint (P, 17, R, 3). A turn w of a joint moves what hangs on it by w x arm."""
+    arms = (rig.share_below_flat @ posed.points).unflatten(1, rig.share_below.shape[:2])
+    arms = arms - rig.share_below_sum * posed.joints[:, None]
+    by_turn = torch.linalg.cross(arms[:, :, None], by_keypoint[..., None, :]).flatten(3)
     by_beta = joints_by_beta(rig, posed.turns)[:, rig.point_joint]
     by_beta = by_beta + posed.turns[:, rig.point_joint] @ rig.offset_by_beta
     by_beta = (rig.point_share @ by_beta.flatten(2)).unflatten(2, (3, 10))
-    return _assemble(arms, posed.turns, by_beta)
+    return torch.cat([by_turn, by_keypoint @ by_beta, by_keypoint], 3)
 
 
 def joint_jacobian(rig: Rig, posed: Posed) -> Tensor:
     """(P, 24, 3, 85) of joints."""
-    below = rig.is_below.T
-    arms = below[..., None] * (posed.joints[:, :, None] - posed.joints[:, None])
-    return _assemble(arms, posed.turns, joints_by_beta(rig, posed.turns))
+    arms = rig.is_below.T[..., None] * (posed.joints[:, :, None] - posed.joints[:, None])
+    axes = torch.eye(3).to(arms)
+    by_turn = torch.linalg.cross(arms[:, :, None], axes[None, None, :, None]).flatten(3)
+    by_root = axes.expand(*by_turn.shape[:3], 3)
+    return torch.cat([by_turn, joints_by_beta(rig, posed.turns), by_root], 3)
 
 
 def joints_by_beta(rig: Rig, turns: Tensor) -> Tensor:
     """(P, 24, 3, 10) derivative of the joints: a joint is the sum of the bones that lead to it."""
     bones = turns[:, rig.parents] @ rig.bone_by_beta
     return (rig.is_below.T @ bones.flatten(2)).reshape(bones.shape)
-
-
-def _assemble(arms: Tensor, turns: Tensor, by_beta: Tensor) -> Tensor:
-    """arms (P, K, 24, 3) from each joint to what it moves, by_beta (P, K, 3, 10)."""
-    axes = turns.transpose(2, 3)[:, None]  # (P, 1, 24, axis, xyz)
-    by_turn = torch.linalg.cross(axes, arms[..., None, :])
-    by_turn = by_turn.permute(0, 1, 4, 2, 3).flatten(3)
-    by_root = torch.eye(3).to(arms).expand(*by_beta.shape[:3], 3)
-    return torch.cat([by_turn, by_beta, by_root], 3)
 
 
 def project(points: Tensor, with_jacobian: bool = False):
@@ -83,24 +80,83 @@ def project(points: Tensor, with_jacobian: bool = False):
     return image, torch.cat([flat, -image[..., None]], -1) * inverse[..., None]
 
 
-def rotvec_from_quat(quat_xyzw: Tensor) -> Tensor:
-    """(..., 3) rad, at most a half turn, of unit quaternions (..., 4)."""
-    sine, cosine = quat_xyzw[..., :3], quat_xyzw[..., 3:]
-    length = sine.norm(dim=-1, keepdim=True)
-    angle_by_sine = 2 * torch.atan2(length, cosine.abs()) / length.clamp(min=1e-12)
-    angle_by_sine = torch.where(length > 1e-7, angle_by_sine, 2.0)
-    return sine * torch.where(cosine < 0, -angle_by_sine, angle_by_sine)
+# ------------------------------------------------------------------------------- rotations
 
 
-def inverse_right_jacobian(rotvecs: Tensor) -> Tensor:
-    """(..., 3, 3) J with log(exp(r) exp(w)) = r + J w for small w (Sola et al. 2018, eq. 144)."""
-    angle = rotvecs.norm(dim=-1).clamp(min=1e-4)[..., None, None]
-    cross = torch.tensordot(rotvecs, _CROSS.to(rotvecs), 1)
-    half = angle / 2
-    square = (1 - half / torch.tan(half)) / angle.square()
-    return torch.eye(3).to(rotvecs) + cross / 2 + square * (cross @ cross)
+def rotmat_from_quat(quat: Tensor) -> Tensor:
+    """(..., 3, 3) of unit quaternions (..., 4) x, y, z, w."""
+    products = (quat[..., :, None] * quat[..., None, :]).flatten(-2)
+    return (products @ _constant("rotmat", quat.dtype, quat.device)).unflatten(-1, (3, 3))
 
 
-_CROSS = torch.tensor([[[0, 0, 0], [0, 0, -1], [0, 1, 0]],
-                       [[0, 0, 1], [0, 0, 0], [-1, 0, 0]],
-                       [[0, -1, 0], [1, 0, 0], [0, 0, 0]]])  # [r]x = sum_i r_i _CROSS[i]
+def quat_product(left: Tensor, right: Tensor) -> Tensor:
+    """(..., 4) of quaternions (..., 4) x, y, z, w: right first, then left."""
+    products = (left[..., :, None] * right[..., None, :]).flatten(-2)
+    return products @ _constant("product", left.dtype, left.device)
+
+
+def chord_and_jacobian(quat: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., 3) chord of unit quaternions (..., 4), and (..., 3, 3) its derivative by a small
+    rotation vector w in quat exp(w)."""
+    quat = torch.where(quat[..., 3:] < 0, -quat, quat)
+    jacobian = quat @ _constant("chord", quat.dtype, quat.device)
+    return 2 * quat[..., :3], jacobian.unflatten(-1, (3, 3))
+
+
+def chord_difference(since: Tensor, quat: Tensor) -> tuple[Tensor, Tensor]:
+    """(..., 3) chord of the turn from one rotation to another (..., 4), on the right of the first,
+    and (..., 1) the cosine of half its angle."""
+    relative = quat_product(since * _constant("conjugate", quat.dtype, quat.device), quat)
+    relative = torch.where(relative[..., 3:] < 0, -relative, relative)
+    return 2 * relative[..., :3], relative[..., 3:]
+
+
+def turned(quat: Tensor, turns: Tensor) -> Tensor:
+    """(..., 4) quat exp(turn), to first order and exactly a rotation, for turns (..., 3) rad."""
+    small = torch.nn.functional.pad(turns / 2, (0, 1), value=1.0)
+    product = quat_product(quat, small)
+    return product / product.norm(dim=-1, keepdim=True)
+
+
+@lru_cache(maxsize=None)
+def _constant(name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Structure constants of quaternions, where they are needed."""
+    return _BILINEAR[name]().to(dtype=dtype, device=device)
+
+
+def _rotmat_terms() -> Tensor:
+    """(16, 9): R_ij as a quadratic form of x, y, z, w."""
+    out = torch.zeros(4, 4, 3, 3)
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        out[3, 3, i, i] = out[i, i, i, i] = 1
+        out[j, j, i, i] = out[k, k, i, i] = -1
+        out[i, j, i, j] = out[i, j, j, i] = 2
+        out[k, 3, j, i], out[k, 3, i, j] = 2, -2
+    return out.view(16, 9)
+
+
+def _product_terms() -> Tensor:
+    """(16, 4): Hamilton's product."""
+    out = torch.zeros(4, 4, 4)
+    out[3, 3, 3] = 1
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        out[i, i, 3] = -1
+        out[i, 3, i] = out[3, i, i] = out[i, j, k] = 1
+        out[j, i, k] = -1
+    return out.view(16, 4)
+
+
+def _chord_terms() -> Tensor:
+    """(4, 9): d(2 q_xyz)/dw = q_w 1 + [q_xyz]x for q exp(w)."""
+    out = torch.zeros(4, 3, 3)
+    out[3] = torch.eye(3)
+    for i in range(3):
+        j, k = (i + 1) % 3, (i + 2) % 3
+        out[i, k, j], out[i, j, k] = 1, -1
+    return out.view(4, 9)
+
+
+_BILINEAR = {"rotmat": _rotmat_terms, "product": _product_terms, "chord": _chord_terms,
+             "conjugate": lambda: torch.tensor([-1.0, -1.0, -1.0, 1.0])}

@@ -16,8 +16,9 @@ import roma
 import torch
 from torch import Tensor
 
+from ros2_pose.body.joint_sets import Places, places
 from ros2_pose.body.smpl_file import BodyArrays, read_open_body, read_smpl_file
-from ros2_pose.skeleton import SMPL24
+from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 
 OPEN_BODY = Path(__file__).parent / "data" / "open_body.npz"
 
@@ -80,6 +81,16 @@ class Rig:
         """(17, 24, N) share of each point in a keypoint, if the point hangs on joint i's branch."""
         return self.point_share[:, None] * self.is_below[:, self.point_joint]
 
+    @cached_property
+    def share_below_flat(self) -> Tensor:
+        """(17 * 24, N) the same."""
+        return self.share_below.flatten(0, 1)
+
+    @cached_property
+    def share_below_sum(self) -> Tensor:
+        """(17, 24, 1) share of a keypoint that hangs on joint i's branch."""
+        return self.share_below.sum(2)[..., None]
+
 
 class BodyModel(torch.nn.Module):
     """A body in SMPL's format: the shipped open body, or a user's SMPL file.
@@ -104,7 +115,7 @@ class BodyModel(torch.nn.Module):
         self.register_buffer("origin", self.J_regressor[0] @ self.template)  # the pelvis
         self.register_buffer("origin_by_beta", torch.einsum("v,vxb->xb", self.J_regressor[0],
                                                             self.shapedirs))
-        self._rig = _fold(arrays)
+        self._arrays = arrays
         self._rigs: dict[tuple, Rig] = {}
 
     @staticmethod
@@ -112,11 +123,23 @@ class BodyModel(torch.nn.Module):
         """The shipped open body, or an SMPL file (.npz or .pkl) of the user's."""
         return BodyModel(read_open_body(OPEN_BODY) if path is None else read_smpl_file(path))
 
-    def rig(self, like: Tensor) -> Rig:
-        """The body's rig with the dtype and device of a tensor."""
-        key = (like.dtype, like.device)
+    @property
+    def is_open(self) -> bool:
+        """Whether betas mean what they mean for the open body."""
+        return len(self.coarse_faces) > 0
+
+    @cached_property
+    def stature(self) -> tuple[Tensor, Tensor]:
+        """Height () m at betas = 0, and its derivative (10,) by them."""
+        top, sole = self.template[:, 1].argmax(), self.template[:, 1].argmin()
+        by_beta = self.shapedirs[top, 1] - self.shapedirs[sole, 1]
+        return self.template[top, 1] - self.template[sole, 1], by_beta
+
+    def rig(self, like: Tensor, joint_set: JointSet = COCO17) -> Rig:
+        """The body's rig with the dtype and device of a tensor; its keypoints are a joint set's."""
+        key = (like.dtype, like.device, joint_set.name)
         if key not in self._rigs:
-            self._rigs[key] = self._rig.to(like)
+            self._rigs[key] = _fold(self._arrays, places(self._arrays, joint_set)).to(like)
         return self._rigs[key]
 
     def joints_rest(self, betas: Tensor) -> Tensor:
@@ -200,19 +223,19 @@ def _levels() -> list[tuple[slice, slice | list[int]]]:
 _LEVELS = _levels()
 
 
-def _fold(body: BodyArrays) -> Rig:
-    """Fold skinning weights and keypoint regressor into points attached to joints.
+def _fold(body: BodyArrays, keypoints: Places) -> Rig:
+    """Fold skinning weights and places on the body into points attached to joints.
 
     keypoint = sum_v r_v sum_j w_vj (G_j (v - J_j) + P_j) = sum_j c_j (P_j + G_j offset_j) with
     c_j = sum_v r_v w_vj and offset_j = sum_v r_v w_vj v / c_j - J_j, all linear in betas.
     """
     by_beta = np.concatenate([body.template[..., None], body.shapedirs], -1).astype(np.float64)
     rest = np.einsum("jv,vxb->jxb", body.J_regressor, by_beta)
-    shares = np.einsum("kv,vj->kvj", body.keypoint_regressor, body.weights)
-    total = shares.sum(1) + body.keypoint_joints
+    shares = np.einsum("kv,vj->kvj", keypoints.by_vertex, body.weights)
+    total = shares.sum(1) + keypoints.by_joint
     keypoint, joint = np.nonzero(total > 1e-7)
     means = np.einsum("nv,vxb->nxb", shares[keypoint, :, joint], by_beta)
-    means += body.keypoint_joints[keypoint, joint][:, None, None] * rest[joint]
+    means += keypoints.by_joint[keypoint, joint][:, None, None] * rest[joint]
     offset = means / total[keypoint, joint][:, None, None] - rest[joint]
     point_share = np.zeros((len(total), len(joint)))
     point_share[keypoint, np.arange(len(joint))] = total[keypoint, joint]

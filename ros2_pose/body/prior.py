@@ -2,8 +2,9 @@
 
     python -m ros2_pose.body.prior --mocap cmu_theta_10hz.npz
 
-A full-covariance Gaussian over the 23 joint rotation vectors, and one-sided limits of knees and
-elbows. (A mixture, as in Bogo et al. 2016, was tried: 4 or 8 components fit worse to new people.)
+A full-covariance Gaussian over the chords (2 q_xyz) of the 23 joint rotations, and one-sided limits
+of knees and elbows. (A mixture, as in Bogo et al. 2016, was tried: 4 or 8 components fit worse to
+new people.)
 Learned from the CMU Graphics Lab Motion Capture Database (mocap.cs.cmu.edu); a fifth of the trials
 is held back. What that data lacks is added by rule: see `widened_covariance` and `with_other_legs`.
 """
@@ -37,6 +38,8 @@ _HINGES = (("left_knee", 0, 1), ("right_knee", 0, 1), ("left_elbow", 1, -1), ("r
 _HINGE_SLACK_RAD = 0.1
 _HINGE_STD_RAD = 0.07
 
+_LONGEST_HALF_CHORD = 0.95
+
 _STANDING_SHARE = 0.4
 _SITTING_SHARE = 0.15
 
@@ -50,7 +53,7 @@ class Quadratic(NamedTuple):
 
 
 class PosePrior(torch.nn.Module):
-    """mean (23, 3) rad; whitener (69, 69), lower triangular W with W^T W = precision."""
+    """mean (23, 3), a chord; whitener (69, 69), lower triangular W with W^T W = precision."""
 
     def __init__(self, mean: np.ndarray, whitener: np.ndarray) -> None:
         super().__init__()
@@ -66,30 +69,39 @@ class PosePrior(torch.nn.Module):
             whitener[_LOWER] = file["whitener"]
             return PosePrior(file["mean"], whitener)
 
-    def residual(self, rotvecs: Tensor) -> Tensor:
-        """(B, 69) whitened distance of rotvecs (B, 23, 3) rad to the mean pose."""
-        return (rotvecs - self.mean.to(rotvecs)).flatten(1) @ self.whitener.T.to(rotvecs)
+    def residual(self, chords: Tensor) -> Tensor:
+        """(B, 69) whitened distance of chords (B, 23, 3) to the mean pose."""
+        return (chords - self.mean.to(chords)).flatten(1) @ self.whitener.T.to(chords)
 
-    def quadratic(self, rotvecs: Tensor) -> Quadratic:
-        """The prior's cost at rotvecs (B, 23, 3) rad, with its derivatives by them."""
-        offset = (rotvecs - self.mean.to(rotvecs)).flatten(1)
-        pull = offset @ self.precision.to(rotvecs)
-        beyond, slope = _beyond_hinges(rotvecs.flatten(1))
+    def quadratic(self, chords: Tensor) -> Quadratic:
+        """The prior's cost at chords (B, 23, 3), with its derivatives by them."""
+        offset = (chords - self.mean.to(chords)).flatten(1)
+        pull = offset @ self.precision.to(chords)
+        beyond, slope = _beyond_hinges(chords.flatten(1))
         cost = ((offset * pull).sum(1) + beyond.square().sum(1)) / 2
-        hessian = self.precision.to(rotvecs) + slope.square().diag_embed()
+        hessian = self.precision.to(chords) + slope.square().diag_embed()
         return Quadratic(cost, pull + beyond * slope, hessian)
+
+    def pose(self, white: Tensor) -> Tensor:
+        """(B, 23, 4) unit quaternions x, y, z, w whose `residual` is white (B, 69): poses as likely
+        as white is under a standard normal distribution (no chord grows longer than 1.9)."""
+        offset = torch.linalg.solve_triangular(self.whitener.to(white), white.T, upper=False).T
+        half = (self.mean.to(white) + offset.unflatten(1, (-1, 3))) / 2
+        half = half * (_LONGEST_HALF_CHORD / half.norm(dim=2, keepdim=True)).clamp(max=1)
+        return torch.cat([half, (1 - half.square().sum(2, keepdim=True)).sqrt()], 2)
 
 
 _LOWER = np.tril_indices(_DOF)
 _BENT_SIGN = np.zeros(_DOF)
 _BENT_SIGN[[3 * (SMPL24.index(joint) - 1) + axis for joint, axis, _ in _HINGES]] = [
     sign for _, _, sign in _HINGES]
+_HINGE_SLOPE = torch.as_tensor(-_BENT_SIGN / _HINGE_STD_RAD)
 
 
-def _beyond_hinges(rotvecs: Tensor) -> tuple[Tensor, Tensor]:
+def _beyond_hinges(chords: Tensor) -> tuple[Tensor, Tensor]:
     """Whitened overstretch (B, 69) of knees and elbows, and its derivative (diagonal)."""
-    slope = torch.as_tensor(-_BENT_SIGN / _HINGE_STD_RAD).to(rotvecs)
-    beyond = slope * rotvecs - _HINGE_SLACK_RAD / _HINGE_STD_RAD
+    slope = _HINGE_SLOPE.to(chords)
+    beyond = slope * chords - _HINGE_SLACK_RAD / _HINGE_STD_RAD
     is_beyond = beyond > 0
     return beyond * is_beyond, slope * is_beyond
 
@@ -159,26 +171,28 @@ def plausible(theta: np.ndarray) -> np.ndarray:
     return (angle < 2.8).all(1) & ~np.any(bends_back, 0)
 
 
-def training_rotvecs(theta: np.ndarray, sources: np.ndarray) -> np.ndarray:
+def training_chords(theta: np.ndarray, sources: np.ndarray) -> np.ndarray:
     """(N, 69) what the prior is learned from, out of mocap theta (M, 24, 3) and trial names."""
     theta = theta[~held_back(sources)].astype(np.float64)
     theta = with_collars(theta[plausible(theta)])
     theta = with_other_legs(theta, np.random.default_rng(0))
-    return np.concatenate([theta, mirrored(theta)])[:, 1:].reshape(-1, _DOF)
+    theta = np.concatenate([theta, mirrored(theta)])[:, 1:].reshape(-1, 3)
+    quats = Rotation.from_rotvec(theta).as_quat()
+    return (2 * np.where(quats[:, 3:] < 0, -1, 1) * quats[:, :3]).reshape(-1, _DOF)
 
 
-def widened_covariance(rotvecs: np.ndarray) -> np.ndarray:
-    """(69, 69) covariance of poses (N, 69), plus `_NOISE_RAD`."""
+def widened_covariance(chords: np.ndarray) -> np.ndarray:
+    """(69, 69) covariance of chords (N, 69), plus `_NOISE_RAD`."""
     noise = [_NOISE_RAD[name.split("_")[-1]] for name in SMPL24.names[1:]]
-    return np.cov(rotvecs.T) + np.diag(np.repeat(noise, 3) ** 2)
+    return np.cov(chords.T) + np.diag(np.repeat(noise, 3) ** 2)
 
 
 def build(mocap: str | Path) -> dict[str, np.ndarray]:
     """The arrays of the prior's file."""
     with np.load(mocap, allow_pickle=False) as file:
-        rotvecs = training_rotvecs(file["theta"], file["src"])
-    whitener = np.linalg.inv(np.linalg.cholesky(widened_covariance(rotvecs)))
-    return {"mean": rotvecs.mean(0).reshape(-1, 3).astype(np.float32),
+        chords = training_chords(file["theta"], file["src"])
+    whitener = np.linalg.inv(np.linalg.cholesky(widened_covariance(chords)))
+    return {"mean": chords.mean(0).reshape(-1, 3).astype(np.float32),
             "whitener": whitener[_LOWER].astype(np.float32)}
 
 

@@ -1,6 +1,6 @@
-"""Maximum a posteriori fit of the body to 2D keypoints, batched over people.
+"""Maximum a posteriori fit of the body to 2D (or 3D) keypoints, batched over people.
 
-Levenberg-Marquardt on `cost`, from the state of the frame before or from several facings. The
+Levenberg-Marquardt on `cost`, from the state of the frame before or from what `Lift` proposes. The
 posterior covariance is the inverse Hessian at the solution (Laplace approximation). Everything is
 solved in float64: the problem is tiny and the normal equations square its condition number.
 """
@@ -8,30 +8,57 @@ solved in float64: the problem is tiny and the normal equations square its condi
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
-import roma
 import torch
 from torch import Tensor
 
-from ros2_pose.body import start
-from ros2_pose.body.cost import (MIN_DEPTH_M, FitSettings, Linear, Problem, keypoint_cost,
-                                 linearise, make_problem, whitened_errors)
-from ros2_pose.body.kinematics import (BETAS, ROOT, TURNS, UNKNOWNS, Posed, joint_jacobian,
-                                       pose_rig)
+from ros2_pose.body.cost import (MIN_DEPTH_M, FitSettings, Linear, Problem, Pulls, keypoint_cost,
+                                 linearise, whitened_errors)
+from ros2_pose.body.kinematics import (BETAS, ROOT, TURNS, UNKNOWNS, Posed, chord_difference,
+                                       joint_jacobian, keypoint_jacobian, pose_rig, project,
+                                       rotmat_from_quat)
+from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
+from ros2_pose.body.population import usual_shape
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.state import BodyState
-from ros2_pose.skeleton import COCO17, SMPL24
+from ros2_pose.skeleton import COCO17, SMPL24, JointSet, common_joints
 
-__all__ = ["MIN_DEPTH_M", "BodyFit", "BodyState", "FitSettings", "fit"]
+__all__ = ["MIN_DEPTH_M", "BodyFit", "BodyState", "FitSettings", "Fitter", "Previous", "Sighting"]
 
-_FIRST_LIMB = COCO17.index("left_shoulder")
+_LIMBS = COCO17.names[COCO17.index("left_shoulder"):]
 _MIN_LIMB_POINTS = 4
-_KEPT_HYPOTHESES = 2
 _DAMPING = 1e-2
 _SMALL_GAIN = 0.05  # of the negative log posterior: nothing beside its uncertainty
 _LONGEST_TURN_RAD = 0.8  # of one joint in one iteration
+_UP = (0.0, -1.0, 0.0)  # of a level camera
+
+
+class Sighting(NamedTuple):
+    """What is known of P people in one image; NaN where it is not known of a person."""
+
+    points: Tensor  # (P, 17, 2) COCO keypoints, normalised, undistorted: x/z, y/z; or (P, 17, 3) m
+    cov: Tensor  # (P, 17, 2, 2) or (P, 17, 3, 3) their covariance
+    height: Tensor | None = None  # (P,) m, of the person standing
+    depth: Tensor | None = None  # (P,) m, measured z of the pelvis
+    depth_std: Tensor | None = None  # (P,) m
+    up: Tensor | None = None  # (3,) the world's up in the camera frame; None: the camera is level
+    floor: Tensor | None = None  # (4,) n, d with n x + d the height above it, m; camera frame
+
+
+class Previous(NamedTuple):
+    """P people as they were in an earlier image; a person with NaN starts from nothing."""
+
+    state: BodyState
+    seconds: Tensor  # (P,) since then
+    frames: Tensor  # (P,) in how many images they have been fitted
+
+    def rows(self, people: Tensor) -> Previous:
+        """Some of the people (P,) bool, in the precision that fits are solved in."""
+        return Previous(BodyState(*(value[people].double() for value in self.state)),
+                        self.seconds[people], self.frames[people])
 
 
 class BodyFit(NamedTuple):
@@ -45,6 +72,7 @@ class BodyFit(NamedTuple):
     joint_cov: Tensor  # (P, 24, 3, 3)
     joint_observed: Tensor  # (P, 24) bool
     keypoints: Tensor  # (P, 17, 3)
+    keypoint_cov: Tensor  # (P, 17, 3, 3) of the body's point; what the keypoint means is not in it
     cost: Tensor  # (P,) negative log posterior up to a constant
     ok: Tensor  # (P,) bool
 
@@ -54,65 +82,187 @@ class BodyFit(NamedTuple):
         return BodyState(self.theta, self.betas, self.root)
 
 
-def fit(model: BodyModel, prior: PosePrior, points: Tensor, cov: Tensor,
-        previous: BodyState | None = None, settings: FitSettings = FitSettings()) -> BodyFit:
-    """Fit bodies to keypoints.
+class Solution(NamedTuple):
+    """The most probable state of a problem, and the cost around it."""
 
-    points: (P, 17, 2) COCO keypoints, normalised and undistorted: x/z, y/z. NaN: missing.
-    cov: (P, 17, 2, 2) their covariance in the same unit. NaN: missing.
-    previous: where to start from, and the temporal prior; a person with NaN starts cold.
+    problem: Problem
+    state: BodyState
+    here: Linear
+
+
+class Fitter:
+    """Fits a body model to people: the lift proposes, the posterior decides.
+
+    It keeps nothing between calls. People do not influence each other.
     """
-    problem = make_problem(model, prior, points.double(), cov.double(), settings)
-    ok = problem.seen[:, _FIRST_LIMB:].sum(1) >= _MIN_LIMB_POINTS
-    state = BodyState.missing(problem.points)
-    if previous is not None:
-        previous = BodyState(*(value.double() for value in previous))
-        warm = ok & previous.is_finite
-        if warm.any():
-            state = state.put(warm, _fit_warm(problem.rows(warm), previous.rows(warm)))
-    cold = ok & ~state.is_finite
-    if cold.any():
-        state = state.put(cold, _fit_cold(problem.rows(cold)))
-    return BodyFit(*(value.to(points.dtype) if value.is_floating_point() else value
-                     for value in _result(problem, state, ok)))
+
+    def __init__(self, model: BodyModel, prior: PosePrior, lift: Lift,
+                 settings: FitSettings = FitSettings(), joint_set: JointSet = COCO17) -> None:
+        """joint_set: what the keypoints of sightings are; the lift sees those that COCO has, too."""
+        self.model, self.prior, self.lift, self.settings = model, prior, lift, settings
+        self.joint_set = joint_set
+        self._limbs = [i for i, name in enumerate(joint_set.names) if name in _LIMBS]
+        self._in_coco = common_joints(COCO17, joint_set)
+
+    def fit(self, sighting: Sighting, previous: Previous | None = None) -> BodyFit:
+        """The most probable bodies; people of whom too little is known come back as NaN."""
+        lifted = self.propose(sighting.points, sighting.cov)
+        problem = self.problem(sighting, lifted)
+        enough = problem.seen[:, self._limbs].sum(1) >= _MIN_LIMB_POINTS
+        known = torch.zeros_like(enough) if previous is None else previous.state.is_finite
+        found = _nobody(problem)
+        if (warm := enough & known).any():
+            solution = self._follow(problem.rows(warm), _rows(lifted, warm), previous.rows(warm))
+            found = _put(found, warm, _result(*solution))
+        if (cold := enough & ~known).any():
+            solution = self._begin(problem.rows(cold), _rows(lifted, cold))
+            found = _put(found, cold, _result(*solution))
+        return BodyFit(*(value.to(sighting.points.dtype) if value.is_floating_point() else value
+                         for value in found))
+
+    def propose(self, points: Tensor, cov: Tensor) -> Lifted:
+        """The lift's hypotheses for keypoints as of `Sighting`."""
+        dtype = self.lift.enter.weight.dtype
+        points, cov = (value.to(dtype) for value in _image_of(points, cov))
+        if self.joint_set is not COCO17:
+            coco, own = self._in_coco
+            places = points.new_full((len(points), len(COCO17), 2), torch.nan)
+            spread = points.new_full((len(points), len(COCO17), 2, 2), torch.nan)
+            places[:, coco], spread[:, coco] = points[:, own], cov[:, own]
+            points, cov = places, spread
+        return self.lift(points, cov).to(torch.float64)
+
+    # --------------------------------------------------------------------------- strategy
+
+    def _follow(self, problem: Problem, lifted: Lifted, previous: Previous) -> Solution:
+        """From where people were, and again from nothing those who do not follow."""
+        before = previous.state
+        image = self.with_lift(problem, of_each(lifted, self._nearest(lifted, before.theta)))
+        image = image.with_error_at(before.root[:, 2])
+        found = minimise(with_previous(image, previous), before, self.settings.warm_iterations)
+        lost = ~(keypoint_cost(image, found.state)
+                 < self.settings.retry_cost * problem.seen.sum(1))
+        if lost.any():
+            again = self._begin(problem.rows(lost), _rows(lifted, lost))
+            followed = linearise(image.rows(lost), found.state.rows(lost))
+            better = again.here.cost < followed.cost
+            lost[lost.clone()] = better
+            found = Solution(found.problem, _put(found.state, lost, _rows(again.state, better)),
+                             _put(found.here, lost, _rows(again.here, better)))
+        return found
+
+    def _begin(self, problem: Problem, lifted: Lifted) -> Solution:
+        """From all hypotheses for a few iterations, then the best one to the end."""
+        people, hypotheses = lifted.logits.shape
+        first, second = self.settings.cold_iterations
+        every = torch.arange(people, device=lifted.logits.device).repeat_interleave(hypotheses)
+        start = lifted.states()
+        many = self.with_lift(problem.rows(every),
+                              Lifted(*(value.flatten(0, 1) for value in lifted)))
+        many = many.with_error_at(start.root[:, 2])
+        found = minimise(many, start, first)
+        best = (found.here.cost.view(people, -1) + self._surprise(lifted)).argmin(1)
+        best = best + hypotheses * torch.arange(people, device=best.device)
+        return minimise(many.rows(best), found.state.rows(best), second)
+
+    def _surprise(self, lifted: Lifted) -> Tensor:
+        """(P, H) what a hypothesis costs by itself: its improbability, and its vagueness."""
+        vague = 3 * self.settings.lift_weight * lifted.turn_std.log().sum(2)
+        return vague - lifted.logits.log_softmax(1)
+
+    def _nearest(self, lifted: Lifted, theta: Tensor) -> Tensor:
+        """(P,) the hypothesis that agrees best with rotations theta (P, 24, 4)."""
+        chord, _ = chord_difference(lifted.quats, theta[:, None])
+        squared = chord.square().sum(3) / lifted.turn_std.square()
+        return (self.settings.lift_weight * squared.sum(2) / 2 + self._surprise(lifted)).argmin(1)
+
+    # ---------------------------------------------------------------------------- problem
+
+    def problem(self, sighting: Sighting, lifted: Lifted) -> Problem:
+        """All but what depends on the hypothesis and on the frame before."""
+        points, cov = sighting.points.double(), sighting.cov.double()
+        seen = points.isfinite().all(2) & cov.isfinite().flatten(2).all(2)
+        people, zeros = len(points), points.new_zeros
+        up = points.new_tensor(_UP) if sighting.up is None else sighting.up.to(points)
+        likeliest = of_each(lifted, lifted.logits.argmax(1))
+        return Problem(
+            self.model.rig(points, self.joint_set), self.prior, self.settings, self.joint_set,
+            torch.where(seen[..., None], points, 0.0),
+            torch.where(seen[..., None, None], cov, 0.0), seen, up.expand(people, 3),
+            None if sighting.floor is None else sighting.floor.to(points),
+            Pulls(zeros(people, 0, 24, 4), zeros(people, 0, 24)),
+            *self._usual(sighting, likeliest))
+
+    def _usual(self, sighting: Sighting, lifted: Lifted) -> tuple[Tensor, Tensor]:
+        """(P, 13), (P, 13, 13): what is known of shape and place beside the keypoints."""
+        proposed = lifted.betas if self.model.is_open else torch.zeros_like(lifted.betas)
+        betas, certainty = usual_shape(self.model, proposed, self.settings.adult_height_m,
+                                       sighting.height)
+        usual = torch.cat([betas, lifted.root], 1)
+        precision = torch.zeros(len(usual), 13, 13).to(usual)
+        precision[:, :10, :10] = certainty
+        if sighting.depth is None:
+            return usual, precision
+        known = (sighting.depth / sighting.depth_std).isfinite()
+        usual[:, 12] = torch.where(known, sighting.depth.to(usual), usual[:, 12])
+        precision[:, 12, 12] = torch.where(known, sighting.depth_std.to(usual), torch.inf) ** -2
+        return usual, precision
+
+    def with_lift(self, problem: Problem, lifted: Lifted) -> Problem:
+        """With one hypothesis a person, as of `of_each`."""
+        precision = self.settings.lift_weight / lifted.turn_std.square()
+        return replace(problem, pulls=Pulls(lifted.quats[:, None], precision[:, None]))
 
 
-# -------------------------------------------------------------------------------- strategy
+def with_previous(problem: Problem, previous: Previous) -> Problem:
+    """With Gaussians around the frame before, as wide as people move in that time; a shape does
+    not move: it is the average over the frames."""
+    settings, pulls = problem.settings, problem.pulls
+    seconds = previous.seconds.to(pulls.precision)[:, None]
+    turn = settings.least_turn_rad + settings.turn_rate_rad_s * seconds
+    step = settings.least_step_m + settings.speed_m_s * seconds
+    turn_precision = (turn**-2)[..., None].expand(-1, 1, 24)
+    precision = torch.cat([pulls.precision, turn_precision], 1)
+    pulls = Pulls(torch.cat([pulls.quats, previous.state.theta[:, None]], 1), precision)
+    frames = previous.frames.to(pulls.precision).clamp(max=settings.shape_frames)
+    certainty = (frames / settings.shape_std**2)[:, None].expand(-1, 10)
+    more = torch.cat([certainty, (step**-2).expand(-1, 3)], 1)
+    before = torch.cat([previous.state.betas, previous.state.root], 1)
+    total = problem.usual_precision + more.diag_embed()
+    both = (problem.usual_precision @ problem.usual[..., None])[..., 0] + more * before
+    return replace(problem, pulls=pulls, usual=torch.linalg.solve(total, both[..., None])[..., 0],
+                   usual_precision=total)
 
 
-def _fit_warm(problem: Problem, previous: BodyState) -> BodyState:
-    """From the previous state, and again from nothing for those who do not follow it."""
-    settings = problem.settings
-    image = problem.with_error_at(previous.root[:, 2])
-    temporal = image if settings.previous_weight == 0 else replace(image, previous=previous)
-    state, _ = minimise(temporal, previous, settings.warm_iterations)
-    lost = ~(keypoint_cost(image, state) < settings.retry_cost * problem.seen.sum(1))
-    if lost.any():
-        again, image = _fit_cold(problem.rows(lost)), image.rows(lost)
-        followed = state.rows(lost)
-        worse = linearise(image, again).cost > linearise(image, followed).cost
-        state = state.put(lost, followed.where(worse, again))
-    return state
+def _image_of(points: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
+    """Keypoints in 2D: as they are, or as a camera sees those in 3D."""
+    if points.shape[2] == 2:
+        return points, cov
+    image, jacobian = project(points, with_jacobian=True)
+    return image, jacobian @ cov @ jacobian.transpose(2, 3)
 
 
-def _fit_cold(problem: Problem) -> BodyState:
-    """From all hypotheses for a few iterations, then the best ones to the end."""
-    first, second = problem.settings.cold_iterations
-    people = torch.arange(len(problem.points), device=problem.points.device)
-    begin = start.hypotheses(problem.rig, problem.prior, problem.points, problem.seen)
-    depth = begin.root[:, 2].view(len(people), start.HYPOTHESES).median(1).values
-    problem = problem.with_error_at(depth)
-    state, cost = minimise(problem.rows(people.repeat_interleave(start.HYPOTHESES)), begin, first)
-    best = cost.view(-1, start.HYPOTHESES).topk(_KEPT_HYPOTHESES, largest=False).indices
-    chosen = (best + start.HYPOTHESES * people[:, None]).flatten()
-    state, cost = minimise(problem.rows(people.repeat_interleave(_KEPT_HYPOTHESES)),
-                           state.rows(chosen), second)
-    best = cost.view(-1, _KEPT_HYPOTHESES).argmin(1)
-    return state.rows(best + _KEPT_HYPOTHESES * people)
+def of_each(lifted: Lifted, hypothesis: Tensor) -> Lifted:
+    """One hypothesis (P,) of each person: fields without the dimension H."""
+    people = torch.arange(len(hypothesis), device=hypothesis.device)
+    return Lifted(*(value[people, hypothesis] for value in lifted))
 
 
-def minimise(problem: Problem, state: BodyState, iterations: int) -> tuple[BodyState, Tensor]:
-    """Levenberg-Marquardt: the state after at most so many iterations, and its cost (P,).
+def _rows(values, people: Tensor):
+    """The rows (P,) bool of a tuple of tensors."""
+    return values if people.all() else type(values)(*(value[people] for value in values))
+
+
+def _put(into, people: Tensor, values):
+    """A tuple of tensors with rows (P,) bool replaced by those of another."""
+    if people.all():
+        return values
+    return type(into)(*(torch.index_put(old, (people,), new.to(old))
+                        for old, new in zip(into, values)))
+
+
+def minimise(problem: Problem, state: BodyState, iterations: int) -> Solution:
+    """Levenberg-Marquardt, at most so many iterations.
 
     Whoever gains little any more stays as he is, so that nobody's result depends on the others.
     """
@@ -131,7 +281,7 @@ def minimise(problem: Problem, state: BodyState, iterations: int) -> tuple[BodyS
         damping = torch.where(better, damping * 0.2, damping * 5).clamp(1e-6, 1e6)
         if done.all():
             break
-    return state, here.cost
+    return Solution(problem, state, here)
 
 
 def _step(state: BodyState, here: Linear, damping: Tensor) -> BodyState:
@@ -141,26 +291,32 @@ def _step(state: BodyState, here: Linear, damping: Tensor) -> BodyState:
     step = -torch.cholesky_solve(here.gradient[..., None], factor)[..., 0]
     turns = step[:, TURNS].unflatten(1, (-1, 3))
     scale = (_LONGEST_TURN_RAD / turns.norm(dim=2).amax(1)).clamp(max=1)[:, None]
-    return state.moved(turns * scale[..., None], step[:, BETAS] * scale, step[:, ROOT] * scale)
+    own = (here.turns.transpose(2, 3) @ (turns * scale[..., None])[..., None])[..., 0]
+    return state.moved(own, step[:, BETAS] * scale, step[:, ROOT] * scale)
 
 
 # ---------------------------------------------------------------------------------- result
 
 
-def _result(problem: Problem, state: BodyState, ok: Tensor) -> BodyFit:
-    """Covariances and joints of the people who were fitted, NaN for the others."""
-    chosen = ok & state.is_finite
-    problem, state = problem.rows(chosen).with_error_at(state.root[chosen, 2]), state.rows(chosen)
-    posed = pose_rig(problem.rig, roma.unitquat_to_rotmat(state.theta), state.betas, state.root)
-    here = linearise(problem, state)
-    covariance = _inverse(here.hessian)
-    values = (*state, _root_cov(covariance, posed.turns[:, 0]), posed.joints,
-              _joint_cov(covariance, joint_jacobian(problem.rig, posed)),
-              _observed(problem, posed), posed.keypoints, here.cost)
-    sound = here.cost.isfinite() & covariance.isfinite().flatten(1).all(1)
-    ok = chosen.clone()
-    ok[chosen] = sound
-    return BodyFit(*(_spread(value[sound], ok) for value in values), ok)
+def _result(problem: Problem, state: BodyState, here: Linear) -> BodyFit:
+    """Joints and covariances at the solution; NaN for people whose cost has no minimum there."""
+    posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
+    covariance = problem.settings.inflation * _inverse(here.hessian)
+    ok = here.cost.isfinite() & covariance.isfinite().flatten(1).all(1)
+    found = BodyFit(*state, _root_cov(covariance), posed.joints,
+                    _carried(covariance, joint_jacobian(problem.rig, posed)),
+                    _observed(problem, posed), posed.keypoints,
+                    _carried(covariance, _by_unknowns(problem, posed)), here.cost, ok)
+    return found if ok.all() else _put(_nobody(problem), ok, _rows(found, ok))
+
+
+def _nobody(problem: Problem) -> BodyFit:
+    """Of as many people as there are, nothing."""
+    people, keypoints = problem.seen.shape
+    shapes = ((24, 4), (10,), (3,), (6, 6), (24, 3), (24, 3, 3), (24,), (keypoints, 3),
+              (keypoints, 3, 3), (), ())
+    found = BodyFit(*(problem.points.new_full((people, *shape), torch.nan) for shape in shapes))
+    return found._replace(joint_observed=found.joint_observed > 0, ok=found.ok > 0)
 
 
 def _inverse(hessian: Tensor) -> Tensor:
@@ -173,19 +329,22 @@ def _inverse(hessian: Tensor) -> Tensor:
     return torch.where(failed, torch.nan, torch.cholesky_inverse(factor) * scale)
 
 
-def _joint_cov(covariance: Tensor, jacobian: Tensor) -> Tensor:
-    """(P, 24, 3, 3) from that of the unknowns and the jacobian (P, 24, 3, 85)."""
+def _by_unknowns(problem: Problem, posed: Posed) -> Tensor:
+    """(P, K, 3, 85) derivative of the keypoints."""
+    axes = torch.eye(3).to(posed.keypoints)
+    return keypoint_jacobian(problem.rig, posed, axes.expand(*posed.keypoints.shape, 3))
+
+
+def _carried(covariance: Tensor, jacobian: Tensor) -> Tensor:
+    """(P, N, 3, 3) from that of the unknowns and the jacobian (P, N, 3, 85) of N places."""
     spread = (jacobian.flatten(1, 2) @ covariance).view_as(jacobian)
     return spread @ jacobian.transpose(2, 3)
 
 
-def _root_cov(covariance: Tensor, turn: Tensor) -> Tensor:
-    """(P, 6, 6) place and rotation about the camera's axes; the unknowns turn about the body's."""
+def _root_cov(covariance: Tensor) -> Tensor:
+    """(P, 6, 6) of place and rotation, from that of the unknowns."""
     chosen = torch.tensor([*range(UNKNOWNS)[ROOT], 0, 1, 2], device=covariance.device)
-    block = covariance[:, chosen[:, None], chosen]
-    axes = torch.eye(6).to(block).repeat(len(block), 1, 1)
-    axes[:, 3:, 3:] = turn
-    return axes @ block @ axes.transpose(1, 2)
+    return covariance[:, chosen[:, None], chosen]
 
 
 def _observed(problem: Problem, posed: Posed) -> Tensor:
@@ -193,24 +352,14 @@ def _observed(problem: Problem, posed: Posed) -> Tensor:
     squared = whitened_errors(problem, posed)[0].square().sum(2)
     agrees = problem.seen & (squared < problem.settings.robust_sigmas**2)
     columns = [agrees[:, keypoints].all(1) if keypoints else torch.zeros_like(agrees[:, 0])
-               for keypoints in _EVIDENCE]
+               for keypoints in _evidence(problem.joint_set)]
     return torch.stack(columns, 1)
 
 
-def _evidence(joint: str) -> list[int]:
-    """COCO keypoints that show an SMPL joint; for a joint in the middle, all that lie around."""
+@lru_cache
+def _evidence(joint_set: JointSet) -> list[list[int]]:
+    """Keypoints that show each SMPL joint; for a joint in the middle, all that lie around."""
     around = {"pelvis": ("left_hip", "right_hip"), "neck": ("left_shoulder", "right_shoulder"),
               "head": ("nose",)}
-    names = around.get(joint, (joint,))
-    return [COCO17.index(name) for name in names if name in COCO17.names]
-
-
-_EVIDENCE = [_evidence(joint) for joint in SMPL24.names]
-
-
-def _spread(values: Tensor, ok: Tensor) -> Tensor:
-    """Rows of the people who are ok, put among NaN (or False) rows for the others."""
-    blank = False if values.dtype == torch.bool else torch.nan
-    out = torch.full((len(ok), *values.shape[1:]), blank, dtype=values.dtype, device=ok.device)
-    out[ok] = values
-    return out
+    return [[joint_set.index(name) for name in around.get(joint, (joint,))
+             if name in joint_set.names] for joint in SMPL24.names]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import roma
 import torch
 from torch import Tensor
+
+from ros2_pose.body.kinematics import turned
 
 
 class BodyState(NamedTuple):
@@ -31,17 +32,11 @@ class BodyState(NamedTuple):
         """The states of some people, by mask or indices."""
         return BodyState(*(value[index] for value in self))
 
-    def put(self, mask: Tensor, states: BodyState) -> BodyState:
-        """A copy with the states of the masked people replaced."""
-        return BodyState(*(torch.index_put(old, (mask,), new.to(old))
-                           for old, new in zip(self, states)))
-
     def where(self, mask: Tensor, other: BodyState) -> BodyState:
         """Own state where mask (P,) is true, the other's elsewhere."""
         return BodyState(*(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
                            for a, b in zip(self, other)))
 
     def moved(self, turns: Tensor, betas: Tensor, root: Tensor) -> BodyState:
-        """Turned by rotation vectors (P, 24, 3) on the right, and shifted."""
-        theta = roma.quat_product(self.theta, roma.rotvec_to_unitquat(turns))
-        return BodyState(roma.quat_normalize(theta), self.betas + betas, self.root + root)
+        """Turned by small rotation vectors (P, 24, 3) on the right of the rotations, and shifted."""
+        return BodyState(turned(self.theta, turns), self.betas + betas, self.root + root)

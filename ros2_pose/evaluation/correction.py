@@ -21,7 +21,8 @@ import roma
 import torch
 from torch import Tensor
 
-from ros2_pose.body.correct import align_as_printed, align_model, correct
+from ros2_pose.body.align import align_as_printed, align_model
+from ros2_pose.body.correct import correct
 from ros2_pose.body.kinematics import TURNS, joint_jacobian, pose_rig, project
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
@@ -119,10 +120,8 @@ def _wrong_bodies(rig, rotmats: Tensor, betas: Tensor, joints: Tensor,
 
 def _poses(generator: torch.Generator, people: int) -> Tensor:
     """(P, 23, 3, 3) joint rotations as likely as the pose prior says."""
-    prior = PosePrior.load()
-    noise = torch.linalg.solve_triangular(prior.whitener, _normal(generator, 69, people),
-                                          upper=False)
-    return roma.rotvec_to_rotmat(prior.mean + noise.T.reshape(people, 23, 3))
+    white = _normal(generator, people, 69)
+    return roma.unitquat_to_rotmat(PosePrior.load().pose(white))
 
 
 def _facings(generator: torch.Generator, people: int) -> Tensor:
@@ -144,10 +143,8 @@ def _places(generator: torch.Generator, people: int) -> Tensor:
 
 def _statures(model: BodyModel, betas: Tensor) -> Tensor:
     """(P,) m from sole to crown, standing."""
-    up = model.template[:, 1]
-    crown, sole = up.argmax(), up.argmin()
-    growth = (model.shapedirs[crown, 1] - model.shapedirs[sole, 1]).to(betas)
-    return (up[crown] - up[sole]).to(betas) + betas @ growth
+    height, by_beta = (value.to(betas) for value in model.stature)
+    return height + betas @ by_beta
 
 
 def _normal(generator: torch.Generator, *shape: int) -> Tensor:

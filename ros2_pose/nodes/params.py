@@ -31,6 +31,8 @@ class NodeConfig:
     tf: bool = setting(True, "publish a TF frame per tracked person and joint", live=True)
     marker_lifetime_s: float = setting(0.5, "markers that no image renews disappear after, s",
                                        low=0.0, high=60.0, live=True)
+    body_marker_hz: float = setting(10.0, "body surfaces among the markers at most so often, Hz: "
+                                    "they are large; 0: none", low=0.0, high=100.0, live=True)
     overlay_bodies: bool = setting(True, "draw bodies into the overlay image; false draws "
                                    "keypoints alone, which is faster", live=True)
 

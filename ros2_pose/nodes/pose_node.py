@@ -24,6 +24,7 @@ from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
 from ros2_pose import messages
+from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera, CameraError
 from ros2_pose.draw import overlay
 from ros2_pose.errors import PoseError
@@ -78,6 +79,7 @@ class PoseNode(Node):
         self._camera_problem = ""
         self._calibration = None  # what the camera was made of
         self._shown: set[str] = set()  # ids whose markers are there
+        self._last_surfaces = -int(1e18)
         self._last_tf = -1  # stamp
         self._create_publishers()
         self._input = CameraInput(self, self.parameters.node, self._on_image, self._on_info)
@@ -204,8 +206,16 @@ class PoseNode(Node):
             return
         message, self._shown = marker_array(make, header, people, self._shown,
                                             self.parameters.node.marker_lifetime_s,
-                                            self.pipeline.body)
+                                            self._body_to_show(messages.stamp_of(header)))
         self._markers.publish(message)
+
+    def _body_to_show(self, stamp: int) -> BodyModel | None:
+        """The body model, as often as surfaces are to be shown."""
+        rate = self.parameters.node.body_marker_hz
+        if not rate or 0 <= stamp - self._last_surfaces < 0.9e9 / rate:  # stamps jitter
+            return None
+        self._last_surfaces = stamp
+        return self.pipeline.body
 
     # Telling how it goes ------------------------------------------------------------------------
 

@@ -1,0 +1,159 @@
+"""The lift: what it may not depend on, what it makes of missing keypoints, and how it learns."""
+
+import csv
+
+import numpy as np
+import pytest
+import roma
+import torch
+
+from ros2_pose.body.kinematics import rotmat_from_quat
+from ros2_pose.body.lift import FILE, HYPOTHESES, Lift, view
+from ros2_pose.body.model import BodyModel
+from ros2_pose.errors import PoseError
+from ros2_pose.skeleton import COCO17
+from ros2_pose.training import lift as training
+from ros2_pose.training.losses import gaussian_nll, pose_loss, shape_loss
+from ros2_pose.training.projections import Projector
+
+
+@pytest.fixture(scope="module")
+def lift():
+    return Lift.load()
+
+
+@pytest.fixture(scope="module")
+def people():
+    """People in poses near the T-pose: no motion capture is at hand in a test."""
+    poses = 0.3 * torch.randn(50, 24, 3, generator=torch.Generator().manual_seed(0))
+    return Projector(BodyModel.load(), poses, seed=1).draw(64)
+
+
+def turned(points, cov, turn):
+    """Keypoints and covariances in a camera turned by (3, 3)."""
+    rays = torch.nn.functional.pad(points, (0, 1), value=1.0) @ turn.T
+    image = rays[..., :2] / rays[..., 2:]
+    jacobian = (turn[:2, :2] - image[..., None] * turn[2:, :2]) / rays[..., 2:, None]
+    return image, jacobian @ cov @ jacobian.mT
+
+
+def test_a_camera_turned_sideways_sees_the_same_people(lift, people):
+    """Yaw changes the rays' direction, which the network is told, but not what a person looks
+    like: the view's keypoints are the same, and so is the distance, nearly."""
+    turn = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.2, 0.0]))
+    points, cov = turned(people.points, people.cov, turn)
+    here, there = view(people.points, people.cov), view(points, cov)
+    level = (people.root[:, 1] / people.root[:, 2]).abs() < 0.05  # a yaw rolls those off the horizon
+    close = (here.features - there.features)[level][:, :-3].abs()
+    assert close.mean() < 0.03
+    np.testing.assert_allclose(there.spread[level], here.spread[level], rtol=0.1)
+
+
+def test_distance_scales_and_pose_stays(lift, people):
+    """The same image from a camera with other pixels is the same image; a person half as large is
+    twice as far, in the same pose."""
+    centre = people.points.nanmean(1, keepdim=True)
+    small = lift(centre + (people.points - centre) * 0.5, people.cov * 0.25)
+    large = lift(people.points, people.cov)
+    ratio = small.root.norm(dim=2) / large.root.norm(dim=2)
+    assert ((ratio.median() - 2).abs() < 0.3)
+
+
+def test_missing_points_may_hold_anything(lift, people):
+    points, cov = people.points.clone(), people.cov.clone()
+    missing = points.isnan().any(2)
+    cov[missing] = torch.nan
+    for a, b in zip(lift(people.points, people.cov), lift(points, cov)):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    nobody = lift(torch.full((1, 17, 2), torch.nan), torch.full((1, 17, 2, 2), torch.nan))
+    assert all(value.isfinite().all() for value in nobody)
+
+
+def test_alone_as_in_a_batch_and_finite(lift, people):
+    together = lift(people.points, people.cov)
+    alone = lift(people.points[3:4], people.cov[3:4])
+    for a, b in zip(alone, together):
+        assert a.isfinite().all() and b.shape[:2] == (64, HYPOTHESES)
+        np.testing.assert_allclose(a[0], b[3], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(together.quats.norm(dim=3), 1, atol=1e-5)
+    assert lift(people.points[:0], people.cov[:0]).root.shape == (0, HYPOTHESES, 3)
+
+
+def test_left_is_left(lift):
+    """A person who faces the camera, and the same points with left and right changed round: seen
+    from behind."""
+    names = {"shoulder": (0.2, -0.5), "elbow": (0.25, -0.25), "wrist": (0.27, 0.0),
+             "hip": (0.12, 0.0), "knee": (0.13, 0.42), "ankle": (0.14, 0.82)}
+    points = torch.full((1, 17, 2), torch.nan)
+    for name, (x, y) in names.items():
+        points[0, COCO17.index(f"left_{name}")] = torch.tensor([x, y]) / 4
+        points[0, COCO17.index(f"right_{name}")] = torch.tensor([-x, y]) / 4
+    cov = torch.eye(2).expand(1, 17, 2, 2) * 0.003**2
+    likeliest = []
+    for seen in (points, points[:, COCO17.mirror]):
+        lifted = lift(seen, cov)
+        likeliest.append(rotmat_from_quat(lifted.quats[0, lifted.logits[0].argmax(), 0]))
+    front, back = likeliest
+    assert front[2, 2] < -0.7 and back[2, 2] > 0.7  # the body's z axis looks out of the chest
+    assert front[1, 1] < -0.8 and back[1, 1] < -0.8  # and its y axis up
+
+
+def test_shipped_file_is_small_and_has_its_log():
+    assert FILE.stat().st_size < 5e6
+    with open(FILE.with_suffix(".csv")) as file:
+        lines = list(csv.DictReader(file))
+    assert float(lines[-1]["held_back_mpjpe_mm"]) < float(lines[0]["held_back_mpjpe_mm"])
+
+
+# -------------------------------------------------------------------------------- learning
+
+
+def test_losses_by_hand():
+    betas = torch.tensor([[0.5, -2.0] + [0.0] * 8])
+    expected = 2 / 9 * 0.25 + 2 / 3 * 2 - 0.5
+    np.testing.assert_allclose(shape_loss(betas, torch.zeros(1, 10)), [expected], rtol=1e-6)
+    quats = torch.zeros(1, 24, 4)
+    quats[..., 3] = 1
+    other = -quats.clone()
+    other[0, 5] = torch.tensor([0.0, 0.6, 0.0, 0.8])
+    np.testing.assert_allclose(pose_loss(quats, other), [0.6 + 0.2], rtol=1e-6)
+    nll = -torch.distributions.Normal(0.0, 2.0).log_prob(torch.tensor(3.0))
+    np.testing.assert_allclose(gaussian_nll(torch.tensor(9.0), torch.tensor(2.0)), nll, rtol=1e-6)
+
+
+@pytest.fixture
+def projector():
+    poses = 0.3 * torch.randn(50, 24, 3, generator=torch.Generator().manual_seed(0))
+    return lambda seed=0: Projector(BodyModel.load(), poses, seed=seed)
+
+
+def test_learns_and_goes_on_exactly_where_it_stopped(projector):
+    whole, first = (training.Training(projector(), steps=12, batch=32, rate=2e-3) for _ in range(2))
+    losses = [whole.train_step()["total"] for _ in range(12)]
+    for _ in range(5):
+        first.train_step()
+    second = training.Training(projector(7), steps=12, batch=32, rate=2e-3)
+    second.resume(first.state())
+    resumed = [second.train_step()["total"] for _ in range(7)]
+    np.testing.assert_allclose(resumed, losses[5:], rtol=1e-5)
+    assert losses[-1] < losses[0]
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_terms(projector):
+    run = training.Training(projector(), steps=3, batch=8, rate=1e-3)
+    run.network.leave[1].bias.data[0] = torch.nan
+    with pytest.raises(PoseError, match="step 0: the loss is not finite: shape"):
+        run.train_step()
+
+
+def test_projections_are_what_a_pinhole_camera_sees(projector):
+    people = projector(3).draw(200)
+    assert (people.keypoints[..., 2] > 0.1).all()
+    seen = people.points.isfinite().all(2)
+    assert (seen[:, 5:].sum(1) >= 4).all() and 0.5 < seen.float().mean() < 0.95
+    exact = people.keypoints[..., :2] / people.keypoints[..., 2:]
+    size = (exact - exact.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt()
+    off = (people.points - exact).norm(dim=2) / size[:, None]
+    assert 0.01 < off[seen].median() < 0.15
+    again = projector(3).draw(200)
+    np.testing.assert_array_equal(people.points, again.points)
