@@ -48,7 +48,8 @@ def _definitions() -> Path:
     for place in places:
         if (place / "People.msg").exists():
             return place
-    raise SourceError(f"ros2_pose's message definitions are in none of {', '.join(map(str, places))}"
+    raise SourceError("ros2_pose's message definitions are in none of "
+                      f"{', '.join(map(str, places))}"
                       ": install the package anew")
 
 

@@ -51,8 +51,8 @@ def _add_replay(commands) -> None:
     replay = commands.add_parser(
         "replay", help="people from recorded images, without ROS",
         description="Every image of a recording, the same result every time. IN is a rosbag2 bag, "
-        "a video, a picture or a folder of pictures. OUT is a new bag, or a file: people as .jsonl, "
-        "the images with people drawn in as .mp4; several may be given.")
+        "a video, a picture or a folder of pictures. OUT is a new bag, or a file: people as "
+        ".jsonl, the images with people drawn in as .mp4; several may be given.")
     replay.add_argument("source", type=Path, metavar="IN")
     replay.add_argument("out", type=Path, nargs="+", metavar="OUT")
     replay.add_argument("--image-topic", default="", help="which, if the bag has several")
@@ -94,8 +94,11 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
         else:
             options["type"] = element
         group.add_argument(f"--{setting.name.replace('_', '-')}", default=None, dest=setting.name,
-                           help=f"{setting.metadata['help']} ({setting.default})".replace("%", "%%"),
-                           **options)
+                           help=_help(setting), **options)
+
+
+def _help(setting) -> str:
+    return f"{setting.metadata['help']} ({setting.default})".replace("%", "%%")
 
 
 def _settings(options) -> PoseConfig:

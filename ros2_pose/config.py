@@ -38,8 +38,8 @@ class PoseConfig:
     network: str = setting("movenet", "2D pose network", choices=("movenet",))
     device: str = setting("auto", "where the networks run; auto takes a GPU if there is one",
                           choices=("auto", "cpu", "cuda"))
-    engine: str = setting("auto", "what runs the network on a CPU; auto takes onnxruntime where it is "
-                          "installed", choices=("auto", "torch", "onnxruntime"))
+    engine: str = setting("auto", "what runs the network on a CPU; auto takes onnxruntime where it "
+                          "is installed", choices=("auto", "torch", "onnxruntime"))
     scales: tuple[int, ...] = setting(
         (256, 512), "long side of the network's input, px; several are merged. Larger sees smaller "
         "people, and costs as its square", low=128, high=1536)
@@ -50,11 +50,11 @@ class PoseConfig:
                                         low=0.0, high=1.0, live=True)
     max_people: int = setting(20, "most people reported for one image", low=1, high=100, live=True)
     body: bool = setting(True, "fit SMPL bodies; false gives 2D keypoints only", live=True)
-    correct: bool = setting(True, "keypoints reported are corrected by the body; false reports them "
-                            "as the network found them", live=True)
+    correct: bool = setting(True, "keypoints reported are corrected by the body; false reports "
+                            "them as the network found them", live=True)
     body_model: str = setting("", "SMPL_*.npz or .pkl of yours; empty takes the open body")
-    adult_height_m: float = setting(1.69, "mean height of adults where the camera is: without depth "
-                                    "image or floor, distances are in proportion to it, m",
+    adult_height_m: float = setting(1.69, "mean height of adults where the camera is: without "
+                                    "depth image or floor, distances are in proportion to it, m",
                                     low=1.0, high=2.2, live=True)
     camera_height_m: float = setting(0.0, "height of the camera above a level floor that people "
                                      "stand on, m; 0: not known", low=0.0, high=20.0, live=True)

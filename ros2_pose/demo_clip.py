@@ -73,5 +73,5 @@ def _compressed(header, picture: np.ndarray):
     """A sensor_msgs/CompressedImage of a picture (H, W, 3) uint8 RGB."""
     _, data = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR),
                            [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-    return make("sensor_msgs/msg/CompressedImage", header=header, format="rgb8; jpeg compressed bgr8",
-                data=data.reshape(-1))
+    return make("sensor_msgs/msg/CompressedImage", header=header,
+                format="rgb8; jpeg compressed bgr8", data=data.reshape(-1))

@@ -60,7 +60,7 @@ def joint_votes(logits: torch.Tensor, left_top: torch.Tensor | None = None):
 
 
 def _marginal(votes: torch.Tensor):
-    """Mean (...), variance (...) and offsets from the mean (..., n) of normalised votes (..., n)."""
+    """Mean (...), variance (...), offsets from the mean (..., n) of normalised votes (..., n)."""
     positions = torch.arange(votes.shape[-1], dtype=votes.dtype, device=votes.device) + 0.5
     mean = (votes * positions).sum(-1)
     offsets = positions - mean[..., None]

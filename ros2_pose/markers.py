@@ -95,7 +95,8 @@ def _marker(make: Make, header, ns: str, id: int, **given):
     return make(
         "visualization_msgs/msg/Marker", header=header, ns=ns, id=id, type=values["type"],
         action=values["action"], pose=pose(make, values["place"], (0, 0, 0, 1)),
-        scale=vector(make, values["scale"]), color=_colour(make, values["color"], values["opacity"]),
+        scale=vector(make, values["scale"]),
+        color=_colour(make, values["color"], values["opacity"]),
         lifetime=make("builtin_interfaces/msg/Duration", sec=whole,
                       nanosec=int((values["lifetime"] - whole) * 1e9)),
         frame_locked=False, points=values["points"], colors=values["colors"],

@@ -1,4 +1,4 @@
-"""Shared by the tests: real pictures of the demo clip, people made up, the development set if any."""
+"""Shared by the tests: real pictures of the demo clip, made-up people, the development set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def clip() -> list[np.ndarray]:
         read, picture = video.read()
         assert read, f"the clip ends at picture {number}"
         if number % 10 == 0:
-            pictures.append(cv2.resize(picture, (544, 960), interpolation=cv2.INTER_AREA)[..., ::-1])
+            small = cv2.resize(picture, (544, 960), interpolation=cv2.INTER_AREA)
+            pictures.append(small[..., ::-1])
     return [np.ascontiguousarray(picture) for picture in pictures]
 
 
@@ -69,7 +70,7 @@ def some_people() -> People:
 
 @pytest.fixture(scope="session")
 def upright():
-    """One person who stands 4 m away and faces the camera, in the open body's rest pose; the body."""
+    """One person 4 m away who faces the camera, in the open body's rest pose; the body."""
     from ros2_pose.body.model import BodyModel
     body = BodyModel.load()
     theta = torch.tensor([0.0, 0, 0, 1]).repeat(1, 24, 1)

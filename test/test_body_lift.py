@@ -43,7 +43,7 @@ def test_a_camera_turned_sideways_sees_the_same_people(lift, people):
     turn = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.2, 0.0]))
     points, cov = turned(people.points, people.cov, turn)
     here, there = view(people.points, people.cov), view(points, cov)
-    level = (people.root[:, 1] / people.root[:, 2]).abs() < 0.05  # a yaw rolls those off the horizon
+    level = (people.root[:, 1] / people.root[:, 2]).abs() < 0.05  # others roll
     close = (here.features - there.features)[level][:, :-3].abs()
     assert close.mean() < 0.03
     np.testing.assert_allclose(there.spread[level], here.spread[level], rtol=0.1)

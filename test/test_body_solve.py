@@ -1,7 +1,5 @@
 """The fit: derivatives by finite differences, recovery of known bodies, and independence."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import roma
@@ -347,7 +345,8 @@ def test_a_measured_depth_gives_distance_and_size(model, fitter):
     assert ((measured.root[1:, 2] - small.root[1:, 2]).abs() < 0.1).all()
     np.testing.assert_allclose(measured.root[0], usual.root[0], atol=1e-6)
     assert (measured.root_cov[1:, 2, 2] < 0.3 * usual.root_cov[1:, 2, 2]).all()
-    np.testing.assert_allclose(measured.betas[1:, 0].median(), small.betas[1:, 0].median(), atol=0.3)
+    np.testing.assert_allclose(measured.betas[1:, 0].median(), small.betas[1:, 0].median(),
+                               atol=0.3)
 
 
 def test_a_floor_gives_the_distance(model, fitter):

@@ -25,7 +25,8 @@ print(len(names))
 
 def test_core_imports_without_ros():
     root = str(Path(ros2_pose.__path__[0]).parent)
-    done = subprocess.run([sys.executable, "-c", _BLOCKED], capture_output=True, text=True, cwd=root)
+    done = subprocess.run([sys.executable, "-c", _BLOCKED], capture_output=True, text=True,
+                          cwd=root)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout.split()[-1]) > 20
 

@@ -1,4 +1,4 @@
-"""The README is a promise: its Python runs, its commands exist and do what is said, its links lead."""
+"""The README is a promise: its Python runs, its commands do what is said, its links lead."""
 
 import re
 import shlex

@@ -163,7 +163,8 @@ def test_an_existing_bag_is_not_overwritten(bag, tmp_path, capsys):
 def test_calibration_of_the_wrong_size_gives_2d_and_says_so(bag, tmp_path):
     small = demo_clip.camera().resized(272, 480)
     (tmp_path / "camera.yaml").write_text(
-        f"image_width: 272\nimage_height: 480\ncamera_matrix: {{data: {[*map(float, small.K.flat)]}}}")
+        "image_width: 272\nimage_height: 480\n"
+        f"camera_matrix: {{data: {[*map(float, small.K.flat)]}}}")
     assert _replay(bag, tmp_path / "out.jsonl", "--calibration", tmp_path / "camera.yaml") == 0
     line = json.loads((tmp_path / "out.jsonl").read_text().splitlines()[0])
     assert line["status"] == "2d_only"

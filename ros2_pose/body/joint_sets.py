@@ -1,4 +1,4 @@
-"""Where the joints of other joint sets lie on the body: COCO's keypoints, MuPoTS' or Panoptic's joints.
+"""Where the joints of other joint sets lie on the body: COCO's keypoints, MuPoTS' joints.
 
 Data sets mean different places by the same name: SMPL's pelvis is 8 cm above the middle of the hips
 that others call pelvis. Each place is given by vertices of the surface or by joints, so that a body

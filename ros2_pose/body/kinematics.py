@@ -3,8 +3,9 @@
 The 85 unknowns: a turn (24, 3) rad of each joint and all that hangs on it, about the camera's axes
 through that joint; betas (10,); root (3,) m.
 
-Rotations are compared by their *chord*, 2 q_xyz for a unit quaternion q with q_w >= 0: its length is
-2 sin(angle / 2), so that it is a rotation vector for small angles, and its derivative is a polynomial.
+Rotations are compared by their *chord*, 2 q_xyz for a unit quaternion q with q_w >= 0: its length
+is 2 sin(angle / 2), so that it is a rotation vector for small angles, and its derivative is a
+polynomial.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ def _adult_or_child(model: BodyModel, proposed: Tensor,
     """The mixture of both, as probable as the proposal makes them, as one Gaussian."""
     std = model.beta_std.to(proposed)
     first = proposed[:, 0]
-    adult = _log_normal(first, adult_beta, math.hypot(float(std[0]), _PROPOSED_STD)) + math.log1p(-_CHILDREN)
+    adult = _log_normal(first, adult_beta, math.hypot(float(std[0]), _PROPOSED_STD))
     child = _log_normal(first, _CHILD_BETA, math.hypot(_CHILD_BETA_STD, _PROPOSED_STD))
-    share = torch.sigmoid(child + math.log(_CHILDREN) - adult)
+    share = torch.sigmoid(child - adult + math.log(_CHILDREN / (1 - _CHILDREN)))
     mean = torch.zeros_like(proposed)
     mean[:, 0] = share * _CHILD_BETA + (1 - share) * adult_beta
     variance = std.square().expand_as(proposed).clone()

@@ -98,7 +98,7 @@ class Fitter:
 
     def __init__(self, model: BodyModel, prior: PosePrior, lift: Lift,
                  settings: FitSettings = FitSettings(), joint_set: JointSet = COCO17) -> None:
-        """joint_set: what the keypoints of sightings are; the lift sees those that COCO has, too."""
+        """joint_set: what keypoints of sightings are; the lift sees those that COCO has, too."""
         self.model, self.prior, self.lift, self.settings = model, prior, lift, settings
         self.joint_set = joint_set
         self._limbs = [i for i, name in enumerate(joint_set.names) if name in _LIMBS]

@@ -38,5 +38,5 @@ class BodyState(NamedTuple):
                            for a, b in zip(self, other)))
 
     def moved(self, turns: Tensor, betas: Tensor, root: Tensor) -> BodyState:
-        """Turned by small rotation vectors (P, 24, 3) on the right of the rotations, and shifted."""
+        """Turned by small rotation vectors (P, 24, 3) on the right of rotations, and shifted."""
         return BodyState(turned(self.theta, turns), self.betas + betas, self.root + root)

@@ -22,7 +22,7 @@ class PoseNetwork(ABC, nn.Module):
 
     @abstractmethod
     def prepare(self, image: np.ndarray) -> list[torch.Tensor]:
-        """Inputs (C, h, w) of one picture (H, W, 3) uint8 RGB: one for each pass through the net."""
+        """Inputs (C, h, w) of a picture (H, W, 3) uint8 RGB: one for each pass through the net."""
 
     @abstractmethod
     def forward(self, batch: torch.Tensor):

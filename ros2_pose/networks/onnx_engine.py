@@ -32,7 +32,7 @@ class OnnxEngine:
 
     def __init__(self, module: nn.Module, example: torch.Tensor):
         if not available():
-            raise EngineError("engine: onnxruntime needs two packages: pip install onnx onnxruntime; "
+            raise EngineError("engine: onnxruntime needs more: pip install onnx onnxruntime; "
                               "or set engine to auto or torch")
         import onnxruntime
         options = onnxruntime.SessionOptions()

@@ -23,7 +23,8 @@ _OPERATORS = {value: name for name, value in vars(tflite.BuiltinOperator).items(
               if isinstance(value, int)}
 _DTYPES = {tflite.TensorType.FLOAT32: np.float32, tflite.TensorType.FLOAT16: np.float16,
            tflite.TensorType.INT32: np.int32}
-_ACTIVATIONS = {tflite.ActivationFunctionType.NONE: None, tflite.ActivationFunctionType.RELU: F.relu,
+_ACTIVATIONS = {tflite.ActivationFunctionType.NONE: None,
+                tflite.ActivationFunctionType.RELU: F.relu,
                 tflite.ActivationFunctionType.RELU6: F.relu6}  # fused: what feeds them is theirs
 _ARITHMETIC = {"ADD": torch.add, "SUB": torch.sub, "MUL": torch.mul, "DIV": torch.div}
 _UNARY = {"RELU": F.relu, "RELU6": F.relu6, "LOGISTIC": torch.sigmoid}
@@ -52,7 +53,8 @@ class _Importer:
 
     def __init__(self, model):
         self.model, self.subgraph = model, model.Subgraphs(0)
-        self.operators = [self.subgraph.Operators(i) for i in range(self.subgraph.OperatorsLength())]
+        self.operators = [self.subgraph.Operators(i)
+                          for i in range(self.subgraph.OperatorsLength())]
         self.producer = {tensor: op for op in self.operators for tensor in op.OutputsAsNumpy()}
         self.modules, self.graph, self.nodes = nn.Module(), fx.Graph(), {}
 
@@ -149,8 +151,9 @@ class _Importer:
         return self._module(nn.Upsample(scale_factor=tuple(map(float, scale)), mode="bilinear"), x)
 
     def _arithmetic(self, op, function):
-        options = _options(op, {torch.add: tflite.AddOptions, torch.sub: tflite.SubOptions,
-                                torch.mul: tflite.MulOptions, torch.div: tflite.DivOptions}[function])
+        kinds = {torch.add: tflite.AddOptions, torch.sub: tflite.SubOptions,
+                 torch.mul: tflite.MulOptions, torch.div: tflite.DivOptions}
+        options = _options(op, kinds[function])
         arguments = tuple(self._operand(tensor) for tensor in op.InputsAsNumpy())
         node = self.graph.call_function(function, arguments)
         return self._activate(node, options.FusedActivationFunction())

@@ -3,8 +3,8 @@
     python -m ros2_pose.training.bvh --out mocap.npz cmu/01/*.bvh cmu/02/*.bvh
 
 Reads the two conversions of the CMU Graphics Lab Motion Capture Database (mocap.cs.cmu.edu) by B.
-Hahne (cgspeed), named for Daz and for MotionBuilder. Their rest pose is the T-pose, y up, facing +z,
-as SMPL's; rotations carry over but for limbs that point a few degrees elsewhere at rest.
+Hahne (cgspeed), named for Daz and for MotionBuilder. Their rest pose is the T-pose, y up, facing
++z, as SMPL's; rotations carry over but for limbs that point a few degrees elsewhere at rest.
 """
 
 from __future__ import annotations

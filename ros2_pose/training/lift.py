@@ -61,7 +61,8 @@ def losses(lifted: Lifted, truth: Projections, model: BodyModel) -> dict[str, Te
     share = chosen * (1 - HYPOTHESES * _LEAST_SHARE) + _LEAST_SHARE
     terms = {name: (share * term).sum(1).mean() for name, term in terms.items()}
     terms["choice"] = -(chosen * lifted.logits.log_softmax(1)).sum(1).mean()
-    terms["total"] = (_SHAPE * terms["shape"] + _POSE * terms["pose"] + _SMPL * (terms["smpl"] + terms["root"])
+    terms["total"] = (_SHAPE * terms["shape"] + _POSE * terms["pose"]
+                      + _SMPL * (terms["smpl"] + terms["root"])
                       + _NLL * terms["nll"] + 0.3 * terms["choice"])
     likeliest = lifted.logits.argmax(1, keepdim=True)
     terms["mpjpe_mm"] = 1e3 * energy.gather(1, likeliest).mean()
@@ -71,12 +72,12 @@ def losses(lifted: Lifted, truth: Projections, model: BodyModel) -> dict[str, Te
 
 
 def _squared_angle(rotmats: Tensor) -> Tensor:
-    """(...) rad^2 of rotations (..., 3, 3), as a chord: 8 sin^2(angle / 2) / 2, smooth everywhere."""
+    """(...) squared chord of rotations (..., 3, 3): 4 sin^2(angle / 2), smooth everywhere."""
     return (3 - rotmats.diagonal(dim1=-2, dim2=-1).sum(-1)).clamp(min=0)
 
 
 def _relative_shift(root: Tensor, truth: Tensor) -> Tensor:
-    """(P, H, 3) how far roots are off, in parts of the distance: to the side, down, log distance."""
+    """(P, H, 3) how far roots are off, in parts of the distance: aside, down, log distance."""
     distance, truly = root.norm(dim=2, keepdim=True), truth.norm(dim=2, keepdim=True)
     aside = root[..., :2] / distance - truth[..., :2] / truly
     return torch.cat([aside, (distance / truly).log()], 2)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def shape_loss(betas: Tensor, truth: Tensor) -> Tensor:
-    """(...,) L_shape (eq. 3): quadratic up to a difference of 1.5, linear beyond; (..., 10) each."""
+    """(...,) L_shape (eq. 3) of (..., 10): quadratic up to a difference of 1.5, then linear."""
     return 2 / 3 * torch.nn.functional.smooth_l1_loss(betas, truth, beta=1.5,
                                                       reduction="none").sum(-1)
 

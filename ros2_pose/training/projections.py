@@ -1,8 +1,8 @@
 """Endless synthetic people as uncertain 2D keypoints, with exact truth: what `Lift` learns from.
 
 Poses come from motion capture, mixed and perturbed, because a few hundred walks and games do not
-hold what people do around a robot; bodies from the body model's shapes, adults and children; cameras
-stand where robots carry them. All of it random by one generator: same seed, same people.
+hold what people do around a robot; bodies from the body model's shapes, adults and children;
+cameras stand where robots carry them. All of it random by one generator: same seed, same people.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ class Projector:
         close = self._chance(0.05, people)
         distance = torch.where(close, self._uniform(0.5, 1.0, people), distance)
         side = self._uniform(-0.6, 0.6, people)  # bearing in the camera, rad
-        place = torch.stack([distance * side.sin(), above_floor - height, -distance * side.cos()], 1)
+        place = torch.stack([distance * side.sin(), above_floor - height,
+                             -distance * side.cos()], 1)
         aim = torch.atan2(place[:, 1], -place[:, 2]) + self._uniform(-0.35, 0.35, people)
         level = self._chance(0.3, people)  # a robot's camera looks straight ahead
         pitch = torch.where(level & (aim.abs() < 0.5), 0.05 * self._normal(people), aim)
