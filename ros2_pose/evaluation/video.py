@@ -82,15 +82,14 @@ def follow(pipeline: Pipeline, clip: Clip, frames: int) -> np.ndarray:
 
 
 def _nearest(people: People, camera: Camera, truth: np.ndarray) -> np.ndarray:
-    """(12, 3) m of the person whose hips are nearest to the true ones in the image, within half
-    the true body's height."""
+    """(12, 3) m of the person whose joints are nearest to the true ones in the image, in the mean
+    within half the true body's height. A double of the person is another person."""
     nobody = np.full((len(JOINTS), 3), np.nan)
     if people.joints is None or not len(people):
         return nobody
     poses = people.joints[people.tracking_state != LOST][:, _OURS]
     pixels = camera.project(truth)
-    where = camera.project(poses[:, _HIPS].mean(1))
-    apart = np.linalg.norm(where - pixels[list(_HIPS)].mean(0), axis=1)
+    apart = np.linalg.norm(camera.project(poses) - pixels, axis=2).mean(1)
     near = apart < np.ptp(pixels[:, 1]) / 2
     return poses[np.where(near, apart, np.inf).argmin()] if near.any() else nobody
 
