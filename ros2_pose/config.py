@@ -60,6 +60,9 @@ class PoseConfig:
                                      "stand on, m; 0: not known", low=0.0, high=20.0, live=True)
     camera_pitch_deg: float = setting(0.0, "how far the camera looks down, degrees",
                                       low=-90.0, high=90.0, live=True)
+    camera_roll_deg: float = setting(0.0, "how far the camera is turned about its line of sight, "
+                                     "clockwise as seen from behind, degrees",
+                                     low=-180.0, high=180.0, live=True)
     fov_deg: float = setting(0.0, "horizontal field of view assumed while no CameraInfo is known, "
                              "degrees; 0: no 3D without CameraInfo", low=0.0, high=175.0, live=True)
     confirm_hits: int = setting(3, "images in which a person must be seen to be trusted",

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ros2_pose.skeleton import COCO17
+
 # 2 sigma of each joint, in COCO-17 order.
 FALL_OFF = 2 * np.array([.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062,
                          .107, .107, .087, .087, .089, .089])
@@ -30,6 +32,13 @@ def similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray, variance=0.0) ->
     alike = np.exp(-distance2 / (2 * (areas[..., None] * FALL_OFF**2 + variance)))
     known = np.isfinite(distance2)
     return np.where(known, alike, 0).sum(-1) / np.maximum(known.sum(-1), 1)
+
+
+def similarity_either_way(a: np.ndarray, b: np.ndarray, areas: np.ndarray,
+                          variance=0.0) -> np.ndarray:
+    """(2, ...) `similarity` of a to b, and of a with left and right changed round."""
+    return np.stack([similarity(a, b, areas, variance),
+                     similarity(a[..., COCO17.mirror, :], b, areas, variance)])
 
 
 def expected(cov: np.ndarray, weights: np.ndarray, areas: np.ndarray) -> np.ndarray:

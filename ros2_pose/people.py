@@ -105,6 +105,16 @@ class People:
         """A copy in which the named fields are replaced."""
         return replace(self, **values)
 
+    def with_sides_changed(self, rows: list[int]) -> People:
+        """A copy in which left and right keypoints of some people are changed round."""
+        if not rows:
+            return self
+        changed = {}
+        for name in ("keypoints", "keypoint_cov", "keypoint_scores"):
+            changed[name] = getattr(self, name).copy()
+            changed[name][rows] = changed[name][rows][:, COCO17.mirror]
+        return self.with_fields(**changed)
+
     @staticmethod
     def nobody() -> People:
         """An image that was looked at and shows no one."""

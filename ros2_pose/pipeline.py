@@ -131,8 +131,8 @@ class Pipeline:
 
     def _surroundings(self) -> dict[str, torch.Tensor]:
         """Which way is up, and where the floor is if that is known."""
-        pitch = np.radians(self.config.camera_pitch_deg)
-        up = (0.0, -np.cos(pitch), -np.sin(pitch))
+        pitch, roll = np.radians((self.config.camera_pitch_deg, self.config.camera_roll_deg))
+        up = (-np.sin(roll) * np.cos(pitch), -np.cos(roll) * np.cos(pitch), -np.sin(pitch))
         known = {"up": torch.tensor(up)}
         if self.config.camera_height_m > 0:
             known["floor"] = torch.tensor((*up, self.config.camera_height_m))

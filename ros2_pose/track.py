@@ -17,6 +17,9 @@ _WEAK = 0.5  # of birth_score: what someone must score to be watched, not yet re
 _UNSURE_S = 0.3  # someone not confirmed and unseen for longer is forgotten
 _MATCH = 0.15  # similarity from which a detection may continue a track
 _SAME = 0.35  # similarity to a tracked person from which a newcomer is its double
+_SWAPPED = 0.15  # so much more alike with left and right changed round says they are
+_MOST_SWAPS = 5  # in a row; then the person is taken to be as detected
+_TURNING_S = 0.3  # to turn round takes longer
 _SAME_BOX, _ALIKE_IN_BOX = 0.7, 0.2  # overlap of boxes and similarity that say so, too
 _REUSE_S = 10.0  # an id is free again this long after its person was forgotten
 _SPEED_PX = 1.0  # a track's place becomes uncertain by this many of its heights a second
@@ -35,6 +38,7 @@ class Track:
     box: np.ndarray  # (4,) px
     evidence: float  # sum of the scores
     hits: int = 1
+    swaps: int = 0  # images in a row in which the detector took left for right
     number: int = 0  # of the id; 0 until the person is reported
     drift: np.ndarray = field(default_factory=lambda: np.zeros(2))  # px/s
     body: object = None
@@ -90,6 +94,8 @@ class Tracker:
         """
         self._forget(stamp)
         pairs = self._match(people, stamp)
+        people = people.with_sides_changed([row for row, track in pairs
+                                            if _is_swapped(track, people, row, stamp)])
         for row, track in pairs:
             track.see(people, row, stamp)
         for row in self._newcomers(people, [row for row, _ in pairs]):
@@ -240,14 +246,26 @@ def _similarity(track: Track, people: People, stamp: int) -> np.ndarray:
     height = max(track.box[3] - track.box[1], 1.0)
     wander = (_SPEED_PX * height * _seconds(stamp - track.seen)) ** 2
     variance = np.trace(people.keypoint_cov, axis1=-2, axis2=-1) / 2 + wander
-    return oks.similarity(people.keypoints, track.predicted(stamp), oks.area(people.boxes),
-                          variance)
+    return oks.similarity_either_way(people.keypoints, track.predicted(stamp),
+                                     oks.area(people.boxes), variance).max(0)
+
+
+def _is_swapped(track: Track, people: People, row: int, stamp: int) -> bool:
+    """Whether a track's detection took left for right: nobody turns round between two images."""
+    as_found, swapped = oks.similarity_either_way(
+        people.keypoints[row], track.predicted(stamp), oks.area(people.boxes[row]))
+    recent = _seconds(stamp - track.seen) < _TURNING_S
+    track.swaps = track.swaps + 1 if recent and swapped > as_found + _SWAPPED else 0
+    if track.swaps > _MOST_SWAPS:
+        track.swaps = 0
+    return track.swaps > 0
 
 
 def _is_double(people: People, row: int, others: list[int]) -> bool:
     """Whether a detection is a second, poorer view of one of the others."""
     areas = oks.area(people.boxes)[others]
-    alike = oks.similarity(people.keypoints[row], people.keypoints[others], areas)
+    alike = oks.similarity_either_way(people.keypoints[row], people.keypoints[others],
+                                      areas).max(0)
     overlap = _overlap(people.boxes[row], people.boxes[others])
     return bool(((alike >= _SAME) | ((overlap >= _SAME_BOX) & (alike >= _ALIKE_IN_BOX))).any())
 

@@ -74,7 +74,7 @@ def problem_of(fitter, state, with_previous=False, **known):
     """The problem whose solution is about `state`, with all its terms."""
     points, cov = observe(fitter.model, state, 3.0)
     sighting = Sighting(points, cov, **known)
-    lifted = fitter.propose(points, cov)
+    lifted = fitter.propose(sighting)
     problem = fitter.problem(sighting, lifted)
     problem = fitter.with_lift(problem, solve.of_each(lifted, lifted.logits.argmax(1)))
     if with_previous:
@@ -412,3 +412,11 @@ def test_another_joint_set(model, fitter, people):
     result = fit(other, points, cov)
     assert hip_centred_error_m(result.joints, joints).median() < 0.08
     assert result.keypoints.shape == (len(points), 17, 3)
+
+
+def test_a_rolled_camera_that_knows_up_sees_the_same_people(model, fitter, people):
+    points, cov = observe(model, people)
+    roll = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.0, 0.7], dtype=torch.float64))
+    level = fit(fitter, points, cov, up=torch.tensor([0.0, -1.0, 0.0]))
+    rolled = fit(fitter, points @ roll[:2, :2].T, cov, up=-roll[:, 1])
+    np.testing.assert_allclose(rolled.joints, level.joints @ roll.T, atol=2e-3)

@@ -137,16 +137,19 @@ def test_bones_get_the_true_lengths_and_keep_their_directions():
         np.testing.assert_allclose((ours * before).sum(1), lengths[0] * lengths[1])
 
 
-def test_statures_of_our_own_body():
+def test_statures_of_our_own_body(bench):
+    """Two people of two frames each, the second frame of one of them a little off."""
     model = BodyModel.load()
-    betas = torch.zeros(2, 10, dtype=torch.float64)
-    betas[:, 0] = torch.tensor([0.7, -0.4])
-    rotmats = torch.eye(3, dtype=torch.float64).expand(2, len(SMPL24), 3, 3)
-    root = torch.tensor([[0.0, 0, 4]] * 2, dtype=torch.float64)
+    betas = torch.zeros(4, 10, dtype=torch.float64)
+    betas[:, 0] = torch.tensor([0.7, 0.7, -0.4, -0.4])
+    rotmats = torch.eye(3, dtype=torch.float64).repeat(4, len(SMPL24), 1, 1)
+    rotmats[:, 0] = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+    root = torch.tensor([[0.0, 0, 4]] * 4, dtype=torch.float64)
     poses = pose_rig(model.rig(betas, MUPOTS17), rotmats, betas, root).keypoints.numpy()
     base, growth = (float(v) for v in (model.stature[0], model.stature[1][0]))
-    np.testing.assert_allclose(mupots.statures(made_up(poses, [1, 2]), model),
-                               base + growth * betas[:, 0].numpy(), atol=0.01)
+    found = body._statures(replace(bench, lift=Lift.load()), made_up(poses, [1, 1, 2, 2]))
+    np.testing.assert_allclose(found, base + growth * betas[:, 0].numpy(), atol=0.04)
+    assert found[0] == found[1]
 
 
 # ----------------------------------------------------------------------------------- video

@@ -22,6 +22,7 @@ from ros2_pose.msg import People
 from ros_helpers import BEST_EFFORT, RELIABLE, Graph, camera_info
 from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import Marker, MarkerArray
 
 from ros2_pose.config import ConfigError, PoseConfig
 from ros2_pose.images import ImageError, rgb_from_image
@@ -244,6 +245,21 @@ def test_nothing_is_drawn_for_nobody(graph, start, monkeypatch):
     node = start()
     graph.ask(graph.camera(), graph.image(PICTURE))
     assert not node.statistics.last_error
+
+
+def test_surfaces_are_shown_less_often_than_skeletons(graph, start, upright):
+    people, body = upright
+    node = start(people, body_marker_hz=10.0)
+    node.pipeline.body = body
+    heard = graph.listen(MarkerArray, "/ros2_pose/markers")
+    graph.until(lambda: node._markers.get_subscription_count() > 0)
+    images = graph.camera()
+    for _ in range(6):  # at 30 Hz by their stamps
+        graph.ask(images, graph.image(PICTURE))
+    graph.until(lambda: len(heard) >= 6)
+    surfaces = [any(m.type == Marker.TRIANGLE_LIST for m in message.markers) for message in heard]
+    assert surfaces[:6] == [True, False, False, True, False, False]
+    assert all(len(message.markers) >= 3 for message in heard)
 
 
 # Parameters -------------------------------------------------------------------------------------

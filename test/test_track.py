@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
+from ros2_pose.skeleton import COCO17
 from ros2_pose.track import Motion, Tracker
 
 _FIGURE = np.random.default_rng(0).uniform(-1, 1, (17, 2)) * (30, 90)
@@ -120,3 +121,40 @@ def test_velocity_converges_and_its_covariance_is_honest():
     # The filter expects accelerations that these walkers do not have: it may be cautious, not bold.
     assert (np.std(errors, axis=0) < np.sqrt(np.diag(motion.velocity_cov))).all()
     assert np.abs(np.mean(errors, axis=0)).max() < 0.1
+
+
+def _facing(*centres, swapped=()) -> People:
+    """People as a skeleton with sides, as it is or with left and right changed round."""
+    people = _seen(*centres)
+    side = np.array([1 if n.startswith("left") else -1 if n.startswith("right") else 0
+                     for n in COCO17.names])
+    points = people.keypoints.copy()
+    points[..., 0] = np.array(centres)[:, :1] + 35 * side + _FIGURE[:, 1] / 9
+    return people.with_fields(keypoints=points).with_sides_changed(list(swapped))
+
+
+def test_a_detector_that_takes_left_for_right_is_put_right():
+    tracker, reports = Tracker(), []
+    for number in range(12):
+        people = _facing((200, 200), swapped=[0] if number in (5, 6, 9) else [])
+        reports.append(tracker.report(*tracker.assign(people, number * _SECOND // 10), 0))
+    first = reports[0].keypoints
+    assert all(r.ids == ("p1",) for r in reports)
+    for report in reports:
+        np.testing.assert_allclose(report.keypoints, first)
+
+
+def test_who_stays_turned_round_is_turned_round():
+    tracker = Tracker()
+    for number in range(20):
+        people = _facing((200, 200), swapped=[0] if number >= 5 else [])
+        shown, _ = tracker.assign(people, number * _SECOND // 10)
+    np.testing.assert_allclose(shown.keypoints, people.keypoints)
+
+
+def test_a_double_with_its_sides_changed_is_nobody_new():
+    tracker = Tracker()
+    for number in range(5):
+        people = _facing((200, 200), (203, 200), swapped=[1])
+        shown, _ = tracker.assign(people, number * _SECOND // 10)
+        assert len(shown) == 1

@@ -32,12 +32,12 @@ class FitSettings:
     keypoint_error_m: float = 0.03  # what a keypoint means, on top of its own covariance
     robust_sigmas: float = 3.0  # Cauchy scale, in whitened units
     upright_rad: float = 0.4  # the body's up against the world's up
-    prior_weight: float = 0.2  # of the pose prior, which knows nothing of the picture
+    prior_weight: float = 0.5  # of the pose prior, which knows nothing of the picture
     lift_weight: float = 1.0  # of the rotations that the lift proposes, by its own uncertainty
     turn_rate_rad_s: float = 3.0  # how fast a joint turns
-    least_turn_rad: float = 0.1  # of change between frames, however fast they come
+    least_turn_rad: float = 0.03  # of change between frames, however fast they come
     speed_m_s: float = 2.0  # how fast a pelvis moves
-    least_step_m: float = 0.1
+    least_step_m: float = 0.05
     shape_frames: int = 100  # over so many frames a track's shape is averaged
     shape_std: float = 0.4  # of a beta as one frame shows it
     adult_height_m: float = 1.69  # the mean where the camera is; of the body model's adults
@@ -45,7 +45,7 @@ class FitSettings:
     floor_std_m: float = 0.04
     inflation: float = 1.5  # of the posterior's variances: people vary in more ways than the model
     cold_iterations: tuple[int, int] = (4, 8)  # with all hypotheses, then with the best one
-    warm_iterations: int = 3
+    warm_iterations: int = 2
     retry_cost: float = 2.5  # a warm fit with a worse mean cost per keypoint starts cold, too
 
 
@@ -112,13 +112,15 @@ class Linear(NamedTuple):
     cost: Tensor  # (P,)
     gradient: Tensor  # (P, 85)
     hessian: Tensor  # (P, 85, 85)
+    of_keypoints: Tensor  # (P,) the part of the cost that the keypoints make
     turns: Tensor  # (P, 24, 3, 3) accumulated rotations, body part to camera
 
 
 def linearise(problem: Problem, state: BodyState) -> Linear:
     """The cost (up to a constant) around a state; infinite too near the camera."""
     posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
-    cost, gradient, hessian = _keypoint_term(problem, posed)
+    of_keypoints, gradient, hessian = _keypoint_term(problem, posed)
+    cost = of_keypoints
     for term in (_pose_term(problem, state.theta, posed.turns), _pull_term(problem, state, posed),
                  _upright_term(problem, posed.turns[:, 0]), _usual_term(problem, state)):
         cost = cost + term.cost
@@ -129,7 +131,7 @@ def linearise(problem: Problem, state: BodyState) -> Linear:
             hessian[:, term.unknowns, term.unknowns] += term.hessian
     nearest = torch.minimum(posed.keypoints[..., 2].amin(1) + _ARM_M, posed.joints[:, 0, 2])
     cost = torch.where(nearest > MIN_DEPTH_M, cost, torch.inf)
-    return Linear(cost, gradient, hessian, posed.turns)
+    return Linear(cost, gradient, hessian, of_keypoints, posed.turns)
 
 
 class _Term(NamedTuple):
@@ -157,12 +159,6 @@ def _keypoint_term(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor, Tens
 def _cauchy(problem: Problem, squared: Tensor) -> Tensor:
     scale2 = problem.settings.robust_sigmas**2
     return scale2 / 2 * torch.log1p(squared / scale2).sum(1)
-
-
-def keypoint_cost(problem: Problem, state: BodyState) -> Tensor:
-    """(P,) the part of the cost that the keypoints make."""
-    posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
-    return _cauchy(problem, whitened_errors(problem, posed)[0].square().sum(2))
 
 
 def whitened_errors(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor]:

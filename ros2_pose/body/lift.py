@@ -78,13 +78,14 @@ class Lift(nn.Module):
         network.load_state_dict({name: value.float() for name, value in weights.items()})
         return network.eval().requires_grad_(False)
 
-    def forward(self, points: Tensor, cov: Tensor) -> Lifted:
+    def forward(self, points: Tensor, cov: Tensor, up: Tensor | None = None) -> Lifted:
         """Lift people.
 
         points: (P, 17, 2) COCO keypoints, normalised and undistorted: x/z, y/z. NaN: missing.
         cov: (P, 17, 2, 2) their covariance in the same unit. NaN: missing.
+        up: (3,) the world's up in the camera frame, if the camera may be rolled.
         """
-        seen_from = view(points, cov)
+        seen_from = view(points, cov, up)
         hidden = self.enter(seen_from.features)
         for block in self.blocks:
             hidden = hidden + block(hidden)
@@ -93,14 +94,16 @@ class Lift(nn.Module):
         return _to_camera(dict(zip(_PARTS, parts)), logit[..., 0], seen_from)
 
 
-def view(points: Tensor, cov: Tensor) -> View:
+def view(points: Tensor, cov: Tensor, up: Tensor | None = None) -> View:
     """Turn a camera towards each person; arguments as of `Lift.forward`."""
+    level = torch.eye(3).to(points) if up is None else _level(up.to(points))
     seen = points.isfinite().all(2) & cov.isfinite().flatten(2).all(2)
     share = seen.to(points) / seen.sum(1, keepdim=True).clamp(min=1)
     points = torch.where(seen[..., None], points, 0.0)
-    centre = (share[..., None] * points).sum(1)
-    turn = _towards(centre)
-    rays = torch.cat([points, torch.ones_like(points[..., :1])], 2) @ turn.transpose(1, 2)
+    rays = torch.cat([points, torch.ones_like(points[..., :1])], 2)
+    towards = _towards((share[..., None] * points).sum(1) @ level[:2, :2].T)
+    turn = towards @ level
+    rays = rays @ turn.transpose(1, 2)
     depth = rays[..., 2:].clamp(min=0.05)
     image = rays[..., :2] / depth
     by_point = (turn[:, None, :2, :2] - image[..., None] * turn[:, None, 2:, :2]) / depth[..., None]
@@ -111,8 +114,21 @@ def view(points: Tensor, cov: Tensor) -> View:
                        _spread_of(cov / spread[:, None, None, None].square())], 2)
     where = torch.where(seen[..., None], where, 0.0)
     features = torch.cat([seen[..., None].to(points), where], 2).flatten(1)
-    size = torch.cat([spread[:, None].log(), turn[:, 2]], 1)
+    size = torch.cat([spread[:, None].log(), towards[:, 2]], 1)
     return View(torch.cat([features, size], 1), turn, spread)
+
+
+def _level(up: Tensor) -> Tensor:
+    """(3, 3) roll about the line of sight after which up (3,) is upwards in the image."""
+    across, along = up[0], -up[1]
+    length = torch.hypot(across, along)
+    if length < 0.1:  # straight down or up: any roll is as good
+        return torch.eye(3).to(up)
+    sine, cosine = across / length, along / length
+    roll = torch.eye(3).to(up)
+    roll[0, 0] = roll[1, 1] = cosine
+    roll[0, 1], roll[1, 0] = sine, -sine
+    return roll
 
 
 def _towards(centre: Tensor) -> Tensor:

@@ -233,7 +233,7 @@ def _fold(body: BodyArrays, keypoints: Places) -> Rig:
     rest = np.einsum("jv,vxb->jxb", body.J_regressor, by_beta)
     shares = np.einsum("kv,vj->kvj", keypoints.by_vertex, body.weights)
     total = shares.sum(1) + keypoints.by_joint
-    keypoint, joint = np.nonzero(total > 1e-7)
+    keypoint, joint = np.nonzero(np.abs(total) > 1e-7)  # a place may lie outside
     means = np.einsum("nv,vxb->nxb", shares[keypoint, :, joint], by_beta)
     means += keypoints.by_joint[keypoint, joint][:, None, None] * rest[joint]
     offset = means / total[keypoint, joint][:, None, None] - rest[joint]

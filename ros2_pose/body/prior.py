@@ -29,7 +29,7 @@ _DOF = 3 * (len(SMPL24) - 1)
 
 # Standard deviation in radians added to what the data shows, for other people, other actions and
 # other definitions of the joints. Collars, toes and hands do not move in the data at all.
-_NOISE_RAD = {"hip": 0.2, "knee": 0.15, "ankle": 0.15, "foot": 0.2, "spine1": 0.1, "spine2": 0.1,
+_NOISE_RAD = {"hip": 0.2, "knee": 0.15, "ankle": 0.08, "foot": 0.1, "spine1": 0.1, "spine2": 0.1,
               "spine3": 0.1, "neck": 0.12, "head": 0.15, "collar": 0.12, "shoulder": 0.25,
               "elbow": 0.2, "wrist": 0.3, "hand": 0.2}
 
@@ -158,6 +158,8 @@ def _with_legs(theta, rng, hip_rad, hip_std_rad, knee_rad, knee_std_rad) -> np.n
     for side, sign in (("left", 1.0), ("right", -1.0)):
         hip = rng.normal(hip_rad, hip_std_rad, (len(theta), 3))
         knee = np.abs(rng.normal(knee_rad, knee_std_rad, len(theta)))
+        level = -np.clip(hip[:, 0] + knee, -0.6, 0.7) + rng.normal(0, 0.12, len(theta))
+        theta[:, SMPL24.index(f"{side}_ankle")] = level[:, None] * (1.0, 0.0, 0.0)
         theta[:, SMPL24.index(f"{side}_hip")] = hip * (1.0, sign, sign)
         theta[:, SMPL24.index(f"{side}_knee")] = knee[:, None] * (1.0, 0.0, 0.0)
     return theta

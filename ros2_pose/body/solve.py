@@ -14,8 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ros2_pose.body.cost import (MIN_DEPTH_M, FitSettings, Linear, Problem, Pulls, keypoint_cost,
-                                 linearise, whitened_errors)
+from ros2_pose.body.cost import (MIN_DEPTH_M, FitSettings, Linear, Problem, Pulls, linearise,
+                                  whitened_errors)
 from ros2_pose.body.kinematics import (BETAS, ROOT, TURNS, UNKNOWNS, Posed, chord_difference,
                                        joint_jacobian, keypoint_jacobian, pose_rig, project,
                                        rotmat_from_quat)
@@ -106,7 +106,7 @@ class Fitter:
 
     def fit(self, sighting: Sighting, previous: Previous | None = None) -> BodyFit:
         """The most probable bodies; people of whom too little is known come back as NaN."""
-        lifted = self.propose(sighting.points, sighting.cov)
+        lifted = self.propose(sighting)
         problem = self.problem(sighting, lifted)
         enough = problem.seen[:, self._limbs].sum(1) >= _MIN_LIMB_POINTS
         known = torch.zeros_like(enough) if previous is None else previous.state.is_finite
@@ -120,17 +120,17 @@ class Fitter:
         return BodyFit(*(value.to(sighting.points.dtype) if value.is_floating_point() else value
                          for value in found))
 
-    def propose(self, points: Tensor, cov: Tensor) -> Lifted:
-        """The lift's hypotheses for keypoints as of `Sighting`."""
+    def propose(self, sighting: Sighting) -> Lifted:
+        """The lift's hypotheses."""
         dtype = self.lift.enter.weight.dtype
-        points, cov = (value.to(dtype) for value in _image_of(points, cov))
+        points, cov = (value.to(dtype) for value in _image_of(sighting.points, sighting.cov))
         if self.joint_set is not COCO17:
             coco, own = self._in_coco
             places = points.new_full((len(points), len(COCO17), 2), torch.nan)
             spread = points.new_full((len(points), len(COCO17), 2, 2), torch.nan)
             places[:, coco], spread[:, coco] = points[:, own], cov[:, own]
             points, cov = places, spread
-        return self.lift(points, cov).to(torch.float64)
+        return self.lift(points, cov, sighting.up).to(torch.float64)
 
     # --------------------------------------------------------------------------- strategy
 
@@ -140,8 +140,7 @@ class Fitter:
         image = self.with_lift(problem, of_each(lifted, self._nearest(lifted, before.theta)))
         image = image.with_error_at(before.root[:, 2])
         found = minimise(with_previous(image, previous), before, self.settings.warm_iterations)
-        lost = ~(keypoint_cost(image, found.state)
-                 < self.settings.retry_cost * problem.seen.sum(1))
+        lost = ~(found.here.of_keypoints < self.settings.retry_cost * problem.seen.sum(1))
         if lost.any():
             again = self._begin(problem.rows(lost), _rows(lifted, lost))
             followed = linearise(image.rows(lost), found.state.rows(lost))
@@ -301,13 +300,33 @@ def _step(state: BodyState, here: Linear, damping: Tensor) -> BodyState:
 def _result(problem: Problem, state: BodyState, here: Linear) -> BodyFit:
     """Joints and covariances at the solution; NaN for people whose cost has no minimum there."""
     posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
-    covariance = problem.settings.inflation * _inverse(here.hessian)
-    ok = here.cost.isfinite() & covariance.isfinite().flatten(1).all(1)
-    found = BodyFit(*state, _root_cov(covariance), posed.joints,
-                    _carried(covariance, joint_jacobian(problem.rig, posed)),
-                    _observed(problem, posed), posed.keypoints,
-                    _carried(covariance, _by_unknowns(problem, posed)), here.cost, ok)
+    root_cov, joint_cov, keypoint_cov = _covariances(problem, posed, here.hessian)
+    ok = here.cost.isfinite() & root_cov.isfinite().flatten(1).all(1)
+    found = BodyFit(*state, root_cov, posed.joints, joint_cov, _observed(problem, posed),
+                    posed.keypoints, keypoint_cov, here.cost, ok)
     return found if ok.all() else _put(_nobody(problem), ok, _rows(found, ok))
+
+
+def _covariances(problem: Problem, posed: Posed, hessian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(P, 6, 6) of the root's place and turn, (P, 24, 3, 3) of joints, (P, K, 3, 3) of keypoints.
+
+    J H^-1 J^T = Y^T Y with L Y = J^T and H = L L^T, of which only the blocks on the diagonal are
+    needed. The diagonal of H is scaled to one before; NaN where H is not positive definite.
+    """
+    people, keypoints = problem.seen.shape
+    root = torch.eye(UNKNOWNS).to(hessian)[[*range(UNKNOWNS)[ROOT], 0, 1, 2]]
+    axes = torch.eye(3).to(hessian).expand(people, keypoints, 3, 3)
+    jacobian = torch.cat([root.expand(people, -1, -1),
+                          joint_jacobian(problem.rig, posed).flatten(1, 2),
+                          keypoint_jacobian(problem.rig, posed, axes).flatten(1, 2)], 1)
+    scale = hessian.diagonal(dim1=1, dim2=2).rsqrt()
+    factor, failed = torch.linalg.cholesky_ex(hessian * (scale[:, :, None] * scale[:, None]))
+    half = torch.linalg.solve_triangular(factor, (jacobian * scale[:, None]).mT, upper=False)
+    half = torch.where(failed[:, None, None] != 0, torch.nan, half)
+    half = half * problem.settings.inflation**0.5
+    of_root, of_places = half[..., :6], half[..., 6:].unflatten(2, (-1, 3)).permute(0, 2, 1, 3)
+    places = of_places.mT @ of_places
+    return of_root.mT @ of_root, *places.split([len(SMPL24), keypoints], 1)
 
 
 def _nobody(problem: Problem) -> BodyFit:
@@ -319,47 +338,18 @@ def _nobody(problem: Problem) -> BodyFit:
     return found._replace(joint_observed=found.joint_observed > 0, ok=found.ok > 0)
 
 
-def _inverse(hessian: Tensor) -> Tensor:
-    """Inverse by Cholesky after scaling the diagonal to one; NaN where not positive definite."""
-    scale = hessian.diagonal(dim1=1, dim2=2).rsqrt()
-    scale = scale[:, :, None] * scale[:, None]
-    factor, failed = torch.linalg.cholesky_ex(hessian * scale)
-    failed = failed[:, None, None] != 0
-    factor = torch.where(failed, torch.eye(factor.shape[1]).to(factor), factor)
-    return torch.where(failed, torch.nan, torch.cholesky_inverse(factor) * scale)
-
-
-def _by_unknowns(problem: Problem, posed: Posed) -> Tensor:
-    """(P, K, 3, 85) derivative of the keypoints."""
-    axes = torch.eye(3).to(posed.keypoints)
-    return keypoint_jacobian(problem.rig, posed, axes.expand(*posed.keypoints.shape, 3))
-
-
-def _carried(covariance: Tensor, jacobian: Tensor) -> Tensor:
-    """(P, N, 3, 3) from that of the unknowns and the jacobian (P, N, 3, 85) of N places."""
-    spread = (jacobian.flatten(1, 2) @ covariance).view_as(jacobian)
-    return spread @ jacobian.transpose(2, 3)
-
-
-def _root_cov(covariance: Tensor) -> Tensor:
-    """(P, 6, 6) of place and rotation, from that of the unknowns."""
-    chosen = torch.tensor([*range(UNKNOWNS)[ROOT], 0, 1, 2], device=covariance.device)
-    return covariance[:, chosen[:, None], chosen]
-
-
 def _observed(problem: Problem, posed: Posed) -> Tensor:
     """(P, 24) bool: the joint's own keypoints are seen, and the fit agrees with them."""
     squared = whitened_errors(problem, posed)[0].square().sum(2)
     agrees = problem.seen & (squared < problem.settings.robust_sigmas**2)
-    columns = [agrees[:, keypoints].all(1) if keypoints else torch.zeros_like(agrees[:, 0])
-               for keypoints in _evidence(problem.joint_set)]
-    return torch.stack(columns, 1)
+    evidence = _evidence(problem.joint_set).to(squared)
+    return (agrees.to(squared) @ evidence.T > evidence.sum(1) - 0.5) & (evidence.sum(1) > 0)
 
 
 @lru_cache
-def _evidence(joint_set: JointSet) -> list[list[int]]:
-    """Keypoints that show each SMPL joint; for a joint in the middle, all that lie around."""
+def _evidence(joint_set: JointSet) -> Tensor:
+    """(24, K) 1 where a keypoint shows a joint; a joint in the middle needs all that lie around."""
     around = {"pelvis": ("left_hip", "right_hip"), "neck": ("left_shoulder", "right_shoulder"),
               "head": ("nose",)}
-    return [[joint_set.index(name) for name in around.get(joint, (joint,))
-             if name in joint_set.names] for joint in SMPL24.names]
+    return torch.tensor([[float(keypoint in around.get(joint, (joint,)))
+                          for keypoint in joint_set.names] for joint in SMPL24.names])

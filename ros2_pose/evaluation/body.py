@@ -182,6 +182,7 @@ def noise(bench: Bench, std: float, gross: float) -> Tensor:
     return noise.scatter_add(1, chosen[..., None].expand(-1, -1, 3), wrong)
 
 
+_JOINT_STD_M = 0.02  # of annotated joints
 _DAS = "DAS, from pixels: 82.7 / 39.2; ours starts from 2D truth"
 _LIMBS = tuple(name for name in MUPOTS17.names
                if name.split("_")[-1] in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
@@ -190,7 +191,7 @@ _LIMBS = tuple(name for name in MUPOTS17.names
 def mupots_truth(bench: Bench) -> Iterator[Row]:
     """MuPoTS' people from their true 2D joints."""
     truth = mupots.read(bench.data / _MUPOTS, bench.stride)
-    statures = torch.from_numpy(mupots.statures(truth, bench.model))
+    statures = _statures(bench, truth)
     for used, names in (("17 joints", MUPOTS17.names), ("12 limb joints", _LIMBS)):
         for height, target in ((None, "83 / 30"), (statures, "83 / 45")):
             std = torch.from_numpy(0.01 * _spread(truth.rays))[:, None].expand(-1, len(MUPOTS17))
@@ -200,6 +201,16 @@ def mupots_truth(bench: Bench) -> Iterator[Row]:
             found = fit_all(bench.fitter(joint_set=MUPOTS17), sighting)
             known = "height unknown" if height is None else "height given"
             yield _mupots_row(f"MuPoTS, true 2D, {used}, {known}", truth, found, bench, target)
+
+
+def _statures(bench: Bench, truth: mupots.Annotated) -> Tensor:
+    """(N,) m: how tall the body is that fits a person's true joints in 3D, in the middle (median)
+    of his frames. This one number of the truth is what "height given" gives away."""
+    places = torch.from_numpy(truth.poses).double()
+    cov = _isotropic(torch.full(places.shape[:2], _JOINT_STD_M), 3).to(places)
+    found = fit_all(bench.fitter(joint_set=MUPOTS17), Sighting(places, cov))
+    base, by_beta = (value.to(places) for value in bench.model.stature)
+    return torch.from_numpy(mupots.by_person((base + found.betas @ by_beta).numpy(), truth))
 
 
 def _mupots_row(name: str, truth: mupots.Annotated, found: BodyFit, bench: Bench,

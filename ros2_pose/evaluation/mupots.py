@@ -12,12 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from ros2_pose.body.kinematics import pose_rig
-from ros2_pose.body.model import BodyModel
 from ros2_pose.evaluation.metrics import at_root, distances, pck_by_group
-from ros2_pose.skeleton import MUPOTS17, SMPL24
+from ros2_pose.skeleton import MUPOTS17
 
 SEQUENCES = range(1, 11)
 _LIMIT_M = 0.15
@@ -28,9 +25,6 @@ _OUTWARDS = [MUPOTS17.index(name) for name in (
     "spine", "neck", "head_top", "head",
     *(f"{side}_{joint}" for side in ("right", "left")
       for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")))]
-_STATURE = (("head_top", "neck", 1.0), ("neck", "pelvis", 1.0),
-            *((f"{side}_{upper}", f"{side}_{lower}", 0.5) for side in ("left", "right")
-              for upper, lower in (("hip", "knee"), ("knee", "ankle"))))
 
 
 class Annotated(NamedTuple):
@@ -88,30 +82,10 @@ def with_bone_lengths(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     return out
 
 
-def statures(truth: Annotated, model: BodyModel) -> np.ndarray:
-    """(N,) m: how tall our body is when its head, back, thigh and shin are as long, put end to end,
-    as the person's are in the middle (median) of his frames; for where a height is to be known."""
-    lengths = _end_to_end(truth.poses)
-    usual, by_beta = _lengths_of(model)
-    base, growth = (float(value) for value in (model.stature[0], model.stature[1][0]))
-    out = np.empty(len(lengths))
+def by_person(values: np.ndarray, truth: Annotated) -> np.ndarray:
+    """(N,) values (N,), each replaced by the median of its person's frames."""
+    out = np.empty(len(values))
     for someone in np.unique(np.c_[truth.sequence, truth.person], axis=0):
         his = (truth.sequence == someone[0]) & (truth.person == someone[1])
-        out[his] = base + growth * (np.median(lengths[his]) - usual) / by_beta
+        out[his] = np.median(values[his])
     return out
-
-
-def _lengths_of(model: BodyModel) -> tuple[float, float]:
-    """m of the usual body, and by the first beta, its height."""
-    betas = torch.zeros(2, 10, dtype=torch.float64)
-    betas[1, 0] = 1
-    rotmats = torch.eye(3).to(betas).expand(2, len(SMPL24), 3, 3)
-    rig = model.rig(betas, MUPOTS17)
-    usual, taller = _end_to_end(pose_rig(rig, rotmats, betas, betas[:, :3] * 0).keypoints.numpy())
-    return float(usual), float(taller - usual)
-
-
-def _end_to_end(poses: np.ndarray) -> np.ndarray:
-    """(N,) m from the top of the head to the ankles along the bones."""
-    ends = [(MUPOTS17.index(a), MUPOTS17.index(b), share) for a, b, share in _STATURE]
-    return sum(share * np.linalg.norm(poses[:, a] - poses[:, b], axis=1) for a, b, share in ends)

@@ -113,6 +113,9 @@ class Projector:
             bend = hip + hip_std * (0.8 * both[:, 0] + own[:, 0])
             out = torch.stack([bend, 0.3 * own[:, 1], sign * 0.1 + 0.25 * own[:, 2]], 1)
             knees = (knee + knee_std * (own[:, 3] - 0.8 * both[:, 0])).clamp(0.0, 2.6)
+            ankle = -(bend + knees).clamp(-0.6, 0.7) + 0.15 * own[:, 1]  # the foot is level
+            poses[:, SMPL24.index(f"{side}_ankle")] = torch.nn.functional.pad(
+                ankle[:, None], (0, 2))
             poses[:, SMPL24.index(f"{side}_hip")] = out
             poses[:, SMPL24.index(f"{side}_knee")] = torch.nn.functional.pad(knees[:, None], (0, 2))
         return poses
@@ -175,8 +178,8 @@ class Projector:
         aim = torch.atan2(place[:, 1], -place[:, 2]) + self._uniform(-0.35, 0.35, people)
         level = self._chance(0.3, people)  # a robot's camera looks straight ahead
         pitch = torch.where(level & (aim.abs() < 0.5), 0.05 * self._normal(people), aim)
-        roll = 0.04 * self._normal(people)
-        roll = torch.where(self._chance(0.03, people), self._uniform(-3.1, 3.1, people), roll)
+        roll = torch.where(self._chance(0.35, people), 0.3, 0.04) * self._normal(people)
+        roll = torch.where(self._chance(0.04, people), self._uniform(-3.1, 3.1, people), roll)
         to_camera = _about(2, roll) @ _WORLD_TO_CAMERA @ _about(0, -pitch)
         root = (to_camera @ place[..., None])[..., 0]
         nearest = (to_camera[:, None] @ posed.joints[..., None])[..., 2, 0].amin(1)
@@ -210,15 +213,15 @@ class Projector:
     def _errors(self, people: int) -> tuple[Tensor, Tensor]:
         """(P, 17, 2) standard deviations as a detector states them, and heavy-tailed errors that
         fit them more or less; both in units of the person's spread."""
-        usual = self._uniform(math.log(0.004), math.log(0.06), people, 1).exp()
+        usual = self._uniform(math.log(0.004), math.log(0.1), people, 1).exp()
         own = usual * (0.5 * self._normal(people, 17)).exp() * _DIFFICULTY
         unsure = torch.rand(people, 17, generator=self.random) < 0.08
-        own = torch.where(unsure, own * 5, own).clamp(max=0.6)
+        own = torch.where(unsure, own * 4, own).clamp(max=0.6)
         std = own[..., None] * (0.15 * self._normal(people, 17, 2)).exp()
-        freedom = 4.0  # of Student's t
+        freedom = 3.0  # of Student's t
         chi2 = self._normal(people, 17, int(freedom)).square().sum(2, keepdim=True)
         error = std * self._normal(people, 17, 2) * (freedom / chi2.clamp(min=0.1)).sqrt()
-        gross = (torch.rand(people, 17, generator=self.random) < 0.015)[..., None]
+        gross = (torch.rand(people, 17, generator=self.random) < 0.02)[..., None]
         error = torch.where(gross, 0.5 * self._normal(people, 17, 2), error)
         return std, error
 
@@ -302,6 +305,6 @@ _LOOSENESS = torch.tensor([[0.0] * 3] + [
     [{"hip": 0.3, "knee": 0.2, "ankle": 0.2, "foot": 0.2, "spine1": 0.1, "spine2": 0.1,
       "spine3": 0.1, "neck": 0.2, "head": 0.25, "collar": 0.12, "shoulder": 0.35, "elbow": 0.3,
       "wrist": 0.3, "hand": 0.2}[name.split("_")[-1]]] * 3 for name in SMPL24.names[1:]])
-# How much worse than others a detector finds a keypoint.
-_DIFFICULTY = torch.tensor([{"hip": 1.5, "ankle": 1.2, "wrist": 1.2, "knee": 1.1}.get(
-    name.split("_")[-1], 0.8) for name in COCO17.names])
+# How much worse than others a detector finds a keypoint (MoveNet on COCO's pictures).
+_DIFFICULTY = torch.tensor([{"hip": 1.5, "shoulder": 1.1, "elbow": 1.1, "ankle": 1.1, "knee": 1.1,
+                             "wrist": 1.0}.get(name.split("_")[-1], 0.5) for name in COCO17.names])

@@ -1,0 +1,172 @@
+"""The pipeline around a network that is made up: what bodies do to what is reported."""
+
+import numpy as np
+import pytest
+import torch
+
+from ros2_pose.camera import Camera
+from ros2_pose.config import PoseConfig
+from ros2_pose.evaluation.render import depth_image, sensed
+from ros2_pose.body.state import BodyState
+from ros2_pose.people import DEPTH, Frame, People
+from ros2_pose.pipeline import Pipeline
+from ros2_pose.skeleton import COCO17, SMPL24
+
+CAMERA = Camera.from_fov(640, 480, 60)
+IMAGE = np.zeros((480, 640, 3), np.uint8)
+_BODY_FIELDS = ("joints", "joint_cov", "theta", "betas", "root", "root_cov")
+
+
+class MadeUpNetwork:
+    """Finds what it is told to find."""
+
+    name = "made up"
+
+    def __init__(self, people: People):
+        self.people = people
+
+    def detect(self, images):
+        return [self.people for _ in images]
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return Pipeline()
+
+
+@pytest.fixture
+def look(pipeline):
+    """Step a pipeline once over an image in which a network finds given people."""
+    def look(people, depth=None, **config):
+        pipeline.reset()
+        pipeline.configure(PoseConfig(**config))
+        pipeline.network = MadeUpNetwork(people)
+        return pipeline.step(Frame(IMAGE, CAMERA, 0, depth))
+    return look
+
+
+def detected(keypoints, std_px=2.0) -> People:
+    """A detection of keypoints (P, 17, 2) px; scores say what is NaN."""
+    keypoints = np.asarray(keypoints, float)
+    known = np.isfinite(keypoints).all(-1)
+    filled = np.where(known[..., None], keypoints, 5.0)
+    boxes = np.concatenate([filled.min(1), filled.max(1)], 1)
+    cov = np.tile(std_px**2 * np.eye(2), (len(keypoints), 17, 1, 1))
+    return People(boxes, np.full(len(boxes), 0.9), filled, cov, np.where(known, 0.9, 0.0))
+
+
+@pytest.fixture(scope="module")
+def person(pipeline):
+    """Somebody 3 m away, turned a little, arms down; (1, 17, 2) px, and the state."""
+    theta = torch.zeros(1, 24, 4)
+    theta[..., 3] = 1
+    theta[:, 0] = torch.tensor([0.98, 0.0, -0.2, 0.0])  # half a turn about x, and a yaw
+    theta[:, 0] /= theta[:, 0].norm()
+    for joint, sign in (("left_shoulder", -1.0), ("right_shoulder", 1.0)):
+        theta[:, SMPL24.index(joint)] = torch.tensor([0.0, 0.0, sign * 0.6, 0.8])
+    state = BodyState(theta, torch.zeros(1, 10), torch.tensor([[0.1, 0.0, 3.0]]))
+    keypoints = pipeline.body(*state, with_vertices=False).keypoints.numpy()
+    return CAMERA.project(keypoints), state
+
+
+def test_a_hidden_keypoint_is_put_where_the_body_has_it(look, person):
+    pixels, _ = person
+    hidden = COCO17.index("left_wrist")
+    wrong = pixels.copy()
+    wrong[:, hidden] = np.nan
+    assert look(detected(wrong), correct=False).keypoints[0, hidden, 0] == 5.0
+    corrected = look(detected(wrong))
+    assert np.linalg.norm(corrected.keypoints[0, hidden] - pixels[0, hidden]) < 40
+    seen = [i for i in range(17) if i != hidden]
+    assert np.linalg.norm(corrected.keypoints[0, seen] - pixels[0, seen], axis=1).max() < 6
+    spread = np.trace(corrected.keypoint_cov[0], axis1=1, axis2=2)
+    assert spread[hidden] > 4 * np.median(spread[seen])
+
+
+def test_a_depth_image_measures_the_distance(look, person, pipeline):
+    pixels, state = person
+    far = BodyState(state.theta, state.betas - torch.tensor([0.9] + [0.0] * 9), state.root * 0.88)
+    keypoints = CAMERA.project(pipeline.body(*far, with_vertices=False).keypoints.numpy())
+    depth = sensed(depth_image(pipeline.body, far, CAMERA, wall=5.0), np.random.default_rng(0))
+    z = float(far.root[0, 2])
+    blind, measured = look(detected(keypoints)), look(detected(keypoints), depth)
+    assert abs(measured.root[0, 2] - z) < 0.05 < abs(blind.root[0, 2] - z)
+    assert measured.root_cov[0, 2, 2] < 0.3 * blind.root_cov[0, 2, 2]
+    assert (measured.joint_source[0] == DEPTH).any()
+    empty = look(detected(keypoints), np.full((480, 640), np.nan, np.float32))
+    np.testing.assert_allclose(empty.root, blind.root, atol=0.02)
+
+
+def test_a_depth_image_of_another_size_is_said_and_ignored(look, person):
+    pixels, _ = person
+    people = look(detected(pixels), np.zeros((240, 320), np.float32))
+    assert "240" in people.note and np.isfinite(people.root).all()
+
+
+def test_a_camera_that_knows_its_height_sees_how_far_a_floor_is(look, person, pipeline):
+    pixels, state = person
+    ankles = [COCO17.index("left_ankle"), COCO17.index("right_ankle")]
+    keypoints = pipeline.body(*state, with_vertices=False).keypoints[0]
+    height = float(keypoints[ankles, 1].max()) + 0.09
+    unknown = look(detected(pixels))
+    taller = look(detected(pixels), camera_height_m=height * 1.1)
+    assert taller.root[0, 2] > unknown.root[0, 2] * 1.02
+    known = look(detected(pixels), camera_height_m=height)
+    assert abs(known.root[0, 2] - 3.0) < 0.15
+
+
+def _only(*joints):
+    def spoil(pixels):
+        kept = [COCO17.index(joint) for joint in joints]
+        pixels[:, [i for i in range(17) if i not in kept]] = np.nan
+        return pixels
+    return spoil
+
+
+def _collinear(pixels):
+    pixels[..., 1] = 200.0
+    return pixels
+
+
+def _one_place(pixels):
+    pixels[:] = (300.0, 200.0)
+    return pixels
+
+
+def _cut(pixels):
+    pixels[pixels[..., 1] > 260] = np.nan
+    return pixels
+
+
+@pytest.mark.parametrize("spoil", [
+    _only(), _only("nose"), _only("left_hip", "right_hip", "left_knee"), _collinear, _one_place,
+    _cut, lambda p: p * 1e4, lambda p: -p, lambda p: p[:, COCO17.mirror],
+    lambda p: np.repeat(p, 50, 0) + 20 * np.random.default_rng(0).normal(size=(50, 17, 2))],
+    ids=["nothing", "a nose", "three", "collinear", "one place", "cut", "huge", "negative",
+         "mirrored", "fifty"])
+def test_odd_people_have_a_sound_body_or_none(look, person, spoil):
+    with np.errstate(all="ignore"):
+        people = look(detected(spoil(person[0].copy())), max_people=100)
+    if people.root is None or not len(people):
+        return
+    has_body = np.isfinite(people.root).all(1)
+    for name in _BODY_FIELDS:
+        values = getattr(people, name).reshape(len(people), -1)
+        np.testing.assert_array_equal(np.isfinite(values).all(1), has_body)
+        assert not np.isfinite(values[~has_body]).any()
+    bodies = people[has_body]
+    assert (bodies.root[:, 2] > 0.2).all() and np.abs(bodies.betas).max(initial=0) < 8
+    size = np.ptp(bodies.joints, axis=1).max(initial=0)
+    assert size < 3.0
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, -1.0, np.inf, 1e12])
+def test_odd_covariances_are_no_evidence(look, person, value):
+    people = detected(person[0])
+    cov = people.keypoint_cov.copy()
+    cov[:, 5:9] = value
+    with np.errstate(all="ignore"):
+        seen = look(people.with_fields(keypoint_cov=cov))
+    assert len(seen) == 1
+    finite = [np.isfinite(getattr(seen, name)).all() for name in _BODY_FIELDS]
+    assert all(finite) or not any(finite)
