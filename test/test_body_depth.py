@@ -3,7 +3,6 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 import pytest
 import roma
@@ -15,6 +14,7 @@ from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.smpl_file import read_open_body
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
+from ros2_pose.evaluation.render import depth_image, sensed
 from ros2_pose.images import depth_from_image
 from ros2_pose.skeleton import SMPL24
 
@@ -38,11 +38,10 @@ def people():
     """People near the prior's mean who face anywhere, 2 to 5 m away."""
     prior, rng = PosePrior.load(), np.random.default_rng(4)
     white = torch.tensor(rng.normal(0, 0.6, (COUNT, 69)))
-    rotvecs = prior.mean + torch.linalg.solve(prior.whitener, white[..., None]).view(-1, 23, 3)
     yaw = torch.tensor(rng.uniform(0, 2 * np.pi, (COUNT, 1))) * torch.tensor([0.0, 1, 0])
     upright = torch.diag(torch.tensor([1.0, -1, -1], dtype=torch.float64))
     facing = roma.rotmat_to_unitquat(upright @ roma.rotvec_to_rotmat(yaw))
-    theta = torch.cat([facing[:, None], roma.rotvec_to_unitquat(rotvecs)], 1)
+    theta = torch.cat([facing[:, None], prior.pose(white)], 1)
     depth = rng.uniform(2, 5, COUNT)
     root = np.stack([rng.uniform(-0.3, 0.3, COUNT) * depth, 0.1 * depth, depth], 1)
     return BodyState(theta, torch.tensor(rng.normal(0, 0.3, (COUNT, 10))), torch.tensor(root))
@@ -52,7 +51,7 @@ def people():
 def scenes(model, people):
     """For each person an image of a sensor, with a wall somewhere behind, and nobody else."""
     rng = np.random.default_rng(5)
-    return [sensed(draw(model, people.rows([i]), wall=z + rng.uniform(0.4, 3)), rng)
+    return [sensed(depth_image(model, people.rows([i]), CAMERA, z + rng.uniform(0.4, 3)), rng)
             for i, z in enumerate(people.root[:, 2].tolist())]
 
 
@@ -63,33 +62,6 @@ def guesses(people):
     wrong = torch.tensor(0.1 * rng.choice([-1, 1], (COUNT, 1)))
     turns = torch.tensor(rng.normal(0, np.radians(4), (COUNT, 24, 3)))
     return people.moved(turns, torch.tensor(rng.normal(0, 0.3, (COUNT, 10))), people.root * wrong)
-
-
-def draw(model, state, wall=6.0, camera=CAMERA):
-    """(H, W) float32 m of people before a wall: triangles by a painter, people by the nearest."""
-    image = np.full((camera.height, camera.width), wall, np.float32)
-    for vertices in model(*(value.float() for value in state)).vertices.numpy():
-        corners = vertices[model.faces.numpy()]
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        corners = corners[(normals * corners[:, 0]).sum(1) < 0]
-        corners = corners[np.argsort(-corners[..., 2].mean(1))]
-        pixels = np.round((camera.project(corners) - 0.5) * 16).astype(np.int32)
-        body = np.full_like(image, np.inf)
-        for triangle, z in zip(pixels, corners[..., 2].mean(1).tolist()):
-            cv2.fillConvexPoly(body, triangle, z, shift=4)
-        image = np.minimum(image, body)
-    return image
-
-
-def sensed(depth, rng):
-    """What a sensor makes of it: noise that grows, millimetres, holes, pixels between edges."""
-    near, far = (f(depth, np.ones((3, 3))).astype(float) for f in (cv2.erode, cv2.dilate))
-    flying = (far - near > 0.1) & (rng.random(depth.shape) < 0.5)
-    depth = np.where(flying, near + (far - near) * rng.random(depth.shape), depth)
-    depth = depth + rng.normal(size=depth.shape) * (0.001 + 0.0025 * depth**2)
-    depth = np.round(depth * 1000) / 1000
-    depth[rng.random(depth.shape) < 0.1] = np.nan
-    return depth.astype(np.float32)
 
 
 def prior_std(state):
@@ -121,7 +93,7 @@ def test_a_tenth_wrong_becomes_a_hundredth(gauge, scenes, people, guesses):
 def test_the_correction_is_a_factor_where_the_body_fits_the_image(gauge, model, people):
     """A person of another size at another distance looks the same: depth scales, pixels do not."""
     state = people.rows([0])
-    depth = draw(model, state)
+    depth = depth_image(model, state, CAMERA, wall=6.0)
     for factor in (0.9, 1.1):
         found = measure(gauge, depth * np.float32(factor), state)
         assert found.root_z[0] == pytest.approx(factor * state.root[0, 2].item(), rel=0.01)
@@ -134,7 +106,8 @@ def test_somebody_half_in_front_does_not_pull(gauge, model, people, guesses):
         place = people.root[i] * (1 - 0.6 / people.root[i, 2]) + shift * rng.choice([-1, 1])
         other = people.rows([i + 8])._replace(root=place[None])
         both = BodyState(*(torch.cat(pair) for pair in zip(people.rows([i]), other)))
-        scenes.append(sensed(draw(model, both, wall=people.root[i, 2].item() + 1), rng))
+        wall = people.root[i, 2].item() + 1
+        scenes.append(sensed(depth_image(model, both, CAMERA, wall), rng))
     root_z, std = measure_each(gauge, scenes, guesses)
     error = root_z - people.root[:8, 2].numpy()
     assert np.isfinite(root_z).sum() >= 6
@@ -160,7 +133,7 @@ def test_a_table_hides_the_legs(gauge, scenes, people, guesses):
 def test_which_joints_are_seen(gauge, model, upright):
     body = upright[0]
     state = BodyState(*(torch.from_numpy(v) for v in (body.theta, body.betas, body.root)))
-    depth = draw(model, state)
+    depth = depth_image(model, state, CAMERA, wall=6.0)
     assert measure(gauge, depth, state).joint_seen.mean() > 0.9
     row = int(CAMERA.project(body.joints[0, SMPL24.index("left_knee")])[1]) - 20
     depth[row:] = 3.0
@@ -230,7 +203,7 @@ def test_millimetres_and_metres_agree(gauge, scenes, guesses):
 def test_a_lens_that_bends(gauge, model, people):
     camera = replace(CAMERA, distortion=(-0.25, 0.06, 0.0, 0.0))
     state = people.rows([1])
-    found = measure(gauge, draw(model, state, camera=camera), state, camera)
+    found = measure(gauge, depth_image(model, state, camera, wall=6.0), state, camera)
     assert found.root_z[0] == pytest.approx(state.root[0, 2].item(), rel=0.01)
 
 

@@ -13,11 +13,13 @@ from ros2_pose.body.kinematics import pose_rig, project
 from ros2_pose.body.lift import Lift
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior, held_back
+from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
+from ros2_pose.config import PoseConfig
 from ros2_pose.evaluation import body, mupots, video
 from ros2_pose.evaluation.render import depth_image, sensed
 from ros2_pose.people import LOST, TRACKED, People
-from ros2_pose.skeleton import MUPOTS17, SMPL24
+from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24
 from ros2_pose.training.projections import Projector
 
 
@@ -158,39 +160,59 @@ def test_statures_of_our_own_body(bench):
 class Seer:
     """A pipeline that sees the truth a little off, somebody else and somebody lost."""
 
-    def __init__(self, poses, off):
-        self.poses, self.off = poses, off
+    body, config = BodyModel.load(), PoseConfig()
+
+    def __init__(self, states, off):
+        self.states, self.off = states, off
 
     def reset(self):
-        self.left = iter(self.poses)
+        self.left = iter(self.states)
+
+    def configure(self, config):
+        self.config = config
 
     def step(self, frame):
-        joints = np.full((3, 24, 3), 0.0)
-        pose = next(self.left)
-        for row, shift in enumerate(((1.5, 0, 0), self.off, (0, 0, 0))):
-            joints[row, [SMPL24.index(name) for name in video.JOINTS]] = pose + shift
-        nobody = People.nobody()
+        theta, betas, root = (np.repeat(value.numpy(), 3, 0) for value in next(self.left))
+        root = root + np.array([(1.5, 0, 0), self.off, (0, 0, 0)])
         return People(np.zeros((3, 4)), np.ones(3), np.zeros((3, 17, 2)), np.zeros((3, 17, 2, 2)),
-                      np.zeros((3, 17)), joints=joints, ids=("p1", "p2", "p3"),
-                      tracking_state=np.array([TRACKED, TRACKED, LOST]), note=nobody.note)
+                      np.zeros((3, 17)), joints=np.zeros((3, 24, 3)), theta=theta, betas=betas,
+                      root=root, ids=("p1", "p2", "p3"),
+                      tracking_state=np.array([TRACKED, TRACKED, LOST]))
+
+
+@pytest.fixture(scope="module")
+def states() -> list[BodyState]:
+    """Thirty frames of somebody who moves."""
+    prior, rng = PosePrior.load(), np.random.default_rng(0)
+    ends = torch.tensor(rng.normal(0, 0.5, (2, 69)))
+    front = torch.tensor([[[1.0, 0, 0, 0]]], dtype=torch.float64)
+    out = []
+    for time in range(30):
+        phase = np.sin(0.5 * time)
+        pose = prior.pose((ends[:1] * (1 + phase) + ends[1:] * (1 - phase)) / 2)
+        root = torch.tensor([[0.1 * phase, 0.0, 4.0]], dtype=torch.float64)
+        out.append(BodyState(torch.cat([front, pose], 1), torch.zeros(1, 10).double(), root))
+    return out
 
 
 @pytest.fixture
-def clip(tmp_path) -> video.Clip:
-    """Thirty frames of somebody who moves."""
+def clip(tmp_path, states) -> video.Clip:
+    """The same as a video and its JSON file."""
     writer = cv2.VideoWriter(str(tmp_path / "a.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 30, (64, 48))
     for _ in range(30):
         writer.write(np.zeros((48, 64, 3), np.uint8))
     writer.release()
-    rng, time = np.random.default_rng(0), np.arange(30)[:, None, None]
-    rest = rng.uniform(-0.7, 0.7, (12, 3)) + (0, 0, 4)
-    poses = 1000 * (rest + 0.2 * np.sin(0.5 * time + rng.uniform(0, 6, (12, 3))))
+    body = BodyModel.load()
+    rows = [COCO17.index(name) for name in video.JOINTS]
+    poses = [1000 * body(*state, with_vertices=False).keypoints[0, rows].numpy()
+             for state in states]
     frames = [{"people": [{"joints3d": {"names": video.JOINTS[::-1], "valid": [True] * 12,
                                         "xyz_mm": pose[::-1].tolist()}}]} for pose in poses]
     frames[7]["people"] = []
     (tmp_path / "a.json").write_text(json.dumps({
         "fps": 30, "frames": frames,
-        "camera": {"K": [[60, 0, 31.5], [0, 60, 23.5], [0, 0, 1]], "dist_opencv": [0] * 5}}))
+        "camera": {"K": [[60, 0, 31.5], [0, 60, 23.5], [0, 0, 1]], "dist_opencv": [0] * 5,
+                   "R_world2cam": [[1, 0, 0], [0, 0, -1], [0, 1, 0]]}}))
     return video.read_clip(tmp_path / "a.json")
 
 
@@ -200,10 +222,12 @@ def test_a_clip_is_read(clip):
     assert np.isnan(clip.poses[7]).all() and np.isfinite(np.delete(clip.poses, 7, 0)).all()
 
 
-def test_the_person_is_followed_and_scored(clip):
+def test_the_person_is_followed_and_scored(clip, states):
     off = np.array([0.02, 0.0, 0.1])
-    seer = Seer(np.nan_to_num(clip.poses, nan=1.0), off)
+    seer = Seer(states, off)
     found = video.follow(seer, clip, 20)
+    assert seer.config.camera_pitch_deg == pytest.approx(0)  # up is up
+    assert seer.config.camera_roll_deg == pytest.approx(0)
     known = np.delete(np.arange(20), 7)
     np.testing.assert_allclose(found[known], clip.poses[known] + off, atol=1e-9)
     score = video.score(found, clip)

@@ -1,33 +1,36 @@
 """One person on calibrated video: what the pipeline says, frame by frame, against the truth.
 
 The clips are Pose2Sim's (BSD-3): each a video and, of the same name, a JSON file with the camera as
-OpenCV writes it and joints triangulated from four views, good to 3 or 4 cm. The pipeline sees one
-view. Twelve joints are compared, hips to ankles and shoulders to wrists, about the middle of the
-hips, which SMPL has, too; "hip" and "shoulder" mean places some centimetres apart all the same.
+OpenCV writes it, which way is up, and keypoints triangulated from four views, good to 3 or 4 cm.
+The pipeline sees one view. Twelve keypoints are compared, hips to ankles and shoulders to wrists,
+about the middle of the hips: those of COCO on our body, as the truth's are a 2D network's, too.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
+from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.evaluation.metrics import (acceleration_error, at_root, lag, median_depth_error,
                                           mpjpe, pa_mpjpe)
 from ros2_pose.people import LOST, People
 from ros2_pose.pipeline import Pipeline
-from ros2_pose.skeleton import SMPL24
+from ros2_pose.skeleton import COCO17
 from ros2_pose.sources import VideoSource
 
 JOINTS = tuple(f"{side}_{joint}" for joint in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
                for side in ("left", "right"))
 _HIPS = (0, 1)
-_OURS = [SMPL24.index(name) for name in JOINTS]
+_OURS = [COCO17.index(name) for name in JOINTS]
 _LONGEST_LAG_S = 0.5
 
 
@@ -36,6 +39,7 @@ class Clip(NamedTuple):
 
     video: Path
     camera: Camera
+    up: np.ndarray  # (3,) the world's, in the camera frame
     seconds: float  # between frames
     poses: np.ndarray  # (T, 12, 3) m, camera frame; NaN where not known
 
@@ -60,7 +64,8 @@ def read_clip(path: Path) -> Clip:
     camera = Camera.from_opencv(width, height, values["camera"]["K"],
                                 values["camera"]["dist_opencv"])
     poses = np.stack([_pose(frame["people"]) for frame in values["frames"]])
-    return Clip(video.path, camera, 1 / values["fps"], poses)
+    up = np.array(values["camera"]["R_world2cam"])[:, 2]
+    return Clip(video.path, camera, up, 1 / values["fps"], poses)
 
 
 def _pose(people: list[dict]) -> np.ndarray:
@@ -76,18 +81,23 @@ def _pose(people: list[dict]) -> np.ndarray:
 def follow(pipeline: Pipeline, clip: Clip, frames: int) -> np.ndarray:
     """(T, 12, 3) m: the person of a clip as the pipeline finds him; NaN where it does not."""
     pipeline.reset()
+    pitch, roll = np.arcsin(-clip.up[2]), np.arctan2(-clip.up[0], -clip.up[1])
+    pipeline.configure(replace(pipeline.config, camera_pitch_deg=float(np.degrees(pitch)),
+                               camera_roll_deg=float(np.degrees(roll))))
     shots = islice(VideoSource(clip.video, clip.camera), frames)
-    return np.stack([_nearest(pipeline.step(shot.frame), clip.camera, truth)
+    return np.stack([_nearest(pipeline.step(shot.frame), pipeline.body, clip.camera, truth)
                      for shot, truth in zip(tqdm(shots, clip.video.stem, frames), clip.poses)])
 
 
-def _nearest(people: People, camera: Camera, truth: np.ndarray) -> np.ndarray:
+def _nearest(people: People, body: BodyModel, camera: Camera, truth: np.ndarray) -> np.ndarray:
     """(12, 3) m of the person whose joints are nearest to the true ones in the image, in the mean
     within half the true body's height. A double of the person is another person."""
     nobody = np.full((len(JOINTS), 3), np.nan)
     if people.joints is None or not len(people):
         return nobody
-    poses = people.joints[people.tracking_state != LOST][:, _OURS]
+    seen = people[people.tracking_state != LOST]
+    state = (torch.from_numpy(value) for value in (seen.theta, seen.betas, seen.root))
+    poses = body(*state, with_vertices=False).keypoints.numpy()[:, _OURS]
     pixels = camera.project(truth)
     apart = np.linalg.norm(camera.project(poses) - pixels, axis=2).mean(1)
     near = apart < np.ptp(pixels[:, 1]) / 2
