@@ -8,6 +8,7 @@ covariance of its heat-map's votes.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -20,18 +21,106 @@ from ros2_pose.networks import onnx_engine
 from ros2_pose.networks.base import PoseNetwork
 from ros2_pose.networks.tflite import load_tflite
 from ros2_pose.people import People
+from ros2_pose.skeleton import COCO17
 from ros2_pose.weights import fetch
 
 _HEADS = ["center_0/conv2d_4/BiasAdd", "box_scale_0/conv2d_5/BiasAdd",
           "box_offset_0/conv2d_6/BiasAdd", "kpt_heatmap_0/conv2d_7/BiasAdd",
           "kpt_offset_0/conv2d_9/BiasAdd", "kpt_regress_0/conv2d_8/BiasAdd"]
 _STRIDE = 4  # px of the input a cell of the heads
-_REACH = 0.3  # the original's: a heat-map cell counts exp(-d^2 / (_REACH * shorter side)), d in cells
+_REACH = 0.3  # the original's: a cell counts exp(-d^2 / (_REACH * shorter side)), d in cells
 _COUNTED = 0.127  # the original's: keypoints scored lower do not count in a person's score
 _VOTE_RADIUS = 3  # cells: the neighbourhood that votes for the uncertainty
-_VOTE_VARIANCE = 0.4  # squared error over votes' variance, on labelled pictures
-_CELL_VARIANCE = 0.02  # cells^2: smallest variance; the offsets place a joint within its cell
 _SAME_PERSON = 0.55  # OKS above which two detections are one person
+
+# What is known of each kind of keypoint's errors: the weight of the votes' covariance, the floor,
+# the share of outliers and the usual deviation; floor and deviation are in sizes of the person.
+# Made by `python -m ros2_pose.evaluation.calibration ANNOTATIONS.json PICTURES --fit` from the 28
+# pictures with people of COCO train2017 in the development set, left and right together. They hold
+# for the rooms of Pose2Sim and CMU Panoptic, too; sportsmen upside down (LSP) are worse by far.
+_NOISE = {
+    "nose": (0.16, 0.0069, 0.17, 0.023),
+    "eye": (0.15, 0.0062, 0.15, 0.021),
+    "ear": (0.15, 0.0073, 0.17, 0.024),
+    "shoulder": (0.23, 0.0135, 0.19, 0.037),
+    "elbow": (0.23, 0.0115, 0.19, 0.036),
+    "wrist": (0.20, 0.0087, 0.18, 0.035),
+    "hip": (0.16, 0.0386, 0.17, 0.053),
+    "knee": (0.19, 0.0201, 0.16, 0.043),
+    "ankle": (0.19, 0.0254, 0.18, 0.043),
+}
+
+
+def _of_joints(column: int) -> np.ndarray:
+    """(17,) a column of the table."""
+    return np.array([_NOISE[name.split("_")[-1]][column] for name in COCO17.names])
+
+
+@dataclass(frozen=True)
+class KeypointNoise:
+    """How the network errs at each COCO keypoint; the scatter of the labels is included.
+
+    A person's size s is the root of `oks.area` of the box, as in COCO's similarity. An error is
+    normal with covariance V = votes * C + (floor * s)^2, C the covariance of the heat-map's votes;
+    with the chance `outliers` it is `wide` times as long: a hard pose, another's limb, left for
+    right, a label gone astray. C goes with the cell. The floor goes with the person, because what a
+    hip is people know to a share of the body, not to a pixel.
+
+    The rest says how V varies, for simulations of the network: the geometric mean of its axes is
+    s times a log-normal number around `usual`; its deviation has a part that the joints of a person
+    share and a part of each joint's own.
+    """
+
+    votes: np.ndarray = field(default_factory=lambda: _of_joints(0))  # (17,)
+    floor: np.ndarray = field(default_factory=lambda: _of_joints(1))  # (17,) of the size
+    outliers: np.ndarray = field(default_factory=lambda: _of_joints(2))  # (17,) 0..1
+    usual: np.ndarray = field(default_factory=lambda: _of_joints(3))  # (17,) of the size
+    wide: float = 3.16
+    person_std: float = 0.29  # of that number's logarithm, between people
+    joint_std: float = 0.12  # between the joints of a person
+    stretch_std: float = 0.18  # of log(longer / shorter axis of V)
+
+    def at(self, joints: np.ndarray) -> KeypointNoise:
+        """Of a list of joints (N,) in place of the seventeen."""
+        return replace(self, **{name: getattr(self, name)[joints]
+                                for name in ("votes", "floor", "outliers", "usual")})
+
+    def cov(self, votes_cov: np.ndarray, areas: np.ndarray) -> np.ndarray:
+        """V (..., 17, 2, 2), px^2, for C (..., 17, 2, 2), px^2, and s^2 (..., 17 or 1), px^2."""
+        return self.votes[:, None, None] * votes_cov + self._floor(areas)
+
+    def votes_cov(self, cov: np.ndarray, areas: np.ndarray) -> np.ndarray:
+        """C of V: the inverse of `cov`."""
+        return (cov - self._floor(areas)) / self.votes[:, None, None]
+
+    def _floor(self, areas: np.ndarray) -> np.ndarray:
+        return (self.floor**2 * areas)[..., None, None] * np.eye(2)
+
+    def with_outliers(self, cov: np.ndarray) -> np.ndarray:
+        """The covariance of all errors where V (P, 17, 2, 2) is that of the inliers."""
+        return cov * (1 + self.outliers * (self.wide**2 - 1))[:, None, None]
+
+    def draw(self, rng: np.random.Generator, people: int) -> tuple[np.ndarray, np.ndarray]:
+        """Errors (P, 17, 2), in sizes, and their V (P, 17, 2, 2), in sizes squared.
+
+        Multiply by s and s^2 for px. The V is what the network would say: it does not know which
+        errors are outliers.
+        """
+        shape = (people, len(self.usual))
+        log_std = np.log(self.usual) + self.person_std * rng.normal(size=(people, 1)) \
+            + self.joint_std * rng.normal(size=shape)
+        stretch = self.stretch_std / 2 * rng.normal(size=shape)
+        axes = np.exp(log_std[..., None] + stretch[..., None] * (1, -1))
+        angle = rng.uniform(0, np.pi, shape)
+        along = np.stack([np.cos(angle), np.sin(angle)], -1)
+        turn = np.stack([along, along[..., ::-1] * (-1, 1)], -1)  # (P, 17, 2, 2), a column an axis
+        factor = turn * axes[..., None, :]
+        length = np.where(rng.random(shape) < self.outliers, self.wide, 1.0)
+        error = factor @ (length[..., None] * rng.normal(size=(*shape, 2)))[..., None]
+        return error[..., 0], factor @ factor.swapaxes(-1, -2)
+
+
+KEYPOINT_NOISE = KeypointNoise()
 
 
 class MoveNet(PoseNetwork):
@@ -42,8 +131,8 @@ class MoveNet(PoseNetwork):
     onnxruntime or auto, which is onnxruntime where it is installed.
 
     A person's score is the original's (centre times mean of the keypoints) times the OKS that its
-    covariances let expect: of two views of a person the sharper one wins, and precise people rank
-    before blurred ones.
+    covariances, outliers included, let expect: of two views of a person the sharper one wins, and
+    precise people rank before blurred ones.
     """
 
     name = "movenet"
@@ -88,9 +177,10 @@ class MoveNet(PoseNetwork):
         for heads, scale in zip(raw, self.scales):
             people = _decode_scale(heads, self.max_people, self.score_threshold)
             found.append(_to_pixels(people, np.array(size) / input_size(size, scale) * _STRIDE))
-        scores, keypoints, cov, keypoint_scores, boxes = map(np.concatenate, zip(*found))
+        scores, keypoints, votes_cov, keypoint_scores, boxes = map(np.concatenate, zip(*found))
         areas = oks.area(boxes)
-        scores = scores * oks.expected(cov, keypoint_scores, areas)
+        cov = KEYPOINT_NOISE.cov(votes_cov, areas[:, None])
+        scores = scores * oks.expected(KEYPOINT_NOISE.with_outliers(cov), keypoint_scores, areas)
         keep = suppress(keypoints, areas, scores, self.score_threshold)[:self.max_people]
         return People(boxes[keep], scores[keep], keypoints[keep], cov[keep], keypoint_scores[keep])
 
@@ -107,7 +197,8 @@ def _padded(length: int) -> int:
 
 
 def _decode_scale(heads, max_people: int, threshold: float):
-    """Scores (P,), keypoints (P, 17, 2), covariances, keypoint scores, boxes (P, 4), in cells."""
+    """Scores (P,), keypoints (P, 17, 2), their votes' covariances, keypoint scores, boxes (P, 4),
+    in cells."""
     center, box_size, box_offset, heat, offset, displacement = heads
     rows, cols = _peaks(center[0].sigmoid(), max_people, threshold)
     cell = torch.stack([rows, cols], -1)  # (P, 2) y, x
@@ -136,10 +227,10 @@ def _peaks(heat: torch.Tensor, most: int, threshold: float):
 
 
 def _find_keypoints(heat, offset, guess, boxes):
-    """Keypoints (P, 17, 2) x, y, covariances (P, 17, 2, 2) and scores (P, 17), in cells.
+    """Keypoints (P, 17, 2) x, y, covariances of their votes and scores (P, 17), in cells.
 
-    heat (17, h, w) probabilities; offset (34, h, w); guess (P, 17, 2) y, x; boxes (P, 4) y, x, y, x.
-    As in the original: the best cell near the guess and inside the box, moved by its offset. Only
+    heat (17, h, w) probabilities; offset (34, h, w); guess (P, 17, 2) y, x; boxes (P, 4) y, x, y,
+    x. As in the original: the best cell near the guess and inside the box, moved by its offset. Only
     the window in which a cell can matter is looked at.
     """
     height, width = heat.shape[1:]
@@ -186,12 +277,11 @@ def _vote_covariance(weighted: torch.Tensor, best: torch.Tensor) -> torch.Tensor
     near_col = (cells - best[..., None] % n).abs() <= _VOTE_RADIUS
     near = near_row[..., :, None] & near_col[..., None, :]
     logits = weighted.clamp(min=1e-9).log().masked_fill(~near, -torch.inf)
-    _, cov = joint_votes(logits)
-    return _VOTE_VARIANCE * cov + _CELL_VARIANCE * torch.eye(2, device=cov.device)
+    return joint_votes(logits)[1]
 
 
 def _to_pixels(people, cell: np.ndarray):
-    """Cells to px of the picture, torch to numpy; cell (2,) is the width and height of one in px."""
+    """Cells to px of the picture, torch to numpy; cell (2,): width and height of one in px."""
     scores, keypoints, cov, keypoint_scores, boxes = (
         tensor.cpu().numpy().astype(float) for tensor in people)
     return (scores, keypoints * cell, cov * np.outer(cell, cell), keypoint_scores,
