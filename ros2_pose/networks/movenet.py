@@ -229,9 +229,9 @@ def _peaks(heat: torch.Tensor, most: int, threshold: float):
 def _find_keypoints(heat, offset, guess, boxes):
     """Keypoints (P, 17, 2) x, y, covariances of their votes and scores (P, 17), in cells.
 
-    heat (17, h, w) probabilities; offset (34, h, w); guess (P, 17, 2) y, x; boxes (P, 4) y, x, y,
-    x. As in the original: the best cell near the guess and inside the box, moved by its offset. Only
-    the window in which a cell can matter is looked at.
+    heat (17, h, w) probabilities; offset (34, h, w); guess (P, 17, 2) as y, x; boxes (P, 4) as
+    y, x, y, x. As in the original: the best cell near the guess and inside the box, moved by its
+    offset. Only the window in which a cell can matter is looked at.
     """
     height, width = heat.shape[1:]
     spread = _REACH * min(height, width)
