@@ -21,8 +21,6 @@ from typing import NamedTuple
 import numpy as np
 import roma
 import torch
-from scipy.stats import chi2
-from scipy.stats import f as f_distribution
 from torch import Tensor
 from tqdm import tqdm
 
@@ -40,6 +38,7 @@ from ros2_pose.evaluation import mupots, video
 from ros2_pose.evaluation.correction import correction_rows
 from ros2_pose.evaluation.metrics import at_root, coverage, distances, median_depth_error
 from ros2_pose.evaluation.render import depth_image, sensed
+from ros2_pose.networks.movenet import KEYPOINT_NOISE
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24, JointSet
 from ros2_pose.training.projections import Projector, read_poses
@@ -235,10 +234,9 @@ def mupots_noisy(bench: Bench) -> Iterator[Row]:
     """MuPoTS' people from 2D joints as a detector finds them; and how honest the answer is."""
     truth = mupots.read(bench.data / _MUPOTS, bench.stride)
     rng = np.random.default_rng(bench.seed)
-    error, std = _as_detected(truth.rays, rng)
-    std = torch.from_numpy(std)
+    error, cov = _as_detected(truth.rays, rng)
     fitter = bench.fitter(joint_set=MUPOTS17)
-    sighting = Sighting(torch.from_numpy(truth.rays + error), _isotropic(std, 2))
+    sighting = Sighting(torch.from_numpy(truth.rays + error), torch.from_numpy(cov))
     found = fit_all(fitter, sighting)
     row = _mupots_row("MuPoTS, noisy 2D, 17 joints, height unknown", truth, found, bench, "")
     yield row._replace(protocol=f"{_DETECTOR}; {row.protocol}")
@@ -248,28 +246,25 @@ def mupots_noisy(bench: Bench) -> Iterator[Row]:
         "3D joints, camera frame": (found.keypoints.numpy() - truth.poses,
                                     found.keypoint_cov.numpy() + own),
         "2D joints, corrected": (corrected.points.numpy() - truth.rays, corrected.cov.numpy()),
-        "2D joints, as detected": (error, _isotropic(std, 2).numpy())}
+        "2D joints, as detected": (error, cov)}
     for name, (off, cov) in shares.items():
         held = " / ".join(f"{100 * coverage(off, cov, share):.0f}" for share in (0.68, 0.95))
         yield Row(f"coverage, {name}", "the same people; % of the errors in the ellipsoids of 68 / "
                   "95 %, what a joint means included", held, "68 / 95")
 
 
-_FREEDOM = 4  # of Student's t
-_DETECTOR = ("noise: 2.5 % of spread, log-normal, Student t (4), 2 % of the joints wrong by half "
-             "of the spread")
+_DETECTOR = "noise of the default network as calibrated (networks.movenet.KEYPOINT_NOISE)"
+_SIZE_OF_SPREAD = 1.65  # a person's size as COCO has it, from the spread of his joints
+_KIND = {"pelvis": "left_hip", "spine": "left_hip", "neck": "left_shoulder", "head": "left_ear",
+         "head_top": "left_ear"}  # joints that COCO does not have err as these
 
 
 def _as_detected(rays: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Errors (N, K, 2) of points (N, K, 2), and standard deviations (N, K) as they are stated: two
-    thirds of the errors are as small as they say, but the others are larger."""
-    size = _spread(rays)[:, None]
-    std = 0.025 * size * np.exp(0.5 * rng.normal(size=rays.shape[:2]))
-    narrower = chi2.ppf(0.68, 2) / (2 * f_distribution.ppf(0.68, 2, _FREEDOM))
-    error = std[..., None] * rng.normal(size=rays.shape)
-    error *= np.sqrt(narrower * _FREEDOM / rng.chisquare(_FREEDOM, (*rays.shape[:2], 1)))
-    gross = 0.5 * size[..., None] * rng.normal(size=rays.shape)
-    return np.where(rng.random((*rays.shape[:2], 1)) < 0.02, gross, error), std
+    """Errors (N, 17, 2) of points (N, 17, 2), and their covariances as the network states them."""
+    kinds = np.array([COCO17.index(_KIND.get(name, name)) for name in MUPOTS17.names])
+    error, cov = KEYPOINT_NOISE.at(kinds).draw(rng, len(rays))
+    size = _SIZE_OF_SPREAD * _spread(rays)[:, None, None]
+    return size * error, size[..., None] ** 2 * cov
 
 
 def corrected_by(found: BodyFit, sighting: Sighting, settings: FitSettings) -> Corrected:
