@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ros2_pose.body.correct import correct
 from ros2_pose.body.depth import DepthError, DepthGauge, DepthMeasurement
 from ros2_pose.body.lift import Lift
 from ros2_pose.body.model import BodyModel
@@ -147,9 +146,7 @@ class Pipeline:
     def _corrected(self, people: People, sighting: Sighting, bodies: BodyFit,
                    camera: Camera) -> People:
         """With keypoints corrected by the bodies, where there are bodies."""
-        own = self.fitter.settings.keypoint_error_m**2 * torch.eye(3)
-        corrected = correct(sighting.points, sighting.cov, bodies.keypoints,
-                            bodies.keypoint_cov + own, align=False)
+        corrected = self.fitter.correct(sighting, bodies)
         ok = (bodies.ok & corrected.ok).numpy()
         pixels, cov = camera.distort_with_cov(corrected.points.numpy(), corrected.cov.numpy())
         return people.with_fields(

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ros2_pose.body.correct import Corrected, correct
 from ros2_pose.body.cost import (MIN_DEPTH_M, FitSettings, Linear, Problem, Pulls, linearise,
                                   whitened_errors)
 from ros2_pose.body.kinematics import (BETAS, ROOT, TURNS, UNKNOWNS, Posed, chord_difference,
@@ -119,6 +120,16 @@ class Fitter:
             found = _put(found, cold, _result(*solution))
         return BodyFit(*(value.to(sighting.points.dtype) if value.is_floating_point() else value
                          for value in found))
+
+    def correct(self, sighting: Sighting, found: BodyFit) -> Corrected:
+        """Keypoints in the image by pixels and bodies together, and 3D that projects onto them.
+
+        The model errs by its posterior and by what a keypoint means; pixels, too, by more than
+        they say.
+        """
+        meaning = self.settings.keypoint_error_m**2 * torch.eye(3).to(found.keypoint_cov)
+        return correct(*_image_of(sighting.points, self.settings.inflation * sighting.cov),
+                       found.keypoints, found.keypoint_cov + meaning, align=False)
 
     def propose(self, sighting: Sighting) -> Lifted:
         """The lift's hypotheses."""

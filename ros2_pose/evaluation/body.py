@@ -24,7 +24,6 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from ros2_pose.body.correct import Corrected, correct
 from ros2_pose.body.depth import DepthGauge
 from ros2_pose.body.kinematics import pose_rig, project
 from ros2_pose.body.lift import FILE as LIFT
@@ -149,10 +148,15 @@ _NOISES = (("exact, 1 mm stated", 0.001, 0.0, 8), ("20 mm a axis", 0.02, 0.0, 27
            ("20 mm and two of 17 wrong by 0.3 m a axis, 20 mm stated", 0.02, 0.3, 45))
 
 
+# The body's own keypoints mean what they mean; and of 3D points one view of them says little more.
+_EXACT = {"one camera": FitSettings(keypoint_error_m=0.005),
+          "3D": FitSettings(keypoint_error_m=0.001, prior_weight=1.0, lift_weight=0.3,
+                            cold_iterations=(6, 20))}
+
+
 def fit(bench: Bench) -> Iterator[Row]:
     """Bodies fitted to keypoints in 3D and in 2D."""
     people = adults(bench)
-    settings = FitSettings(keypoint_error_m=0.005)  # the body's own keypoints mean what they mean
     for name, std, gross, target in _NOISES:
         places = people.keypoints + noise(bench, std, gross)
         stds = torch.full(places.shape[:2], std)
@@ -162,7 +166,7 @@ def fit(bench: Bench) -> Iterator[Row]:
         seen = {"3D": Sighting(places, _isotropic(stds, 3)),
                 "one camera": Sighting(image, _isotropic(stds / far, 2))}
         for view, sighting in seen.items():
-            found = fit_all(bench.fitter(settings), sighting)
+            found = fit_all(bench.fitter(_EXACT[view]), sighting)
             error = 1000 * distances(*(at_root(joints.numpy(), _PELVIS)
                                        for joints in (found.joints, people.joints)))
             yield Row(f"fit to {view}, {name}",
@@ -240,7 +244,7 @@ def mupots_noisy(bench: Bench) -> Iterator[Row]:
     found = fit_all(fitter, sighting)
     row = _mupots_row("MuPoTS, noisy 2D, 17 joints, height unknown", truth, found, bench, "")
     yield row._replace(protocol=f"{_DETECTOR}; {row.protocol}")
-    corrected = corrected_by(found, sighting, fitter.settings)
+    corrected = fitter.correct(sighting, found)
     own = fitter.settings.keypoint_error_m**2 * np.eye(3)
     shares = {
         "3D joints, camera frame": (found.keypoints.numpy() - truth.poses,
@@ -265,13 +269,6 @@ def _as_detected(rays: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray
     error, cov = KEYPOINT_NOISE.at(kinds).draw(rng, len(rays))
     size = _SIZE_OF_SPREAD * _spread(rays)[:, None, None]
     return size * error, size[..., None] ** 2 * cov
-
-
-def corrected_by(found: BodyFit, sighting: Sighting, settings: FitSettings) -> Corrected:
-    """Keypoints in the image corrected by fitted bodies."""
-    own = settings.keypoint_error_m**2 * torch.eye(3).to(found.keypoint_cov)
-    return correct(sighting.points, sighting.cov, found.keypoints, found.keypoint_cov + own,
-                   align=False)
 
 
 _DEPTH_CAMERA = Camera.from_fov(640, 480, 70)
@@ -392,7 +389,7 @@ def _moment_apart(bench: Bench, count: int) -> tuple[Sighting, Sighting]:
 
 def _seconds(fitter: Fitter, sighting: Sighting, previous: Previous | None) -> float:
     start = time.perf_counter()
-    corrected_by(fitter.fit(sighting, previous), sighting, fitter.settings)
+    fitter.correct(sighting, fitter.fit(sighting, previous))
     return time.perf_counter() - start
 
 
