@@ -28,10 +28,11 @@ FILE = Path(__file__).parent / "data" / "pose_prior.npz"
 _DOF = 3 * (len(SMPL24) - 1)
 
 # Standard deviation in radians added to what the data shows, for other people, other actions and
-# other definitions of the joints. Collars, toes and hands do not move in the data at all.
-_NOISE_RAD = {"hip": 0.2, "knee": 0.15, "ankle": 0.08, "foot": 0.1, "spine1": 0.1, "spine2": 0.1,
-              "spine3": 0.1, "neck": 0.12, "head": 0.15, "collar": 0.12, "shoulder": 0.25,
-              "elbow": 0.2, "wrist": 0.3, "hand": 0.2}
+# other definitions of the joints. Little, because `lift` knows better what a picture may show; but
+# collars, toes and hands do not move in the data at all.
+_NOISE_RAD = {"hip": 0.06, "knee": 0.05, "ankle": 0.05, "foot": 0.1, "spine1": 0.03, "spine2": 0.03,
+              "spine3": 0.03, "neck": 0.04, "head": 0.05, "collar": 0.12, "shoulder": 0.08,
+              "elbow": 0.06, "wrist": 0.1, "hand": 0.2}
 
 # Knees and elbows bend one way: (joint, component of the rotation vector, sign that is bent).
 _HINGES = (("left_knee", 0, 1), ("right_knee", 0, 1), ("left_elbow", 1, -1), ("right_elbow", 1, 1))
