@@ -1,0 +1,186 @@
+"""Random people and cameras for synthetic data: poses, shapes, and where a robot looks from.
+
+Poses come from motion capture, mixed and perturbed, because a few hundred walks and games do not
+hold what people do around a robot; shapes from the body model's, adults and children; cameras stand
+where robots carry them.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import roma
+import torch
+from torch import Tensor
+
+from ros2_pose.body.model import BodyModel
+from ros2_pose.body.prior import held_back, mirrored, plausible, with_collars
+from ros2_pose.skeleton import SMPL24
+
+_CHILDREN = 0.12  # share of the people
+
+
+def read_poses(mocap: str | Path, held: bool = False) -> Tensor:
+    """(N, 24, 3) rad: the poses of an npz (theta (N, 24, 3), y up; src (N,) trial names) that are
+    learned from, or those held back."""
+    with np.load(mocap, allow_pickle=False) as file:
+        theta = file["theta"][held_back(file["src"]) == held].astype(np.float64)
+    theta = with_collars(theta[plausible(theta)])
+    return torch.from_numpy(np.concatenate([theta, mirrored(theta)])).float()
+
+
+class Bodies:
+    """Draws poses, shapes and views; all of it random by one generator.
+
+    poses: (N, 24, 3) rotation vectors as of `read_poses`. vary: False draws the poses as they are.
+    """
+
+    def __init__(self, model: BodyModel, poses: Tensor, random: torch.Generator,
+                 vary: bool = True) -> None:
+        self.model, self.poses, self.random, self.vary = model, poses, random, vary
+
+    def index(self, people: int) -> Tensor:
+        return torch.randint(len(self.poses), (people,), generator=self.random)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(shape, generator=self.random)
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(shape, generator=self.random)
+
+    def chance(self, share: float, people: int) -> Tensor:
+        return torch.rand(people, generator=self.random) < share
+
+    def rotvecs(self, people: int) -> Tensor:
+        """(P, 24, 3) rotation vectors, world y up; varied if asked for."""
+        return self._varied(people) if self.vary else self.poses[self.index(people)].clone()
+
+    def _varied(self, people: int) -> Tensor:
+        """(P, 24, 3) rotation vectors: parts of several poses put together, and perturbed."""
+        poses = self.poses[self.index(people)].clone()
+        for part, share in ((_LEGS, 0.3), (_ARM["left"], 0.25), (_ARM["right"], 0.25)):
+            other = self.poses[self.index(people)]
+            swap = self.chance(share, people)[:, None, None]
+            poses[:, part] = torch.where(swap, other[:, part], poses[:, part])
+        for share, hip, hip_std, knee, knee_std in (
+                (0.15, -0.1, 0.2, 0.1, 0.15),  # stand
+                (0.15, -1.4, 0.35, 1.5, 0.45),  # sit
+                (0.05, -1.9, 0.35, 2.2, 0.3)):  # crouch
+            chosen = self.chance(share, people)
+            poses[chosen] = self._with_legs(poses[chosen], hip, hip_std, knee, knee_std)
+            poses[chosen, 0] *= 0.3  # who dances tilts his pelvis more
+        chosen = self.chance(0.15, people)
+        poses[chosen] = self._with_free_arms(poses[chosen])
+        bend = self.chance(0.15, people).float() * self.uniform(0.0, 0.5, people)
+        poses[:, _SPINE, 0] += bend[:, None]
+        scale = self.normal(people).abs() * 0.5
+        poses[:, 1:] += self.normal(people, 23, 3) * _LOOSENESS[1:] * scale[:, None, None]
+        return self._posture(poses)
+
+    def _with_legs(self, poses: Tensor, hip: float, hip_std: float, knee: float,
+                   knee_std: float) -> Tensor:
+        """Legs about alike, each a little different."""
+        people = len(poses)
+        both = self.normal(people, 1)
+        for side, sign in (("left", 1.0), ("right", -1.0)):
+            own = self.normal(people, 4) * 0.6
+            bend = hip + hip_std * (0.8 * both[:, 0] + own[:, 0])
+            out = torch.stack([bend, 0.3 * own[:, 1], sign * 0.1 + 0.25 * own[:, 2]], 1)
+            knees = (knee + knee_std * (own[:, 3] - 0.8 * both[:, 0])).clamp(0.0, 2.6)
+            ankle = -(bend + knees).clamp(-0.6, 0.7) + 0.15 * own[:, 1]  # the foot is level
+            poses[:, SMPL24.index(f"{side}_ankle")] = torch.nn.functional.pad(
+                ankle[:, None], (0, 2))
+            poses[:, SMPL24.index(f"{side}_hip")] = out
+            poses[:, SMPL24.index(f"{side}_knee")] = torch.nn.functional.pad(knees[:, None], (0, 2))
+        return poses
+
+    def _with_free_arms(self, poses: Tensor) -> Tensor:
+        """Upper arms anywhere a shoulder lets them, elbows bent at will."""
+        people = len(poses)
+        for side, sign in (("left", 1.0), ("right", -1.0)):
+            lift = self.uniform(-1.4, 1.3, people)  # from level, radians
+            ahead = self.uniform(-0.4, 1.7, people)
+            twist = self.uniform(-1.0, 1.0, people)
+            turn = roma.rotvec_composition((
+                torch.stack([0 * ahead, -sign * ahead, 0 * ahead], 1),
+                torch.stack([0 * lift, 0 * lift, sign * lift], 1),
+                torch.stack([twist, 0 * twist, 0 * twist], 1)))
+            poses[:, SMPL24.index(f"{side}_shoulder")] = turn
+            poses[:, SMPL24.index(f"{side}_elbow")] *= 0.2
+            poses[:, SMPL24.index(f"{side}_elbow"), 1] = -sign * self.uniform(0.0, 2.3, people)
+        return poses
+
+    def _posture(self, poses: Tensor) -> Tensor:
+        """The pelvis: turned anywhere, tilted as the data is and a little more; some people lie."""
+        people = len(poses)
+        lies = self.chance(0.04, people)
+        tilt = self.normal(people, 3) * torch.tensor([0.12, 0.0, 0.08])
+        tilt[lies] = 0.0
+        tilt[lies, 0] = math.pi / 2 * self.normal(int(lies.sum())).sign() \
+            + 0.3 * self.normal(int(lies.sum()))
+        root = roma.rotvec_composition((tilt, poses[:, 0]))
+        heading = torch.nn.functional.pad(self.uniform(-math.pi, math.pi, people, 1), (1, 1))
+        return torch.cat([roma.rotvec_composition((heading, root))[:, None], poses[:, 1:]], 1)
+
+    def betas(self, people: int) -> Tensor:
+        """(P, 10) shapes of adults and children (the first beta is the height)."""
+        betas = self.normal(people, 10) * self.model.beta_std
+        betas[:, 0] *= 1.15  # the body model's adults are of one population; the world is wider
+        children = self.chance(_CHILDREN, people)
+        betas[children, 0] = self.uniform(-3.2, -0.6, int(children.sum()))
+        return betas
+
+    def views(self, pelvis_height: Tensor) -> tuple[Tensor, Tensor]:
+        """Cameras before people whose pelves are pelvis_height (P,) m over the floor they are on.
+
+        Returns where the pelves are (P, 3) m from the cameras, which look along -z before they
+        pitch (y up), and (P, 3, 3) the rotations that lead from there to the cameras' frames.
+        """
+        people = len(pelvis_height)
+        distance = self.uniform(math.log(1.0), math.log(15.0), people).exp()
+        height = self.uniform(0.2, 2.0, people)
+        overhead = self.chance(0.15, people)
+        height = torch.where(overhead, self.uniform(2.0, 4.5, people), height)
+        close = self.chance(0.05, people)
+        distance = torch.where(close, self.uniform(0.5, 1.0, people), distance)
+        side = self.uniform(-0.6, 0.6, people)  # bearing in the camera, rad
+        place = torch.stack([distance * side.sin(), pelvis_height - height,
+                             -distance * side.cos()], 1)
+        aim = torch.atan2(place[:, 1], -place[:, 2]) + self.uniform(-0.35, 0.35, people)
+        level = self.chance(0.3, people)  # a robot's camera looks straight ahead
+        pitch = torch.where(level & (aim.abs() < 0.5), 0.05 * self.normal(people), aim)
+        roll = torch.where(self.chance(0.35, people), 0.3, 0.04) * self.normal(people)
+        roll = torch.where(self.chance(0.04, people), self.uniform(-3.1, 3.1, people), roll)
+        return place, _about(2, roll) @ _WORLD_TO_CAMERA @ _about(0, -pitch)
+
+
+def above_floor(joints: Tensor) -> Tensor:
+    """(P,) m how high the pelvis of joints (P, 24, 3), y up and the pelvis at 0, is over the floor
+    that the lowest of them stands on."""
+    return -joints[..., 1].amin(1) + 0.05
+
+
+def _about(axis: int, angles: Tensor) -> Tensor:
+    """(P, 3, 3) rotations about x, y or z by angles (P,)."""
+    rotvec = torch.zeros(len(angles), 3)
+    rotvec[:, axis] = angles
+    return roma.rotvec_to_rotmat(rotvec)
+
+
+def _smpl(*names: str) -> list[int]:
+    return [SMPL24.index(name) for name in names]
+
+
+_WORLD_TO_CAMERA = torch.diag(torch.tensor([1.0, -1.0, -1.0]))
+_LEGS = _smpl(*(f"{s}_{j}" for s in ("left", "right") for j in ("hip", "knee", "ankle", "foot")))
+_ARM = {s: _smpl(*(f"{s}_{j}" for j in ("collar", "shoulder", "elbow", "wrist", "hand")))
+        for s in ("left", "right")}
+_SPINE = _smpl("spine1", "spine2", "spine3")
+
+# How much a joint's rotation is perturbed at scale 1, radians: least in the spine, most in wrists.
+_LOOSENESS = torch.tensor([[0.0] * 3] + [
+    [{"hip": 0.3, "knee": 0.2, "ankle": 0.2, "foot": 0.2, "spine1": 0.1, "spine2": 0.1,
+      "spine3": 0.1, "neck": 0.2, "head": 0.25, "collar": 0.12, "shoulder": 0.35, "elbow": 0.3,
+      "wrist": 0.3, "hand": 0.2}[name.split("_")[-1]]] * 3 for name in SMPL24.names[1:]])
