@@ -108,8 +108,8 @@ def camera_info(make: Make, header, camera: Camera):
 
 
 def status_of(people: People) -> int:
-    """STATUS_OK, or STATUS_2D_ONLY for people whose note says why there is no 3D."""
-    return STATUS_2D_ONLY if people.note else STATUS_OK
+    """STATUS_OK, or STATUS_2D_ONLY for people without 3D whose note says why."""
+    return STATUS_2D_ONLY if people.note and people.joints is None else STATUS_OK
 
 
 def people_message(make: Make, header, people: People, look: Look):
