@@ -12,6 +12,7 @@ from ros2_pose.body.prior import PosePrior
 from ros2_pose.data import scene as scenes
 from ros2_pose.data.backgrounds import BackgroundError
 from ros2_pose.data.bodies import Bodies
+from ros2_pose.data.lighting import Shadows
 from ros2_pose.data.render import barycentric, rasterise, vertex_normals
 from ros2_pose.data.synthetic import (
     HIDDEN,
@@ -89,9 +90,15 @@ def test_silhouette_is_the_same_from_behind(upright):
     assert (front != back).mean() < 0.002
 
 
-def test_shares_of_corners_lead_to_the_pixel_and_its_depth(upright):
+@pytest.mark.parametrize("what", ["body", "slope"])
+def test_shares_of_corners_lead_to_the_pixel_and_its_depth(upright, what):
     pixels, nearness, faces, vertices = _body(upright)
+    if what == "slope":  # large triangles that lead far away: perspective matters
+        vertices = torch.tensor([[-0.5, 0.3, 1], [0.5, 0.4, 1.2], [0, -0.5, 6], [4, -0.9, 9]])
+        faces = torch.tensor([[0, 1, 2], [1, 3, 2]])
+        pixels, nearness = vertices[:, :2] / vertices[:, 2:] * 350 + 80, 1 / vertices[:, 2]
     hits = rasterise(pixels, nearness, faces, 180, _SIZE)
+    assert len(hits.pixel) > 500
     shares = barycentric(hits, pixels, nearness, faces, 180)
     points = (shares[..., None] * vertices[faces[hits.face]]).sum(1)
     centre = torch.stack([hits.pixel % 180, hits.pixel // 180], 1) + 0.5
@@ -149,6 +156,18 @@ def test_triangles_behind_the_camera_are_not_seen():
     pixels = torch.from_numpy(vertices[:, :2] * 50 + 50)
     assert not len(rasterise(pixels, torch.full((24,), -1.0).double(), torch.from_numpy(faces),
                              100, 100).pixel)
+
+
+def test_shadow_falls_below_and_only_below():
+    """A cube of a metre, 1 m up, under a sun from the right, 45 degrees high."""
+    vertices, faces = scenes._box()
+    shadows = Shadows((vertices * 0.5 + (0, 1.5, 0)).astype(np.float32), faces,
+                      np.array([1.0, 1.0, 0.0]) / 2**0.5)
+    on_floor = np.array([(-1.5, 0, 0), (-1.5, 0, 0.4), (0, 0, 0), (-3, 0, 0), (-1.5, 0, 0.6),
+                         (40, 0, 0), (-40, 0, 30), (0, 0, 9)])
+    assert np.allclose(shadows.lit(on_floor), [0, 0, 1, 1, 1, 1, 1, 1])
+    on_cube = np.array([(0.0, 2.0, 0.0), (0.5, 1.5, 0)])  # the sides that face the sun
+    assert np.allclose(shadows.lit(on_cube), 1)
 
 
 # ---------------------------------------------------------------------------------- the scenes

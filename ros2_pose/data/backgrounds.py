@@ -48,9 +48,10 @@ def texture(rng: np.random.Generator) -> np.ndarray:
         _plank(canvas, rng)
     elif kind >= 3:
         _scatter(canvas, rng, int(rng.integers(2, 40)))
-    grain = rng.normal(size=(_TEXTURE, _TEXTURE, 1)).astype(np.float32)
+    grain = rng.standard_normal((_TEXTURE, _TEXTURE, 1), dtype=np.float32)
     stains = noise_table(rng)[..., None]
-    return np.clip(canvas * (1 + rng.uniform(0, 0.25) * grain + rng.uniform(0, 0.5) * stains), 0, 1)
+    return np.clip(canvas * (1 + np.float32(rng.uniform(0, 0.25)) * grain
+                             + np.float32(rng.uniform(0, 0.5)) * stains), 0, 1)
 
 
 def _tile(canvas, colour, rng) -> None:
@@ -101,7 +102,7 @@ def _sampled(image: np.ndarray, u: np.ndarray, v: np.ndarray, size_m, footprint,
                      for c, o in zip((u, v), origin))
     fine = cv2.remap(image, columns, rows, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
     blend = np.clip(footprint * scale / 8, 0, 1)[..., None].astype(np.float32)
-    return fine + blend * (image.mean((0, 1)) - fine)
+    return fine + blend * (np.float32(cv2.mean(image)[:3]) - fine)
 
 
 @dataclass(frozen=True)

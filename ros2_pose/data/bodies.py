@@ -42,6 +42,7 @@ class Bodies:
         self.model, self.poses, self.random, self.vary = model, poses, random, vary
 
     def index(self, people: int) -> Tensor:
+        """(P,) rows of poses."""
         return torch.randint(len(self.poses), (people,), generator=self.random)
 
     def normal(self, *shape: int) -> Tensor:
@@ -132,14 +133,16 @@ class Bodies:
         betas[children, 0] = self.uniform(-3.2, -0.6, int(children.sum()))
         return betas
 
-    def views(self, pelvis_height: Tensor) -> tuple[Tensor, Tensor]:
+    def views(self, pelvis_height: Tensor,
+              furthest_m: float = 15.0) -> tuple[Tensor, Tensor]:
         """Cameras before people whose pelves are pelvis_height (P,) m over the floor they are on.
 
         Returns where the pelves are (P, 3) m from the cameras, which look along -z before they
-        pitch (y up), and (P, 3, 3) the rotations that lead from there to the cameras' frames.
+        pitch (y up; at most furthest_m away along the floor), and (P, 3, 3) the rotations that
+        lead from there to the cameras' frames.
         """
         people = len(pelvis_height)
-        distance = self.uniform(math.log(1.0), math.log(15.0), people).exp()
+        distance = self.uniform(math.log(1.0), math.log(furthest_m), people).exp()
         height = self.uniform(0.2, 2.0, people)
         overhead = self.chance(0.15, people)
         height = torch.where(overhead, self.uniform(2.0, 4.5, people), height)

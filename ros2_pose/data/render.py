@@ -107,13 +107,14 @@ def _spans(pixels: Tensor, nearness: Tensor, faces: Tensor, width: int, height: 
 
 def _candidates(pixels, nearness, faces, width: int, height: int, side: float) -> Tensor:
     """(F',) the triangles in the image that show this side and cover a pixel's row and column."""
-    corners = pixels[faces]
-    area = _cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    low, high = corners.amin(1), corners.amax(1)
-    ends = torch.tensor([width, height]).to(pixels)
-    covers = ((high - 0.5).floor() >= (low - 0.5).ceil()) & (high > 0) & (low < ends)
+    a, b, c = (pixels[faces[:, k]] for k in range(3))
     ahead = (nearness > 0)[faces].all(1)
-    return (ahead & (area * side > _LEAST_AREA_PX) & covers.all(1)).nonzero()[:, 0]
+    face = (ahead & (_cross(b - a, c - a) * side > _LEAST_AREA_PX)).nonzero()[:, 0]
+    a, b, c = a[face], b[face], c[face]
+    low, high = torch.minimum(torch.minimum(a, b), c), torch.maximum(torch.maximum(a, b), c)
+    covers = ((high - 0.5).floor() >= (low - 0.5).ceil()) & (high > 0)
+    covers &= low < torch.tensor([width, height]).to(pixels)
+    return face[covers.all(1)]
 
 
 def _crossings(corners: Tensor, which: Tensor, y: Tensor, side: float) -> tuple[Tensor, Tensor]:

@@ -72,7 +72,7 @@ def arrange(model: BodyModel, bodies: Bodies, rng: np.random.Generator, camera: 
     count = int(rng.choice(len(_COUNT_SHARES), p=_COUNT_SHARES)) if count is None else count
     posed = _posed(model, bodies, max(count, 1))  # also an empty room has a camera at some height
     pelvis = -posed.vertices[..., 1].min(1)
-    place, to_camera = bodies.views(torch.from_numpy(pelvis[:1]))
+    place, to_camera = bodies.views(torch.from_numpy(pelvis[:1]), _FURTHEST_M)
     place, to_camera = place[0].numpy().astype(float), to_camera[0].numpy().astype(float)
     height = float(pelvis[0] - place[1])
     half_fov = np.arctan(camera.width / 2 / camera.fx)

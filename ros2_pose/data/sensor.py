@@ -7,13 +7,15 @@ import numpy as np
 
 from ros2_pose.data.appearance import GAMMA
 
-_BRIGHTNESS = (0.1, 0.3)  # mean of a picture that is exposed about right, linear
+_BRIGHTNESS = (0.12, 0.4)  # mean of a picture that is exposed about right, linear
+_MOST_OVEREXPOSED = 1.5  # of what is bright in it; 1 is white
 
 
 def photographed(light: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) uint8 RGB of linear RGB light (H, W, 3)."""
     light = _blurred(light.astype(np.float32), rng)
     gain = rng.uniform(*_BRIGHTNESS) / max(float(light.mean()), 1e-3)
+    gain = min(gain, _MOST_OVEREXPOSED / max(float(np.percentile(light[::4, ::4], 98)), 1e-3))
     light = light * np.float32(gain * np.exp(rng.normal(0, 0.08, 3)))
     light = _with_noise(_vignetted(light, rng), rng)
     image = np.clip(light, 0, 1) ** np.float32(1 / (GAMMA * np.exp(rng.normal(0, 0.1))))

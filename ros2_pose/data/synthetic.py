@@ -38,8 +38,10 @@ log = logging.getLogger(__name__)
 
 OUTSIDE, HIDDEN, VISIBLE = 0, 1, 2
 _FINE = 2  # samples a pixel along each axis
-_LEAST_PX = 12  # people of whom less is seen are not in the truth
+# In the truth is who shows a keypoint and so many px, or without one such a share of the image.
+_LEAST_PX, _LEAST_SHARE = 12, 0.005
 _NOBODY = -1
+_RIM_PX = 0.5  # backgrounds have one sample a pixel: their edges are softened
 _FACE = 5  # the first of COCO's keypoints
 
 
@@ -55,8 +57,9 @@ class SyntheticPictures(IterableDataset):
     """Pictures without end: `pictures[i]`, or iterate; a loader's workers share the numbers out.
 
     poses: (N, 24, 3) rotation vectors as of `read_poses`. size: width and height, px.
-    backgrounds: a folder of pictures that some of the scenes take place in. people: how many in
-    each scene at most, instead of 0 to 6. device: where triangles are drawn.
+    backgrounds: a folder of pictures, of which none may show people (they would be taught to be
+    none), in which half of the scenes take place. people: how many in each scene at most, instead
+    of 0 to 6. device: where triangles are drawn.
     """
 
     def __init__(self, poses: Tensor, seed: int = 0, size: tuple[int, int] = (256, 256),
@@ -137,7 +140,8 @@ class SyntheticPictures(IterableDataset):
         visibility = _visibility(keypoints, places[..., 2], owner, depth,
                                  self._depth_of_keypoints)
         area = np.bincount(owner[owner >= 0], minlength=len(root))[:len(root)] / _FINE**2
-        rows = np.flatnonzero((area >= _LEAST_PX) & (visibility == VISIBLE).any(1))
+        rows = np.flatnonzero((area >= _LEAST_PX) & (visibility == VISIBLE).any(1)
+                              | (area >= _LEAST_SHARE * self.size[0] * self.size[1]))
         people = People(boxes, np.ones(len(root)), keypoints,
                         np.zeros((*keypoints.shape, 2)), visibility / 2.0,
                         joints=body.joints.numpy().astype(float), theta=theta.numpy().astype(float),
@@ -210,11 +214,12 @@ def _seen(dressed: _Dressed, layout: Layout, device: str) -> _Seen:
     nearness = 1 / image[:, 2].where(image[:, 2] > 0.1, -1.0)
     pixels = image[:, :2] * nearness[:, None]
     hits = rasterise(pixels, nearness, faces, camera.width, camera.height)
-    shares = barycentric(hits, pixels, nearness, faces, camera.width)[..., None]
+    shares = barycentric(hits, pixels, nearness, faces, camera.width)
     corners = faces[hits.face]
 
     def mixed(values: np.ndarray) -> Tensor:
-        return (shares * torch.from_numpy(values).to(device)[corners]).sum(1)
+        values = torch.from_numpy(values).to(device)
+        return sum(shares[:, k, None] * values[corners[:, k]] for k in range(3))
 
     normals = torch.nn.functional.normalize(mixed(dressed.normals), dim=1)
     tensors = (hits.pixel, hits.face, 1 / hits.nearness, mixed(dressed.vertices), normals,
@@ -236,9 +241,10 @@ def _background(layout: Layout, light: Light, shadows: Shadows | None, photos: l
     if shadows is not None:
         lit[has_surface] = shadows.lit(back.points[has_surface])
     if back.lit:
-        return np.where(has_surface[..., None],
-                        back.colour * light.falling(back.normals, lit), back.colour)
-    return back.colour * (1 - rng.uniform(0.2, 0.6) * (1 - lit))[..., None]
+        falling = np.where(has_surface[..., None], light.falling(back.normals, lit), 1)
+    else:
+        falling = (1 - rng.uniform(0.2, 0.6) * (1 - lit))[..., None]
+    return cv2.GaussianBlur(np.float32(back.colour * falling), (3, 3), _RIM_PX)
 
 
 # ---------------------------------------------------------------------------------- truth
@@ -311,7 +317,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--size", type=int, nargs=2, default=(256, 256), help="px")
-    parser.add_argument("--backgrounds", type=Path, help="a folder of pictures")
+    parser.add_argument("--backgrounds", type=Path, help="a folder of pictures without people")
     parser.add_argument("--device", default="cpu")
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
