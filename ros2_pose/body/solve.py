@@ -150,7 +150,9 @@ class Fitter:
         before = previous.state
         image = self.with_lift(problem, of_each(lifted, self._nearest(lifted, before.theta)))
         image = image.with_error_at(before.root[:, 2])
-        found = minimise(with_previous(image, previous), before, self.settings.warm_iterations)
+        temporal = with_previous(image, previous)
+        found = minimise(temporal, before, self.settings.warm_iterations)
+        found = Solution(image, found.state, _without_previous(found.here, temporal, image))
         lost = ~(found.here.of_keypoints < self.settings.retry_cost * problem.seen.sum(1))
         if lost.any():
             again = self._begin(problem.rows(lost), _rows(lifted, lost))
@@ -242,6 +244,18 @@ def with_previous(problem: Problem, previous: Previous) -> Problem:
     both = (problem.usual_precision @ problem.usual[..., None])[..., 0] + more * before
     return replace(problem, pulls=pulls, usual=torch.linalg.solve(total, both[..., None])[..., 0],
                    usual_precision=total)
+
+
+def _without_previous(here: Linear, temporal: Problem, image: Problem) -> Linear:
+    """The curvature of one image's cost alone. What is wrong in this image (a height, above all)
+    was wrong in those before: a hundred of them know it no better, and must not say so."""
+    hessian = here.hessian.clone()
+    turns = temporal.pulls.precision.sum(1) - image.pulls.precision.sum(1)
+    hessian.diagonal(dim1=1, dim2=2)[:, TURNS] -= turns.repeat_interleave(3, dim=1)
+    shape_and_place = slice(BETAS.start, ROOT.stop)
+    hessian[:, shape_and_place, shape_and_place] -= \
+        temporal.usual_precision - image.usual_precision
+    return here._replace(hessian=hessian)
 
 
 def _image_of(points: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:
