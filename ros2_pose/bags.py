@@ -25,7 +25,6 @@ from ros2_pose.sources import Shot, SourceError
 log = logging.getLogger(__name__)
 
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-_CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
 _STORAGE = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 _BAG_VERSION = 8  # what Humble's and later distributions' tools read
 _MARKER_LIFETIME_S = 0.5

@@ -19,6 +19,7 @@ from ros2_pose.body.kinematics import (BETAS, ROOT, TURNS, Posed, chord_and_jaco
 from ros2_pose.body.model import Rig
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.state import BodyState
+from ros2_pose.config import PoseConfig
 from ros2_pose.skeleton import JointSet
 
 MIN_DEPTH_M = 0.3
@@ -40,7 +41,7 @@ class FitSettings:
     least_step_m: float = 0.05
     shape_frames: int = 100  # over so many frames a track's shape is averaged
     shape_std: float = 0.4  # of a beta as one frame shows it
-    adult_height_m: float = 1.69  # the mean where the camera is; of the body model's adults
+    adult_height_m: float = PoseConfig.adult_height_m  # the mean where the camera is
     ankle_height_m: float = 0.09  # of a foot that stands
     floor_std_m: float = 0.04
     inflation: float = 1.5  # of the posterior's variances: people vary in more ways than the model
