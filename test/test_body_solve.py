@@ -373,7 +373,7 @@ def test_a_track_keeps_its_shape(model, fitter):
     """Somebody moves: bone lengths settle, and do not breathe with the pose."""
     prior = fitter.prior
     rng = np.random.default_rng(2)
-    state, result, lengths = make_people(prior, 1, seed=3), None, []
+    state, result, first, lengths = make_people(prior, 1, seed=3), None, None, []
     ends = torch.tensor(rng.normal(0, 0.6, (2, 69)))
     for frame in range(60):
         phase = np.sin(frame / 4)
@@ -383,7 +383,7 @@ def test_a_track_keeps_its_shape(model, fitter):
         result = fit(fitter, points, cov, None if result is None else result.state, frames=frame)
         bones = result.joints[0, 1:] - result.joints[0, list(SMPL24.parents[1:])]
         lengths.append(bones.norm(dim=1))
-        first = result if frame == 0 else first
+        first = first or result
     assert result.root_cov[0, 2, 2] > 0.5 * first.root_cov[0, 2, 2]  # his height is still a guess
     late = torch.stack(lengths[30:])
     assert (late.std(0) / late.mean(0)).max() < 0.01
