@@ -2,7 +2,7 @@
 
     python -m ros2_pose.training.lift --mocap cmu_theta_10hz.npz --out lift.pt
 
-About an hour on two CPU cores. Beside the weights lies their log (.csv). Stopped and started again
+About half an hour on two CPU cores. Beside the weights lies their log (.csv). Stopped and started again
 with the same command, it goes on where it stopped.
 """
 
@@ -172,7 +172,7 @@ def main() -> None:
     parser.add_argument("--mocap", type=Path, required=True,
                         help="npz with theta (N, 24, 3) rad and src (N,) trial names")
     parser.add_argument("--out", type=Path, default=FILE)
-    parser.add_argument("--steps", type=int, default=30_000)
+    parser.add_argument("--steps", type=int, default=11_000)
     parser.add_argument("--batch", type=int, default=512, help="people a step")
     parser.add_argument("--rate", type=float, default=1e-3)
     args = parser.parse_args()
