@@ -2,8 +2,8 @@
 
     python -m ros2_pose.training.lift --mocap cmu_theta_10hz.npz --out lift.pt
 
-About half an hour on two CPU cores. Beside the weights lies their log (.csv). Stopped and started again
-with the same command, it goes on where it stopped.
+About half an hour on two CPU cores. Beside the weights lies their log (.csv). Stopped and started
+again with the same command, it goes on where it stopped.
 """
 
 from __future__ import annotations
