@@ -187,14 +187,15 @@ def _check_image(image: np.ndarray) -> None:
 
 def _previous(tracks: list[Track], stamp: int) -> Previous:
     """The bodies of the images before, NaN for people who have none."""
-    nothing = _Remembered(BodyState(*(value[0] for value in BodyState.missing(
-        torch.zeros(1, dtype=torch.float64)))), 0, stamp)
-    known = [track.body or nothing for track in tracks]
-    if not known:
-        return Previous(BodyState.missing(torch.zeros(0)), torch.zeros(0), torch.zeros(0))
-    state = BodyState(*(torch.stack(rows) for rows in zip(*(body.state for body in known))))
-    return Previous(state, torch.tensor([(stamp - body.stamp) * 1e-9 for body in known]),
-                    torch.tensor([body.frames for body in known]))
+    zeros = torch.zeros(len(tracks))
+    previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long())
+    for row, track in enumerate(tracks):
+        if track.body is not None:
+            for values, value in zip(previous.state, track.body.state):
+                values[row] = value
+            previous.seconds[row] = (stamp - track.body.stamp) * 1e-9
+            previous.frames[row] = track.body.frames
+    return previous
 
 
 def _with_depth(sighting: Sighting, measured: DepthMeasurement) -> Sighting:

@@ -45,6 +45,11 @@ class JointSet:
         return tuple(n.split("_")[0] if n.startswith(("left_", "right_")) else "middle"
                      for n in self.names)
 
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """Each joint's name without its side: 'knee' for both knees."""
+        return tuple(n.removeprefix(f"{side}_") for n, side in zip(self.names, self.sides))
+
 
 def _other_side(name: str) -> str:
     if name.startswith("left_"):

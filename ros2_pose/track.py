@@ -255,10 +255,9 @@ def _is_swapped(track: Track, people: People, row: int, stamp: int) -> bool:
     as_found, swapped = oks.similarity_either_way(
         people.keypoints[row], track.predicted(stamp), oks.area(people.boxes[row]))
     recent = _seconds(stamp - track.seen) < _TURNING_S
-    track.swaps = track.swaps + 1 if recent and swapped > as_found + _SWAPPED else 0
-    if track.swaps > _MOST_SWAPS:
-        track.swaps = 0
-    return track.swaps > 0
+    looks_swapped = recent and swapped > as_found + _SWAPPED and track.swaps < _MOST_SWAPS
+    track.swaps = track.swaps + 1 if looks_swapped else 0
+    return looks_swapped
 
 
 def _is_double(people: People, row: int, others: list[int]) -> bool:

@@ -41,3 +41,10 @@ def test_shared_joints_have_the_same_names():
 def test_unknown_joint_is_named():
     with pytest.raises(KeyError, match="tail"):
         COCO17.index("tail")
+
+
+def test_both_knees_are_of_one_kind():
+    kinds = dict(zip(SMPL24.names, SMPL24.kinds))
+    assert kinds["left_knee"] == kinds["right_knee"] == "knee"
+    assert kinds["spine1"] == "spine1"
+    assert dict(zip(MUPOTS17.names, MUPOTS17.kinds))["head_top"] == "head_top"

@@ -178,12 +178,11 @@ def _with_floor(problem: Problem, posed: Posed, residual: Tensor,
     """One more error of each keypoint: of the lower ankle, its height where feet stand."""
     normal, offset = problem.floor[:3], problem.floor[3]
     ankles = [problem.joint_set.index(f"{side}_ankle") for side in ("left", "right")]
-    height = posed.keypoints[:, ankles] @ normal + offset - problem.settings.ankle_height_m
-    lower = torch.zeros_like(residual[..., 0])
-    lower[:, ankles] = torch.nn.functional.one_hot(height.argmin(1), 2).to(height)
+    height = posed.keypoints @ normal + offset - problem.settings.ankle_height_m
+    lower = torch.zeros_like(height)
+    lower[:, ankles] = torch.nn.functional.one_hot(height[:, ankles].argmin(1), 2).to(height)
     lower = lower / problem.settings.floor_std_m
-    above = (posed.keypoints @ normal + offset - problem.settings.ankle_height_m) * lower
-    return (torch.cat([residual, above[..., None]], 2),
+    return (torch.cat([residual, (height * lower)[..., None]], 2),
             torch.cat([by_keypoint, lower[..., None, None] * normal], 2))
 
 

@@ -186,7 +186,7 @@ def training_chords(theta: np.ndarray, sources: np.ndarray) -> np.ndarray:
 
 def widened_covariance(chords: np.ndarray) -> np.ndarray:
     """(69, 69) covariance of chords (N, 69), plus `_NOISE_RAD`."""
-    noise = [_NOISE_RAD[name.split("_")[-1]] for name in SMPL24.names[1:]]
+    noise = [_NOISE_RAD[kind] for kind in SMPL24.kinds[1:]]
     return np.cov(chords.T) + np.diag(np.repeat(noise, 3) ** 2)
 
 

@@ -186,4 +186,4 @@ _SPINE = _smpl("spine1", "spine2", "spine3")
 _LOOSENESS = torch.tensor([[0.0] * 3] + [
     [{"hip": 0.3, "knee": 0.2, "ankle": 0.2, "foot": 0.2, "spine1": 0.1, "spine2": 0.1,
       "spine3": 0.1, "neck": 0.2, "head": 0.25, "collar": 0.12, "shoulder": 0.35, "elbow": 0.3,
-      "wrist": 0.3, "hand": 0.2}[name.split("_")[-1]]] * 3 for name in SMPL24.names[1:]])
+      "wrist": 0.3, "hand": 0.2}[kind]] * 3 for kind in SMPL24.kinds[1:]])

@@ -33,6 +33,7 @@ from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.solve import BodyFit, Fitter, FitSettings, Previous, Sighting
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
+from ros2_pose.data.bodies import read_poses
 from ros2_pose.evaluation import mupots, video
 from ros2_pose.evaluation.correction import correction_rows
 from ros2_pose.evaluation.metrics import at_root, coverage, distances, median_depth_error
@@ -40,7 +41,7 @@ from ros2_pose.evaluation.render import depth_image, sensed
 from ros2_pose.networks.movenet import KEYPOINT_NOISE
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24, JointSet
-from ros2_pose.training.projections import Projector, read_poses
+from ros2_pose.training.projections import Projector
 
 log = logging.getLogger(__name__)
 
@@ -188,8 +189,7 @@ def noise(bench: Bench, std: float, gross: float) -> Tensor:
 
 _JOINT_STD_M = 0.02  # of annotated joints
 _DAS = "DAS, from pixels: 82.7 / 39.2; ours starts from 2D truth"
-_LIMBS = tuple(name for name in MUPOTS17.names
-               if name.split("_")[-1] in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"))
+_LIMBS = tuple(name for name, side in zip(MUPOTS17.names, MUPOTS17.sides) if side != "middle")
 
 
 def mupots_truth(bench: Bench) -> Iterator[Row]:

@@ -42,8 +42,8 @@ _SQUARED = -2 * np.log1p(-_ELLIPSES)  # squared radii of those ellipses, in stan
 # Labels are few: each kind's constants are drawn to those of all by a normal prior on their
 # logarithms (logits of the outliers' share), as wide as kinds may differ; that is itself around a
 # guess, which matters where there is next to no data.
-_KINDS = tuple(dict.fromkeys(name.split("_")[-1] for name in COCO17.names))
-_KIND = np.array([_KINDS.index(name.split("_")[-1]) for name in COCO17.names])  # (17,)
+_KINDS = tuple(dict.fromkeys(COCO17.kinds))
+_KIND = np.array([_KINDS.index(kind) for kind in COCO17.kinds])  # (17,)
 _SPREAD = np.array([0.3, 1.5, 0.2])[:, None]  # of votes, floor^2, outliers
 _GUESS, _GUESS_STD = np.array([-1.5, -8.5, -2.5]), 1.0
 

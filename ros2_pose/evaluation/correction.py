@@ -28,9 +28,8 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.skeleton import SMPL24
 
-_MEASURED = [SMPL24.index(name) for name in SMPL24.names
-             if name.split("_")[-1] in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist",
-                                        "neck", "head")]
+_MEASURED = [joint for joint, kind in enumerate(SMPL24.kinds)
+             if kind in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist", "neck", "head")]
 _DEPTH_M = (2.5, 6.0)
 _ASIDE = (0.3, 0.1)  # how far from the optical axis, right and down, at most; x/z, y/z
 _TILT_RAD = 0.1

@@ -53,7 +53,7 @@ _NOISE = {
 
 def _of_joints(column: int) -> np.ndarray:
     """(17,) a column of the table."""
-    return np.array([_NOISE[name.split("_")[-1]][column] for name in COCO17.names])
+    return np.array([_NOISE[kind][column] for kind in COCO17.kinds])
 
 
 @dataclass(frozen=True)

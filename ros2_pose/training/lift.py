@@ -22,9 +22,10 @@ from tqdm import trange
 from ros2_pose.body.kinematics import pose_rig, rotmat_from_quat
 from ros2_pose.body.lift import FILE, HYPOTHESES, Lift, Lifted
 from ros2_pose.body.model import BodyModel
+from ros2_pose.data.bodies import read_poses
 from ros2_pose.errors import PoseError
 from ros2_pose.training.losses import gaussian_nll, pose_loss, shape_loss
-from ros2_pose.training.projections import Projections, Projector, read_poses
+from ros2_pose.training.projections import Projections, Projector
 
 log = logging.getLogger(__name__)
 

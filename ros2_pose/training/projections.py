@@ -15,10 +15,9 @@ from torch import Tensor
 
 from ros2_pose.body.kinematics import pose_rig
 from ros2_pose.body.model import BodyModel
-from ros2_pose.data.bodies import Bodies, above_floor, read_poses
+from ros2_pose.data.bodies import Bodies, above_floor
 from ros2_pose.skeleton import COCO17, SMPL24
 
-__all__ = ["Projections", "Projector", "read_poses"]
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
@@ -37,7 +36,8 @@ class Projections(NamedTuple):
 class Projector(Bodies):
     """Draws people.
 
-    poses: (N, 24, 3) rotation vectors as of `read_poses`. vary: False draws the poses as they are.
+    poses: (N, 24, 3) rotation vectors as of `data.bodies.read_poses`. vary: False draws the poses
+    as they are.
     """
 
     def __init__(self, model: BodyModel, poses: Tensor, seed: int = 0, vary: bool = True) -> None:
@@ -167,4 +167,4 @@ _HIDDEN_TOGETHER = (
 
 # How much worse than others a detector finds a keypoint (MoveNet on COCO's pictures).
 _DIFFICULTY = torch.tensor([{"hip": 1.5, "shoulder": 1.1, "elbow": 1.1, "ankle": 1.1, "knee": 1.1,
-                             "wrist": 1.0}.get(name.split("_")[-1], 0.5) for name in COCO17.names])
+                             "wrist": 1.0}.get(kind, 0.5) for kind in COCO17.kinds])
