@@ -17,6 +17,8 @@ import yaml
 from ros2_pose.errors import PoseError
 
 FISHEYE = "equidistant"
+# OpenCV's k1 k2 p1 p2 k3 k4 k5 k6 s1 s2 s3 s4 tau_x tau_y: what is odd in x changes its sign.
+_MIRROR_SIGNS = (1, 1, 1, -1, 1, 1, 1, 1, -1, -1, 1, 1, 1, -1)
 _RADTAN_LENGTHS = (4, 5, 8, 12, 14)  # what OpenCV's radial-tangential-prism model accepts
 
 
@@ -147,6 +149,13 @@ class Camera:
     def cropped(self, left: int, top: int, width: int, height: int) -> Camera:
         """The camera of a part of the image."""
         return replace(self, width=width, height=height, cx=self.cx - left, cy=self.cy - top)
+
+    def mirrored(self) -> Camera:
+        """The camera of the image with left and right changed round."""
+        signs = np.ones(len(self.distortion)) if self.fisheye else \
+            _MIRROR_SIGNS[:len(self.distortion)]
+        return replace(self, cx=self.width - self.cx,
+                       distortion=tuple(float(s * d) for s, d in zip(signs, self.distortion)))
 
 
 def _carried(function, values: np.ndarray, cov: np.ndarray, step: float) -> np.ndarray:

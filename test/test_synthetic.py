@@ -177,7 +177,7 @@ def test_a_picture_is_the_same_whenever_it_is_made(pictures, poses, model, some)
     again = SyntheticPictures(poses, seed=3, model=model)[7]
     assert np.array_equal(again.frame.image, some[7].frame.image)
     assert np.array_equal(again.people.keypoints, some[7].people.keypoints)
-    assert np.array_equal(again.visibility, some[7].visibility)
+    assert np.array_equal(again.people.keypoint_scores, some[7].people.keypoint_scores)
     other = SyntheticPictures(poses, seed=4, model=model)[7]
     assert not np.array_equal(other.frame.image, some[7].frame.image)
     third = next(itertools.islice(pictures, 3, None))
@@ -210,10 +210,10 @@ def test_boxes_lie_in_the_image_and_hold_what_is_visible(some):
         low, high = scene.people.boxes[:, :2], scene.people.boxes[:, 2:]
         assert (low >= 0).all() and (high <= 256).all() and (low < high).all()
         for i in range(len(scene.people)):
-            seen = scene.people.keypoints[i][scene.visibility[i] == VISIBLE]
+            seen = scene.people.keypoints[i][scene.people.keypoint_scores[i] == VISIBLE]
             assert (seen >= low[i] - 10).all() and (seen <= high[i] + 10).all()
             count += 1
-        outside = scene.visibility == OUTSIDE
+        outside = scene.people.keypoint_scores == OUTSIDE
         points = scene.people.keypoints
         inside = ((points >= 0) & (points < 256)).all(-1)
         assert np.array_equal(outside, ~inside)
@@ -276,7 +276,7 @@ def test_a_back_hides_the_face(pictures, upright):
 
 def test_empty_scenes_are_possible(poses, model):
     scene = SyntheticPictures(poses, people=0, model=model)[0]
-    assert len(scene.people) == 0 and scene.visibility.shape == (0, 17)
+    assert len(scene.people) == 0 and scene.people.keypoint_scores.shape == (0, 17)
     assert scene.frame.image.std() > 1
 
 

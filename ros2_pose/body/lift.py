@@ -101,8 +101,8 @@ def view(points: Tensor, cov: Tensor, up: Tensor | None = None) -> View:
     share = seen.to(points) / seen.sum(1, keepdim=True).clamp(min=1)
     points = torch.where(seen[..., None], points, 0.0)
     rays = torch.cat([points, torch.ones_like(points[..., :1])], 2)
-    towards = _towards((share[..., None] * points).sum(1) @ level[:2, :2].T)
-    turn = towards @ level
+    turned = towards((share[..., None] * points).sum(1) @ level[:2, :2].T)
+    turn = turned @ level
     rays = rays @ turn.transpose(1, 2)
     depth = rays[..., 2:].clamp(min=0.05)
     image = rays[..., :2] / depth
@@ -114,7 +114,7 @@ def view(points: Tensor, cov: Tensor, up: Tensor | None = None) -> View:
                        _spread_of(cov / spread[:, None, None, None].square())], 2)
     where = torch.where(seen[..., None], where, 0.0)
     features = torch.cat([seen[..., None].to(points), where], 2).flatten(1)
-    size = torch.cat([spread[:, None].log(), towards[:, 2]], 1)
+    size = torch.cat([spread[:, None].log(), turned[:, 2]], 1)
     return View(torch.cat([features, size], 1), turn, spread)
 
 
@@ -131,7 +131,7 @@ def _level(up: Tensor) -> Tensor:
     return roll
 
 
-def _towards(centre: Tensor) -> Tensor:
+def towards(centre: Tensor) -> Tensor:
     """(P, 3, 3) turns that bring the ray through centre (P, 2) onto the axis, without a roll."""
     forward = torch.nn.functional.normalize(
         torch.cat([centre, torch.ones_like(centre[:, :1])], 1), dim=1)

@@ -28,6 +28,7 @@ from ros2_pose.data.backgrounds import backdrop, picture_files
 from ros2_pose.data.bodies import Bodies, read_poses
 from ros2_pose.data.lighting import Light, Shadows
 from ros2_pose.data.render import barycentric, rasterise, vertex_normals
+from ros2_pose.data.sample import HIDDEN, OUTSIDE, VISIBLE, Sample
 from ros2_pose.data.scene import Layout, arrange, random_camera
 from ros2_pose.data.sensor import photographed
 from ros2_pose.draw import beside, overlay
@@ -36,21 +37,12 @@ from ros2_pose.skeleton import SMPL24
 
 log = logging.getLogger(__name__)
 
-OUTSIDE, HIDDEN, VISIBLE = 0, 1, 2
 _FINE = 2  # samples a pixel along each axis
 # In the truth is who shows a keypoint and so many px, or without one such a share of the image.
 _LEAST_PX, _LEAST_SHARE = 12, 0.005
 _NOBODY = -1
 _RIM_PX = 0.5  # backgrounds have one sample a pixel: their edges are softened
 _FACE = 5  # the first of COCO's keypoints
-
-
-class SyntheticScene(NamedTuple):
-    """A picture and who is in it."""
-
-    frame: Frame
-    people: People  # whoever is seen; keypoint_scores are 1 visible, 0.5 hidden, 0 outside
-    visibility: np.ndarray  # (P, 17) OUTSIDE the image, HIDDEN or VISIBLE
 
 
 class SyntheticPictures(IterableDataset):
@@ -73,14 +65,14 @@ class SyntheticPictures(IterableDataset):
         self._rest = _rest_vertices(self.model)
         self._depth_of_keypoints = _depth_below_skin(self.model)
 
-    def __iter__(self) -> Iterator[SyntheticScene]:
+    def __iter__(self) -> Iterator[Sample]:
         worker = get_worker_info()
         number, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
         while True:
             yield self[number]
             number += step
 
-    def __getitem__(self, number: int) -> SyntheticScene:
+    def __getitem__(self, number: int) -> Sample:
         rng = np.random.default_rng((self.seed, number))
         random = torch.Generator().manual_seed(int(rng.integers(2**62)))
         camera = random_camera(rng, *self.size)
@@ -126,7 +118,7 @@ class SyntheticPictures(IterableDataset):
                            interpolation=cv2.INTER_AREA)
         return front[..., :3] + (1 - front[..., 3:]) * back
 
-    def _with_truth(self, frame: Frame, layout: Layout, seen: _Seen) -> SyntheticScene:
+    def _with_truth(self, frame: Frame, layout: Layout, seen: _Seen) -> Sample:
         """The people of whom something is seen."""
         turn = torch.from_numpy(layout.to_camera).float()
         rotmats = layout.rotmats.clone()
@@ -143,10 +135,10 @@ class SyntheticPictures(IterableDataset):
         rows = np.flatnonzero((area >= _LEAST_PX) & (visibility == VISIBLE).any(1)
                               | (area >= _LEAST_SHARE * self.size[0] * self.size[1]))
         people = People(boxes, np.ones(len(root)), keypoints,
-                        np.zeros((*keypoints.shape, 2)), visibility / 2.0,
+                        np.zeros((*keypoints.shape, 2)), visibility,
                         joints=body.joints.numpy().astype(float), theta=theta.numpy().astype(float),
                         betas=layout.betas.numpy().astype(float), root=root)
-        return SyntheticScene(frame, people[rows], visibility[rows])
+        return Sample.whole(frame, people[rows])
 
 
 # ---------------------------------------------------------------------------------- surfaces
@@ -288,7 +280,7 @@ def _box(mask: np.ndarray) -> tuple[float, float, float, float]:
 # ---------------------------------------------------------------------------------- to look at
 
 
-def sheet(scenes: list[SyntheticScene], columns: int = 4, scale: int = 2) -> np.ndarray:
+def sheet(scenes: list[Sample], columns: int = 4, scale: int = 2) -> np.ndarray:
     """(H, W, 3) uint8 RGB: each picture and, beside it, the truth; hidden keypoints are dotted."""
     cells = [beside(_enlarged(scene.frame.image, scale), _explained(scene, scale))
              for scene in scenes]
@@ -301,11 +293,11 @@ def _enlarged(image: np.ndarray, scale: int) -> np.ndarray:
     return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
 
 
-def _explained(scene: SyntheticScene, scale: int) -> np.ndarray:
+def _explained(scene: Sample, scale: int) -> np.ndarray:
     people = scene.people
     larger = people.with_fields(boxes=people.boxes * scale, keypoints=people.keypoints * scale)
     canvas = overlay(_enlarged(scene.frame.image, scale), larger)
-    for x, y in larger.keypoints[scene.visibility == HIDDEN]:
+    for x, y in larger.keypoints[people.keypoint_scores == HIDDEN]:
         cv2.circle(canvas, (int(x), int(y)), 3, (0, 0, 0), -1)
     return canvas
 

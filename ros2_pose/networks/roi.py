@@ -1,0 +1,93 @@
+"""Features of a box: the pyramid they come from, where they are sampled, what is read from them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+STRIDES = (8, 16, 32)
+_CANONICAL_PX, _CANONICAL_LEVEL = 224, 1  # Lin et al. 2017, eq. 1: such a box belongs to stride 16
+
+
+class Pyramid(nn.Module):
+    """Feature maps of one width at strides 8, 16 and 32 from those of a backbone.
+
+    top_down: every level also knows what the coarser ones know (Lin et al. 2017, "Feature Pyramid
+    Networks"); without, each is by itself (the "direct multi-scale" of Tian et al. 2023, Table 1).
+    """
+
+    def __init__(self, channels: tuple[int, ...], width: int, top_down: bool) -> None:
+        super().__init__()
+        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
+        self.top_down = top_down
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        maps = [conv(f) for conv, f in zip(self.lateral, features)]
+        if self.top_down:
+            for fine in reversed(range(len(maps) - 1)):
+                above = F.interpolate(maps[fine + 1], maps[fine].shape[-2:], mode="nearest")
+                maps[fine] = maps[fine] + above
+        return [conv(m) for conv, m in zip(self.smooth, maps)]
+
+
+def level_of(boxes: Tensor) -> Tensor:
+    """(N,) the level of the pyramid that shows boxes (N, 4) px at a useful size."""
+    size = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1).sqrt()
+    level = _CANONICAL_LEVEL + (size / _CANONICAL_PX).log2().floor()
+    return level.clamp(0, len(STRIDES) - 1).long()
+
+
+def roi_align(maps: list[Tensor], boxes: Tensor, image: Tensor, cells: int) -> Tensor:
+    """(N, C, cells, cells) features inside boxes (N, 4) px x min, y min, x max, y max.
+
+    maps: the pyramid of B images, (B, C, h, w) each. image (N,): whose each box is. One bilinear
+    sample in the middle of each cell (He et al. 2017, "Mask R-CNN"); outside of the image is 0.
+    """
+    out = maps[0].new_zeros(len(boxes), maps[0].shape[1], cells, cells)
+    middle = (torch.arange(cells, device=boxes.device) + 0.5) / cells
+    x = boxes[:, :1] + (boxes[:, 2:3] - boxes[:, :1]) * middle  # (N, cells)
+    y = boxes[:, 1:2] + (boxes[:, 3:] - boxes[:, 1:2]) * middle
+    level = level_of(boxes)
+    for number, (features, stride) in enumerate(zip(maps, STRIDES)):
+        rows = (level == number).nonzero()[:, 0]
+        if not len(rows):
+            continue
+        height, width = features.shape[-2:]
+        u, v = 2 * x[rows] / (width * stride) - 1, 2 * y[rows] / (height * stride) - 1
+        grid = torch.stack([u[:, None].expand(-1, cells, -1), v[:, :, None].expand(-1, -1, cells)],
+                           -1).to(features.dtype)
+        out[rows] = F.grid_sample(features[image[rows]], grid, align_corners=False)
+    return out
+
+
+def enlarged(boxes: Tensor, factor: float) -> Tensor:
+    """(N, 4) boxes about the same centres."""
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
+    return torch.cat([centre - factor * half, centre + factor * half], 1)
+
+
+def cell_size(enlarged: Tensor, cells: int) -> Tensor:
+    """(N, 2) px width and height of one of the cells of boxes (N, 4) px."""
+    return (enlarged[:, 2:] - enlarged[:, :2]) / cells
+
+
+class MapHead(nn.Module):
+    """A map for each joint from a box's features, and a vector that sums the box up."""
+
+    def __init__(self, width: int, layers: int, joints: int) -> None:
+        super().__init__()
+        steps = []
+        for _ in range(layers):
+            steps += [nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU()]
+        self.layers = nn.Sequential(*steps)
+        self.joints = nn.Conv2d(width, joints, 1)
+        nn.init.normal_(self.joints.weight, std=math.sqrt(1 / width))
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, joints, h, w) and (N, 16 * width) of features (N, width, h, w)."""
+        features = self.layers(features)
+        return self.joints(features), F.adaptive_avg_pool2d(features, 4).flatten(1)

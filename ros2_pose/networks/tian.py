@@ -1,0 +1,277 @@
+"""The network of Tian, Gao and Tan 2023: Deformable DETR, a pyramid, the k-block, an SMPL head.
+
+One pass finds people (Deformable DETR's queries), samples each one's box from the feature pyramid,
+reads 17 keypoints with their uncertainties from it (k-block), and gives theta and betas (SMPL
+head). The 2D-3D correction, Algorithm 1, is applied where the camera is known.
+
+Beyond the paper: the SMPL head also sees the box's features and the votes, because a query alone
+knows little of limbs; it tells the facing relative to the ray through the box's centre, because
+that is what a picture shows.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import roma
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ros2_pose.body.lift import towards
+from ros2_pose.config import from_dict, setting
+from ros2_pose.errors import PoseError
+from ros2_pose.kblock import kblock
+from ros2_pose.networks import roi
+from ros2_pose.networks.base import PoseNetwork
+from ros2_pose.networks.efficientnet_lite import CHANNELS, EfficientNetLite
+from ros2_pose.people import Frame, People
+from ros2_pose.skeleton import COCO17, SMPL24
+
+_K, _J = len(COCO17), len(SMPL24)
+NAME = "tian"
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB
+_RESNETS = {"resnet18": ("basic", (2, 2, 2, 2), (64, 128, 256, 512)),
+            "resnet50": ("bottleneck", (3, 4, 6, 3), (256, 512, 1024, 2048))}
+_STD_CELLS = (0.3, 16.0)  # least and greatest deviation of votes in 32 cells
+_LOST = 0.25  # of the box: votes that deviate so much have not found a joint
+GAUSSIAN_CELLS = 2.0  # deviation of the bump that a heat-map head learns, of 32 cells
+
+
+class CheckpointError(PoseError):
+    """A checkpoint that is none, or of another network; the message says which."""
+
+
+@dataclass(frozen=True)
+class TianConfig:
+    """What the network is made of."""
+
+    backbone: str = setting("efficientnet_lite0", "what sees the picture",
+                            choices=("efficientnet_lite0", *_RESNETS))
+    input_size: int = setting(256, "long side of the input, px", low=64, high=2048)
+    width: int = setting(128, "of Deformable DETR's tokens", low=32, high=512)
+    encoder_layers: int = setting(1, "of Deformable DETR", low=1, high=12)
+    decoder_layers: int = setting(3, "of Deformable DETR", low=1, high=12)
+    heads: int = setting(8, "of attention", low=1, high=16)
+    points: int = setting(2, "that a head of the encoder looks at on each level", low=1, high=8)
+    ffn: int = setting(256, "width between the layers", low=32, high=4096)
+    levels: int = setting(3, "of features that attention looks at", low=3, high=5)
+    queries: int = setting(30, "people at most, and room to choose", low=1, high=900)
+    two_stage: bool = setting(True, "queries start from what the encoder proposes")
+    features: str = setting("fpn", "what boxes are sampled from: the pyramid, or each level of the "
+                            "backbone by itself (Table 1 of the paper)", choices=("fpn", "direct"))
+    keypoints: str = setting("kblock", "how a map tells a joint's place: votes, or the peak of a "
+                             "Gaussian", choices=("kblock", "heatmap"))
+    cells: int = setting(32, "of a joint's map, each way", low=8, high=128)
+    roi_width: int = setting(64, "of a box's features", low=16, high=512)
+    roi_layers: int = setting(2, "of convolutions on a box's features", low=0, high=8)
+    box_factor: float = setting(1.25, "how much larger than the box its features are sampled",
+                                low=1.0, high=2.0)
+
+
+class Layer(NamedTuple):
+    """Detections of one layer for B images: logits (B, Q), boxes (B, Q, 4) as centre and size in
+    parts of the image."""
+
+    logits: Tensor
+    boxes: Tensor
+
+
+class Detected(NamedTuple):
+    """What Deformable DETR and the pyramid say of B images."""
+
+    layers: list[Layer]  # of the decoder, the last is the answer
+    proposals: Layer | None  # of the encoder, one a token
+    queries: Tensor  # (B, Q, width)
+    maps: list[Tensor]  # the pyramid
+
+
+class Described(NamedTuple):
+    """N people."""
+
+    maps: Tensor  # (N, 17, cells, cells) logits
+    points: Tensor  # (N, 17, 2) in cells of the enlarged box
+    std: Tensor  # (N, 17, 2) cells
+    quats: Tensor  # (N, 24, 4) x, y, z, w, not of unit length; facing relative to the box's ray
+    betas: Tensor  # (N, 10)
+
+
+class TianNet(nn.Module):
+    """Layers alone: what training and inference share."""
+
+    def __init__(self, config: TianConfig = TianConfig()) -> None:
+        super().__init__()
+        self.config = config
+        self.detr = _deformable_detr(config)
+        channels = tuple(self.detr.model.backbone.intermediate_channel_sizes)
+        self.pyramid = roi.Pyramid(channels, config.roi_width, config.features == "fpn")
+        self.map_head = roi.MapHead(config.roi_width, config.roi_layers, _K)
+        self.log_temperature = nn.Parameter(torch.tensor(-math.log(config.cells) / 2))
+        self.smpl_head = _SmplHead(config.width + 16 * config.roi_width + 4 * _K)
+        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1) * 255, persistent=False)
+
+    def pyramid_of(self, images: Tensor) -> list[Tensor]:
+        """The pyramid of images (B, 3, H, W), 0..255, without looking for people."""
+        found = self.detr.model.backbone.model(self._normalised(images))
+        return self.pyramid(list(getattr(found, "feature_maps", found)))
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+
+    def detect(self, images: Tensor, mask: Tensor | None = None) -> Detected:
+        """People in images (B, 3, H, W), 0..255; mask (B, H, W) is 0 where an image is padded."""
+        features: list[Tensor] = []  # what Deformable DETR sees, the pyramid takes, too
+        hook = self.detr.model.backbone.register_forward_hook(
+            lambda _, __, levels: features.extend(feature for feature, _ in levels))
+        try:
+            found = self.detr.model(self._normalised(images), pixel_mask=mask)
+        finally:
+            hook.remove()
+        layers, start = [], found.init_reference_points
+        for number in range(found.intermediate_hidden_states.shape[1]):
+            hidden = found.intermediate_hidden_states[:, number]
+            move = self.detr.bbox_embed[number](hidden)
+            guess = torch.logit(start, 1e-5)
+            boxes = (move + F.pad(guess, (0, 4 - guess.shape[-1]))).sigmoid()
+            layers.append(Layer(self.detr.class_embed[number](hidden)[..., 0], boxes))
+            start = found.intermediate_reference_points[:, number]
+        proposals = None
+        if found.enc_outputs_class is not None:
+            proposals = Layer(found.enc_outputs_class[..., 0],
+                              found.enc_outputs_coord_logits.sigmoid())
+        return Detected(layers, proposals, found.last_hidden_state, self.pyramid(features))
+
+    def describe(self, maps: list[Tensor], boxes: Tensor, image: Tensor,
+                 queries: Tensor) -> Described:
+        """Boxes (N, 4) px of images (N,), found by queries (N, width)."""
+        enlarged = roi.enlarged(boxes, self.config.box_factor)
+        joints, summary = self.map_head(roi.roi_align(maps, enlarged, image, self.config.cells))
+        if self.config.keypoints == "kblock":
+            points, std = kblock(joints, self.log_temperature.exp())
+            scale = self.config.cells / 32
+            std = std.clamp(_STD_CELLS[0] * scale, _STD_CELLS[1] * scale)
+        else:
+            points, std = _peaks(joints)
+        votes = torch.cat([points, std], 2).flatten(1) / self.config.cells - 0.5
+        quats, betas = self.smpl_head(torch.cat([queries, summary, votes], 1))
+        return Described(joints, points, std, quats, betas)
+
+    def to_px(self, boxes: Tensor, points: Tensor) -> Tensor:
+        """(N, 17, 2) px of points in cells of boxes (N, 4) px."""
+        enlarged = roi.enlarged(boxes, self.config.box_factor)
+        return enlarged[:, None, :2] + points * roi.cell_size(enlarged, self.config.cells)[:, None]
+
+
+class _SmplHead(nn.Module):
+    """Theta (24 quaternions) and betas (10) of a person (Tian et al. 2023, section 2.3)."""
+
+    def __init__(self, inputs: int, width: int = 512) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(inputs, width), nn.LayerNorm(width), nn.GELU(),
+                                    nn.Linear(width, width), nn.LayerNorm(width), nn.GELU())
+        self.out = nn.Linear(width, 4 * _J + 10)
+        nn.init.zeros_(self.out.bias)
+        nn.init.normal_(self.out.weight, std=0.01)
+        self.register_buffer("start", _NEUTRAL, persistent=False)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        quats, betas = self.out(self.layers(features)).split([4 * _J, 10], 1)
+        return quats.unflatten(1, (_J, 4)) + self.start, betas
+
+
+# Facing the camera in the T-pose.
+_NEUTRAL = torch.tensor([0.0, 0, 0, 1]).repeat(_J, 1)
+_NEUTRAL[0] = torch.tensor([1.0, 0, 0, 0])
+
+
+def _deformable_detr(config: TianConfig):
+    """Deformable DETR (Zhu et al. 2021) of `transformers`, for one class."""
+    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
+    is_resnet = config.backbone in _RESNETS
+    kind, depths, sizes = _RESNETS[config.backbone] if is_resnet else \
+        ("basic", (1, 1, 1, 1), (8, *CHANNELS))
+    backbone = ResNetConfig(layer_type=kind, depths=list(depths), hidden_sizes=list(sizes),
+                            out_features=["stage2", "stage3", "stage4"])
+    detr = DeformableDetrForObjectDetection(DeformableDetrConfig(
+        backbone_config=backbone, use_timm_backbone=False, num_labels=1, d_model=config.width,
+        encoder_layers=config.encoder_layers, decoder_layers=config.decoder_layers,
+        encoder_ffn_dim=config.ffn, decoder_ffn_dim=config.ffn, dropout=0.0,
+        encoder_attention_heads=config.heads, decoder_attention_heads=config.heads,
+        encoder_n_points=config.points, num_feature_levels=config.levels, num_queries=config.queries, with_box_refine=True,
+        two_stage=config.two_stage, two_stage_num_proposals=config.queries))
+    if not is_resnet:
+        detr.model.backbone.model = EfficientNetLite()
+    for layer in detr.class_embed:
+        nn.init.constant_(layer.bias, -math.log(99))  # one query in a hundred is a person
+    for layer in detr.bbox_embed:
+        nn.init.zeros_(layer.layers[-1].weight)
+        nn.init.zeros_(layer.layers[-1].bias)
+    return detr
+
+
+def _peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (N, 17, 2), deviations (N, 17, 2) in cells: the highest cell, moved a quarter towards
+    its higher neighbour (Newell et al. 2016); the lower the peak, the less sure."""
+    height, width = maps.shape[-2:]
+    best, index = maps.flatten(2).max(2)
+    row, column = index // width, index % width
+    padded = F.pad(maps, (1, 1, 1, 1), value=-math.inf)
+
+    def towards_higher(down: int, right: int) -> Tensor:
+        people = torch.arange(len(maps), device=maps.device)[:, None]
+        joint = torch.arange(maps.shape[1], device=maps.device)
+        after = padded[people, joint, row + 1 + down, column + 1 + right]
+        before = padded[people, joint, row + 1 - down, column + 1 - right]
+        return torch.sign(after - before) / 4
+
+    points = torch.stack([column + 0.5 + towards_higher(0, 1), row + 0.5 + towards_higher(1, 0)], 2)
+    std = GAUSSIAN_CELLS / best.clamp(0.1, 1)
+    return points, std[..., None].expand(-1, -1, 2)
+
+
+def camera_facing(boxes: Tensor, camera: Tensor) -> Tensor:
+    """(N, 3, 3) turns into the camera frame of what is seen along the ray through boxes (N, 4) px.
+
+    camera (N, 4) fx, fy, cx, cy px; NaN where it is not known: no turn.
+    """
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    ray = (middle - camera[:, 2:]) / camera[:, :2]
+    known = ray.isfinite().all(1)
+    turn = towards(torch.where(known[:, None], ray, 0.0)).mT
+    return torch.where(known[:, None, None], turn, torch.eye(3).to(turn))
+
+
+def save_checkpoint(path: str | Path, net: TianNet, commit: str) -> None:
+    """Weights in half precision, what they are weights of, and the source they come from."""
+    weights = {name: value.half() for name, value in net.state_dict().items()}
+    torch.save({"network": NAME, "config": asdict(net.config), "commit": commit,
+                "weights": weights}, path)
+
+
+def load_checkpoint(path: str | Path, config: TianConfig | None = None) -> TianNet:
+    """A network saved by `save_checkpoint`.
+
+    config: what it must be. Raises CheckpointError for a file that is none, or another network's.
+    """
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        found, weights = from_dict(TianConfig, saved["config"]), saved["weights"]
+    except Exception as error:
+        raise CheckpointError(f"{path} is not a checkpoint of the network tian ({error}): give one "
+                              "that ros2_pose train wrote") from error
+    if config is not None and config != found:
+        wrong = [f"{name} is {value}, expected {getattr(config, name)}"
+                 for name, value in asdict(found).items() if value != getattr(config, name)]
+        raise CheckpointError(f"{path} is of another network: {'; '.join(wrong)}")
+    net = TianNet(found)
+    try:
+        net.load_state_dict({name: value.float() for name, value in weights.items()})
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} does not fit its own config: {error}") from error
+    return net.eval().requires_grad_(False)
