@@ -112,8 +112,26 @@ BLAZEPOSE33 = _joint_set("BlazePose-33", """
     right_ankle<right_knee left_heel<left_ankle right_heel<right_ankle left_foot_index<left_heel
     right_foot_index<right_heel""")
 
+MPII16 = _joint_set("MPII-16", """
+    right_ankle<right_knee right_knee<right_hip right_hip<pelvis left_hip<pelvis left_knee<left_hip
+    left_ankle<left_knee pelvis thorax<pelvis upper_neck<thorax head_top<upper_neck
+    right_wrist<right_elbow right_elbow<right_shoulder right_shoulder<thorax left_shoulder<thorax
+    left_elbow<left_shoulder left_wrist<left_elbow""")
+
+LSP14 = _joint_set("LSP-14", """
+    right_ankle<right_knee right_knee<right_hip right_hip<neck left_hip<neck left_knee<left_hip
+    left_ankle<left_knee right_wrist<right_elbow right_elbow<right_shoulder right_shoulder<neck
+    left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow neck head_top<neck""")
+
+OPENPOSE18 = _joint_set("OpenPose-18", """
+    nose<neck neck right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow
+    left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow right_hip<neck
+    right_knee<right_hip right_ankle<right_knee left_hip<neck left_knee<left_hip
+    left_ankle<left_knee right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye""")
+
 JOINT_SETS = {s.name: s for s in
-              (SMPL24, COCO17, H36M17, PANOPTIC19, PANOPTIC15, MUPOTS17, BLAZEPOSE33)}
+              (SMPL24, COCO17, H36M17, PANOPTIC19, PANOPTIC15, MUPOTS17, BLAZEPOSE33, MPII16, LSP14,
+               OPENPOSE18)}
 
 
 def common_joints(a: JointSet, b: JointSet) -> tuple[np.ndarray, np.ndarray]:

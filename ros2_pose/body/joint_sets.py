@@ -48,3 +48,15 @@ def places(body: BodyArrays, joint_set: JointSet) -> Places:
             for joint, share in _BY_JOINTS.get(name, {name: 1.0}).items():
                 by_joint[row, SMPL24.index(joint)] = share
     return Places(by_vertex, by_joint)
+
+
+def same_joints(joint_set: JointSet) -> tuple[np.ndarray, np.ndarray]:
+    """Indices (N,), (N,) in another set and in SMPL-24 of the joints that mean the same place.
+
+    Places between SMPL's joints or on the skin are left out: the others' pelvis is not SMPL's.
+    """
+    shares = [_BY_JOINTS.get(name, {name: 1.0}) for name in joint_set.names]
+    pairs = [(row, SMPL24.index(joint)) for row, by_joint in enumerate(shares)
+             for joint, share in by_joint.items() if share == 1 and joint in SMPL24.names]
+    ours, smpl = np.array(pairs, int).reshape(-1, 2).T
+    return ours, smpl
