@@ -35,7 +35,9 @@ def setting(default, help: str, *, low=None, high=None, choices: tuple = (), liv
 class PoseConfig:
     """What the pipeline does with a frame."""
 
-    network: str = setting("movenet", "2D pose network", choices=("movenet",))
+    network: str = setting("movenet", "2D pose network", choices=("movenet", "tian"))
+    checkpoint: str = setting("", "weights of the network tian, from ros2_pose train; empty takes "
+                              "those shipped")
     device: str = setting("auto", "where the networks run; auto takes a GPU if there is one",
                           choices=("auto", "cpu", "cuda"))
     engine: str = setting("auto", "what runs the network on a CPU; auto takes onnxruntime where it "

@@ -41,7 +41,7 @@ class Pipeline:
     def __init__(self, config: PoseConfig = PoseConfig()):
         self.config = config
         self.device = _device(config.device)
-        network = NETWORKS[config.network](scales=config.scales, engine=self._engine())
+        network = NETWORKS[config.network].from_config(config, self._engine())
         self.network = network.to(self.device)
         # A few small matrices a person: a GPU would wait for its own launches.
         self.body = BodyModel.load(config.body_model or None)
@@ -82,7 +82,7 @@ class Pipeline:
             log.warning("time went back by %.3f s: everyone is forgotten",
                         (self.tracker.latest - frame.stamp) * 1e-9)
             self.reset()
-        people = self.network.detect([frame.image])[0]
+        people = self.network.detect([frame])[0]
         people, tracks = self.tracker.assign(people, frame.stamp)
         camera, note = self.camera(frame)
         if camera is not None:

@@ -11,6 +11,7 @@ from ros2_pose.evaluation import calibration
 from ros2_pose.evaluation.calibration import Errors
 from ros2_pose.evaluation.keypoints import EvaluationError
 from ros2_pose.networks.movenet import KEYPOINT_NOISE
+from ros2_pose.people import Frame
 from ros2_pose.skeleton import COCO17
 
 _HIP = COCO17.index("left_hip")
@@ -138,7 +139,7 @@ def labelled(clip, tmp_path):
     """
     from ros2_pose.networks.movenet import MoveNet
     cv2.imwrite(str(tmp_path / "a.png"), clip[0][..., ::-1])
-    people = MoveNet().detect([clip[0]])[0]
+    people = MoveNet().detect([Frame(clip[0])])[0]
     entries = []
     for number, (points, box) in enumerate(zip(people.keypoints, people.boxes)):
         keypoints = np.c_[points - 0.5, np.full(17, 2)]

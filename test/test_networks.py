@@ -8,6 +8,7 @@ from ros2_pose import networks
 from ros2_pose.networks import onnx_engine
 from ros2_pose.networks.movenet import _HEADS, MoveNet
 from ros2_pose.networks.tflite import TfliteError, load_tflite
+from ros2_pose.people import Frame
 from ros2_pose.weights import fetch
 
 
@@ -51,7 +52,7 @@ def test_decodes_what_the_original_decodes(clip):
     network = MoveNet(scales=(512,))
     scaled = network.prepare(clip[0])[0].permute(1, 2, 0).numpy()
     _, people = _interpret(fetch("movenet_multipose.tflite"), scaled)
-    ours = network.detect([clip[0]])[0]
+    ours = network.detect([Frame(clip[0])])[0]
     best = people[people[:, 55] > 0.35]
     assert len(best) >= 2
     ratio = np.array(clip[0].shape[1::-1]) / (290, 512)  # what 544 x 960 was scaled to
@@ -64,8 +65,8 @@ def test_decodes_what_the_original_decodes(clip):
 
 def test_alone_and_in_a_batch_are_the_same(movenet, clip):
     wide = clip[3][:400]
-    alone = movenet.detect([clip[0]])[0]
-    together = movenet.detect([wide, clip[0], clip[5]])[1]
+    alone = movenet.detect([Frame(clip[0])])[0]
+    together = movenet.detect([Frame(picture) for picture in (wide, clip[0], clip[5])])[1]
     assert len(alone) == len(together) >= 2
     assert np.allclose(alone.keypoints, together.keypoints, atol=1e-3)
     assert np.allclose(alone.keypoint_cov, together.keypoint_cov, rtol=1e-3)
@@ -73,8 +74,8 @@ def test_alone_and_in_a_batch_are_the_same(movenet, clip):
 
 def test_mirrored_picture_swaps_left_and_right(movenet, clip):
     from ros2_pose.skeleton import COCO17
-    people = movenet.detect([clip[0]])[0][:2]
-    mirrored = movenet.detect([np.ascontiguousarray(clip[0][:, ::-1])])[0]
+    people = movenet.detect([Frame(clip[0])])[0][:2]
+    mirrored = movenet.detect([Frame(np.ascontiguousarray(clip[0][:, ::-1]))])[0]
     for i in range(len(people)):
         clear = people.keypoint_scores[i] > 0.4
         back = mirrored.keypoints[:, COCO17.mirror] * (-1, 1) + (clip[0].shape[1], 0)
@@ -84,21 +85,21 @@ def test_mirrored_picture_swaps_left_and_right(movenet, clip):
 
 
 def test_covariances_are_positive_and_grow_with_the_picture(movenet, clip):
-    people = movenet.detect([clip[0]])[0]
+    people = movenet.detect([Frame(clip[0])])[0]
     assert (np.linalg.eigvalsh(people.keypoint_cov) > 0).all()
-    twice = movenet.detect([clip[0].repeat(2, 0).repeat(2, 1)])[0]
+    twice = movenet.detect([Frame(clip[0].repeat(2, 0).repeat(2, 1))])[0]
     ratio = np.median(np.linalg.det(twice.keypoint_cov[0]) / np.linalg.det(people.keypoint_cov[0]))
     assert ratio == pytest.approx(16, rel=0.2)
 
 
 def test_more_than_six_people_are_found(movenet, clip):
     crowd = np.concatenate([np.concatenate([clip[0], clip[3], clip[6]], axis=1)] * 2)[::2, ::2]
-    assert len(MoveNet(scales=(512, 768)).detect([crowd])[0]) > 6
+    assert len(MoveNet(scales=(512, 768)).detect([Frame(crowd)])[0]) > 6
 
 
 def test_nothing_to_see_is_nobody(movenet):
     grey = np.full((120, 160, 3), 128, np.uint8)
-    assert len(movenet.detect([grey])[0]) == 0
+    assert len(movenet.detect([Frame(grey)])[0]) == 0
 
 
 def test_is_exportable(movenet, clip):
@@ -120,6 +121,6 @@ def test_a_file_of_another_kind_and_an_unknown_tensor_are_named(tmp_path):
 
 def test_without_onnxruntime_torch_serves_and_asking_for_it_says_what_to_install(monkeypatch, clip):
     monkeypatch.setattr(onnx_engine, "available", lambda: False)
-    assert len(MoveNet(scales=(256,)).detect([clip[0]])[0]) >= 2
+    assert len(MoveNet(scales=(256,)).detect([Frame(clip[0])])[0]) >= 2
     with pytest.raises(onnx_engine.EngineError, match="pip install onnx onnxruntime"):
         MoveNet(engine="onnxruntime")

@@ -31,7 +31,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.evaluation.keypoints import EvaluationError, read_image
 from ros2_pose.networks.movenet import KEYPOINT_NOISE, KeypointNoise, MoveNet
-from ros2_pose.people import People
+from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17
 
 _SAME_PERSON = 0.3  # OKS above which a detection is of a labelled person
@@ -86,7 +86,7 @@ def collect(annotations: Path, images: Path, config: PoseConfig = PoseConfig()) 
     network = MoveNet(scales=config.scales, engine=config.engine)
     parts = []
     for picture, (name, truth, areas) in enumerate(_labelled(annotations)):
-        people = network.detect([read_image(images / name)])[0]
+        people = network.detect([Frame(read_image(images / name))])[0]
         parts += _errors(people, truth, areas, picture, config.keypoint_threshold)
     if not parts:
         raise EvaluationError(f"{annotations}: nobody labelled was detected")

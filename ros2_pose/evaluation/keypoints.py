@@ -20,7 +20,8 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.networks import NETWORKS
 from ros2_pose.networks import movenet
-from ros2_pose.people import People
+from ros2_pose.networks.base import input_size
+from ros2_pose.people import Frame, People
 from ros2_pose.weights import fetch
 
 
@@ -100,9 +101,9 @@ def _average_precision(truth, found: list[dict]) -> np.ndarray:
 
 def network_detector(config: PoseConfig):
     """A function from a picture to `People`, weak ones included, by the configured network."""
-    network = NETWORKS[config.network](scales=config.scales, score_threshold=_LOWEST,
-                                       engine=config.engine)
-    return lambda image: network.detect([image])[0]
+    network = NETWORKS[config.network].from_config(config, config.engine)
+    network.score_threshold = _LOWEST
+    return lambda image: network.detect([Frame(image)])[0]
 
 
 def reference_detector(config: PoseConfig):
@@ -135,7 +136,7 @@ def _interpret(interpreter, picture: np.ndarray, scale: int, size: tuple[int, in
     interpreter.invoke()
     people = interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0]
     # Fractions of the padded input, y before x.
-    to_px = np.array(picture.shape[1::-1]) * size / movenet.input_size(size, scale)
+    to_px = np.array(picture.shape[1::-1]) * size / input_size(size, scale)
     points = people[:, :51].reshape(-1, 17, 3).astype(float)
     boxes = people[:, [52, 51, 54, 53]].astype(float) * np.tile(to_px, 2)
     return points[..., 1::-1] * to_px, people[:, 55].astype(float), boxes, points[..., 2]

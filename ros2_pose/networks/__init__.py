@@ -1,12 +1,11 @@
-"""2D pose networks, one file each; `load` makes one by name."""
+"""Pose networks, one file each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ros2_pose.networks.base import PoseNetwork
 from ros2_pose.networks.movenet import MoveNet
+from ros2_pose.networks.tian import Tian
 
-NETWORKS: dict[str, Callable[..., PoseNetwork]] = {MoveNet.name: MoveNet}
+NETWORKS: dict[str, type[PoseNetwork]] = {cls.name: cls for cls in (MoveNet, Tian)}
 
-__all__ = ["NETWORKS", "MoveNet", "PoseNetwork"]
+__all__ = ["NETWORKS", "MoveNet", "PoseNetwork", "Tian"]

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from ros2_pose.people import People
+from ros2_pose.config import PoseConfig
+from ros2_pose.people import Frame, People
 
 
 class PoseNetwork(ABC, nn.Module):
@@ -20,6 +21,12 @@ class PoseNetwork(ABC, nn.Module):
 
     name: str
 
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: PoseConfig, engine: str = "torch") -> PoseNetwork:
+        """The network that settings ask for. engine: what computes on a CPU, where there is a
+        choice."""
+
     @abstractmethod
     def prepare(self, image: np.ndarray) -> list[torch.Tensor]:
         """Inputs (C, h, w) of a picture (H, W, 3) uint8 RGB: one for each pass through the net."""
@@ -29,8 +36,8 @@ class PoseNetwork(ABC, nn.Module):
         """Raw outputs for inputs (B, C, h, w) of one size."""
 
     @abstractmethod
-    def decode(self, raw: list, size: tuple[int, int]) -> People:
-        """People of one picture of `size` (width, height) from the raw outputs of its inputs."""
+    def decode(self, raw: list, frame: Frame) -> People:
+        """People of one frame from the raw outputs of its inputs."""
 
     @property
     def device(self) -> torch.device:
@@ -38,11 +45,10 @@ class PoseNetwork(ABC, nn.Module):
         return next(self.parameters()).device
 
     @torch.inference_mode()
-    def detect(self, images: list[np.ndarray]) -> list[People]:
-        """People of each picture (H, W, 3) uint8 RGB; pictures may differ in size."""
-        inputs = [self.prepare(image) for image in images]
-        raw = self._forward_by_size(inputs)
-        return [self.decode(outputs, image.shape[1::-1]) for outputs, image in zip(raw, images)]
+    def detect(self, frames: list[Frame]) -> list[People]:
+        """People of each frame; pictures may differ in size."""
+        raw = self._forward_by_size([self.prepare(frame.image) for frame in frames])
+        return [self.decode(outputs, frame) for outputs, frame in zip(raw, frames)]
 
     def _forward_by_size(self, inputs: list[list[torch.Tensor]]) -> list[list]:
         """Run inputs of equal size as one batch; outputs in the order of `inputs`."""
@@ -57,3 +63,14 @@ class PoseNetwork(ABC, nn.Module):
             for row, (i, k) in enumerate(group):
                 outputs[i][k] = tuple(tensor[row] for tensor in raw)
         return outputs
+
+
+def input_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
+    """Width and height of a picture whose long side is scaled to `scale`."""
+    factor = scale / max(size)
+    return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
+
+
+def padded_length(length: int) -> int:
+    """The next multiple of 32, the networks' coarsest stride."""
+    return -(-length // 32) * 32

@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 
 from ros2_pose import oks
+from ros2_pose.config import PoseConfig
 from ros2_pose.kblock import joint_votes
 from ros2_pose.networks import onnx_engine
-from ros2_pose.networks.base import PoseNetwork
+from ros2_pose.networks.base import PoseNetwork, input_size, padded_length
 from ros2_pose.networks.tflite import load_tflite
-from ros2_pose.people import People
+from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17
 from ros2_pose.weights import fetch
 
@@ -147,6 +148,10 @@ class MoveNet(PoseNetwork):
         if engine == "onnxruntime" or engine == "auto" and onnx_engine.available():
             self.engine = onnx_engine.OnnxEngine(self.heads, torch.zeros(1, 3, 64, 64))
 
+    @classmethod
+    def from_config(cls, config: PoseConfig, engine: str = "torch") -> MoveNet:
+        return cls(config.scales, engine=engine)
+
     def prepare(self, image: np.ndarray) -> list[torch.Tensor]:
         """The picture at each scale, 0..255, padded at the right and bottom to multiples of 32."""
         return [self._resized(image, scale) for scale in self.scales]
@@ -157,7 +162,7 @@ class MoveNet(PoseNetwork):
         shrinks = width < image.shape[1]
         small = cv2.resize(image, (width, height),
                            interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        padded = np.zeros((_padded(height), _padded(width), 3), np.uint8)
+        padded = np.zeros((padded_length(height), padded_length(width), 3), np.uint8)
         padded[:height, :width] = small
         return torch.from_numpy(padded).permute(2, 0, 1)
 
@@ -171,9 +176,9 @@ class MoveNet(PoseNetwork):
             return self.engine(batch)
         return self.heads(batch.float().contiguous(memory_format=torch.channels_last))
 
-    def decode(self, raw: list, size: tuple[int, int]) -> People:
+    def decode(self, raw: list, frame: Frame) -> People:
         """People of one picture: each scale by itself, then merged."""
-        found = []
+        found, size = [], frame.image.shape[1::-1]
         for heads, scale in zip(raw, self.scales):
             people = _decode_scale(heads, self.max_people, self.score_threshold)
             found.append(_to_pixels(people, np.array(size) / input_size(size, scale) * _STRIDE))
@@ -183,17 +188,6 @@ class MoveNet(PoseNetwork):
         scores = scores * oks.expected(KEYPOINT_NOISE.with_outliers(cov), keypoint_scores, areas)
         keep = suppress(keypoints, areas, scores, self.score_threshold)[:self.max_people]
         return People(boxes[keep], scores[keep], keypoints[keep], cov[keep], keypoint_scores[keep])
-
-
-def input_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
-    """Width and height of a picture whose long side is scaled to `scale`."""
-    factor = scale / max(size)
-    return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
-
-
-def _padded(length: int) -> int:
-    """The next multiple of 32, the network's coarsest stride."""
-    return -(-length // 32) * 32
 
 
 def _decode_scale(heads, max_people: int, threshold: float):

@@ -64,6 +64,12 @@ def roi_align(maps: list[Tensor], boxes: Tensor, image: Tensor, cells: int) -> T
     return out
 
 
+def corners(boxes: Tensor) -> Tensor:
+    """(..., 4) x min, y min, x max, y max of boxes given by centre and size."""
+    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat([centre - half, centre + half], -1)
+
+
 def enlarged(boxes: Tensor, factor: float) -> Tensor:
     """(N, 4) boxes about the same centres."""
     centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2

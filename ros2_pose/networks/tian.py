@@ -23,22 +23,30 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ros2_pose import oks
+from ros2_pose.body.align import align_model
+from ros2_pose.body.correct import correct
 from ros2_pose.body.lift import towards
-from ros2_pose.config import from_dict, setting
+from ros2_pose.body.model import BodyModel
+from ros2_pose.camera import Camera
+from ros2_pose.config import PoseConfig, from_dict, setting
 from ros2_pose.errors import PoseError
 from ros2_pose.kblock import kblock
 from ros2_pose.networks import roi
-from ros2_pose.networks.base import PoseNetwork
+from ros2_pose.networks.base import PoseNetwork, input_size, padded_length
 from ros2_pose.networks.efficientnet_lite import CHANNELS, EfficientNetLite
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17, SMPL24
 
 _K, _J = len(COCO17), len(SMPL24)
-NAME = "tian"
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB
 _RESNETS = {"resnet18": ("basic", (2, 2, 2, 2), (64, 128, 256, 512)),
             "resnet50": ("bottleneck", (3, 4, 6, 3), (256, 512, 1024, 2048))}
 _STD_CELLS = (0.3, 16.0)  # least and greatest deviation of votes in 32 cells
+SHIPPED = Path(__file__).parent / "data" / "tian_tiny.pt"
+PAD = 114  # grey beside a picture
+_SAME_PERSON = 0.7  # OKS
+_MODEL_STD_M = 0.06  # of the SMPL head's keypoints
 _LOST = 0.25  # of the box: votes that deviate so much have not found a joint
 GAUSSIAN_CELLS = 2.0  # deviation of the bump that a heat-map head learns, of 32 cells
 
@@ -113,6 +121,10 @@ class TianNet(nn.Module):
         self.map_head = roi.MapHead(config.roi_width, config.roi_layers, _K)
         self.log_temperature = nn.Parameter(torch.tensor(-math.log(config.cells) / 2))
         self.smpl_head = _SmplHead(config.width + 16 * config.roi_width + 4 * _K)
+        # Measured after training: variances are votes * c^2 + floor, in parts of the box.
+        self.register_buffer("votes", torch.ones(_K))
+        self.register_buffer("floor", torch.zeros(_K))
+        self.register_buffer("turn_std", torch.full((_J,), 0.4))  # rad, of theta
         self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1) * 255, persistent=False)
 
@@ -162,10 +174,13 @@ class TianNet(nn.Module):
         quats, betas = self.smpl_head(torch.cat([queries, summary, votes], 1))
         return Described(joints, points, std, quats, betas)
 
-    def to_px(self, boxes: Tensor, points: Tensor) -> Tensor:
-        """(N, 17, 2) px of points in cells of boxes (N, 4) px."""
+    def in_px(self, boxes: Tensor, described: Described) -> tuple[Tensor, Tensor]:
+        """Keypoints (N, 17, 2) px of people in boxes (N, 4) px, and their variances, px^2."""
         enlarged = roi.enlarged(boxes, self.config.box_factor)
-        return enlarged[:, None, :2] + points * roi.cell_size(enlarged, self.config.cells)[:, None]
+        side = (enlarged[:, 2:] - enlarged[:, :2])[:, None]
+        cells = self.config.cells
+        variance = self.votes[:, None] * (described.std / cells).square() + self.floor[:, None]
+        return enlarged[:, None, :2] + described.points / cells * side, variance * side.square()
 
 
 class _SmplHead(nn.Module):
@@ -203,7 +218,8 @@ def _deformable_detr(config: TianConfig):
         encoder_layers=config.encoder_layers, decoder_layers=config.decoder_layers,
         encoder_ffn_dim=config.ffn, decoder_ffn_dim=config.ffn, dropout=0.0,
         encoder_attention_heads=config.heads, decoder_attention_heads=config.heads,
-        encoder_n_points=config.points, num_feature_levels=config.levels, num_queries=config.queries, with_box_refine=True,
+        encoder_n_points=config.points, num_feature_levels=config.levels,
+        num_queries=config.queries, with_box_refine=True,
         two_stage=config.two_stage, two_stage_num_proposals=config.queries))
     if not is_resnet:
         detr.model.backbone.model = EfficientNetLite()
@@ -235,6 +251,118 @@ def _peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
     return points, std[..., None].expand(-1, -1, 2)
 
 
+class Tian(PoseNetwork):
+    """The network as one that the pipeline can use.
+
+    checkpoint: empty takes the shipped one. correct: apply Algorithm 1, repaired, where the camera
+    is known; the pipeline does without, because its body layer corrects.
+    """
+
+    name = "tian"
+
+    def __init__(self, checkpoint: str | Path = "", correct: bool = False,
+                 score_threshold: float = 0.3, max_people: int = 20) -> None:
+        super().__init__()
+        self.net = load_checkpoint(checkpoint or SHIPPED)
+        self.net.to(memory_format=torch.channels_last)
+        self.correct, self.body = correct, BodyModel.load()
+        self.score_threshold, self.max_people = score_threshold, max_people
+
+    @classmethod
+    def from_config(cls, config: PoseConfig, engine: str = "torch") -> Tian:
+        return cls(config.checkpoint)
+
+    def prepare(self, image: np.ndarray) -> list[Tensor]:
+        """The picture at the network's size, 0..255, padded to multiples of 32."""
+        width, height = input_size(image.shape[1::-1], self.net.config.input_size)
+        method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
+        padded = np.full((padded_length(height), padded_length(width), 3), PAD, np.uint8)
+        padded[:height, :width] = cv2.resize(image, (width, height), interpolation=method)
+        return [torch.from_numpy(padded).permute(2, 0, 1)]
+
+    def forward(self, batch: Tensor) -> tuple[list, ...]:
+        """Of each of B pictures (B, 3, h, w): scores (P,), boxes (P, 4), keypoints (P, 17, 2) and
+        variances in px of the input, quaternions (P, 24, 4) and betas (P, 10)."""
+        found = self.net.detect(batch.float())
+        scores, queries = found.layers[-1].logits.sigmoid().topk(
+            min(self.max_people, found.queries.shape[1]), dim=1)
+        image, rank = (scores >= self.score_threshold).nonzero(as_tuple=True)
+        query = queries[image, rank]
+        size = batch.new_tensor(batch.shape[:1:-1], dtype=torch.float32).repeat(2)
+        boxes = roi.corners(found.layers[-1].boxes[image, query]) * size
+        described = self.net.describe(found.maps, boxes, image, found.queries[image, query])
+        values = (scores[image, rank], boxes, *self.net.in_px(boxes, described),
+                  described.quats, described.betas)
+        return tuple([value[image == i] for i in range(len(batch))] for value in values)
+
+    def decode(self, raw: list, frame: Frame) -> People:
+        """People of one frame; theta, betas and what follows from them need its camera."""
+        height, width = frame.image.shape[:2]
+        scale = width / input_size((width, height), self.net.config.input_size)[0]
+        scores, boxes, points, variance, quats, betas = (v.cpu().double() for v in raw[0])
+        side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)[:, None]
+        spread = (variance.sqrt() / side).amax(2)
+        people = People((boxes * scale).numpy().clip(0, (width, height) * 2), scores.numpy(),
+                        (points * scale).numpy(), (variance * scale**2).diag_embed().numpy(),
+                        (1 - spread / _LOST).clamp(0, 1).numpy())
+        keep = _different(people)
+        people = people[keep]
+        if frame.camera is None or not len(people):
+            return people
+        return self._with_bodies(people, quats[keep], betas[keep], frame.camera)
+
+    def _with_bodies(self, people: People, quats: Tensor, betas: Tensor,
+                     camera: Camera) -> People:
+        """With what the SMPL head says, placed where the keypoints are (Algorithm 1, repaired)."""
+        middle = (people.boxes[:, :2] + people.boxes[:, 2:]) / 2
+        turn = towards(torch.from_numpy(camera.normalise(middle))).mT
+        theta = along_ray(F.normalize(quats, dim=2), turn)
+        model = self.body(theta.float(), betas.float(), with_vertices=False)
+        points, cov = (torch.from_numpy(value) for value in
+                       camera.normalise_with_cov(people.keypoints, people.keypoint_cov))
+        spread = _MODEL_STD_M**2 * torch.eye(3).expand(*points.shape[:2], 3, 3)
+        places = model.keypoints.double()
+        aligned = align_model(points, cov, places, spread)
+        rotation, ok = aligned.rotation, aligned.ok[:, None]
+        root = (aligned.joints - places @ rotation.mT).nanmean(1)
+        theta[:, :1] = turned(rotation, theta[:, :1])
+        joints = model.joints.double() @ rotation.mT + root[:, None]
+        unknown = torch.nan
+        people = people.with_fields(theta=torch.where(ok[..., None], theta, unknown).numpy(),
+                                    betas=torch.where(ok, betas, unknown).numpy(),
+                                    root=torch.where(ok, root, unknown).numpy(),
+                                    joints=torch.where(ok[..., None], joints, unknown).numpy())
+        if not self.correct:
+            return people
+        corrected = correct(points, cov, places, spread)
+        pixels, cov = camera.distort_with_cov(corrected.points.numpy(), corrected.cov.numpy())
+        right = corrected.ok.numpy()[:, None, None]
+        return people.with_fields(
+            keypoints=np.where(right, pixels, people.keypoints),
+            keypoint_cov=np.where(right[..., None], cov, people.keypoint_cov))
+
+
+def _different(people: People) -> np.ndarray:
+    """Rows of people of whom none is another one once more, best first."""
+    areas = oks.area(people.boxes)
+    keep: list[int] = []
+    for i in np.argsort(-people.scores, kind="stable"):
+        alike = oks.similarity(people.keypoints[i], people.keypoints[keep], areas[keep])
+        if not (alike >= _SAME_PERSON).any():
+            keep.append(int(i))
+    return np.array(keep, int)
+
+
+def turned(turn: Tensor, quats: Tensor) -> Tensor:
+    """(N, J, 4) quaternions after a turn (N, 3, 3)."""
+    return roma.quat_product(roma.rotmat_to_unitquat(turn)[:, None], quats)
+
+
+def along_ray(theta: Tensor, turn: Tensor) -> Tensor:
+    """(N, 24, 4) theta in the frame into which `turn` (N, 3, 3) brings it."""
+    return torch.cat([turned(turn, theta[:, :1]), theta[:, 1:]], 1)
+
+
 def camera_facing(boxes: Tensor, camera: Tensor) -> Tensor:
     """(N, 3, 3) turns into the camera frame of what is seen along the ray through boxes (N, 4) px.
 
@@ -250,7 +378,7 @@ def camera_facing(boxes: Tensor, camera: Tensor) -> Tensor:
 def save_checkpoint(path: str | Path, net: TianNet, commit: str) -> None:
     """Weights in half precision, what they are weights of, and the source they come from."""
     weights = {name: value.half() for name, value in net.state_dict().items()}
-    torch.save({"network": NAME, "config": asdict(net.config), "commit": commit,
+    torch.save({"network": Tian.name, "config": asdict(net.config), "commit": commit,
                 "weights": weights}, path)
 
 

@@ -133,7 +133,7 @@ def _stages(pictures: list) -> str:
     network, step = [], []
     for number, picture in enumerate(pictures):
         begin = time.perf_counter()
-        pipeline.network.detect([picture])
+        pipeline.network.detect([Frame(picture)])
         network.append(time.perf_counter() - begin)
         begin = time.perf_counter()
         pipeline.step(Frame(picture, camera, demo_clip.stamp(number)))

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ros2_pose.data.sample import Sample
+from ros2_pose.networks.tian import PAD
 from ros2_pose.people import People
 from ros2_pose.skeleton import COCO17, SMPL24
 
-_PAD = 114  # grey beside a picture that is not square
 _ZOOM = (0.75, 1.3)
 _SHIFT = 0.1  # of the side
 _LEAST_LEFT = 0.25  # of a box: who is cut more is no longer there to be found
@@ -136,7 +136,7 @@ def _placed(image: np.ndarray, size: int, scale: float, shift: np.ndarray) -> np
     matrix = np.array([[rest[0], 0, shift[0] + rest[0] / 2 - 0.5],
                        [0, rest[1], shift[1] + rest[1] / 2 - 0.5]])
     return cv2.warpAffine(np.ascontiguousarray(small), matrix, (size, size),
-                          flags=cv2.INTER_LINEAR, borderValue=(_PAD,) * 3)
+                          flags=cv2.INTER_LINEAR, borderValue=(PAD,) * 3)
 
 
 def _recoloured(image: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from ros2_pose.networks.roi import corners
 from ros2_pose.networks.tian import Detected, Layer
 
 _CLASS, _BOX, _GIOU = 2.0, 5.0, 2.0  # the original's
@@ -102,12 +103,6 @@ def match(layer: Layer, truth: Truth, copies: int = 1) -> Matched:
     rows, columns = linear_sum_assignment(cost.repeat(1, copies).cpu().numpy())
     person = torch.as_tensor(columns, device=p.device) % max(len(truth.boxes), 1)
     return Matched(torch.as_tensor(rows, device=p.device), person)
-
-
-def corners(boxes: Tensor) -> Tensor:
-    """(..., 4) x min, y min, x max, y max of boxes given by centre and size."""
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
-    return torch.cat([centre - half, centre + half], -1)
 
 
 def generalised_iou(a: Tensor, b: Tensor) -> Tensor:

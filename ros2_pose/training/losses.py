@@ -1,7 +1,7 @@
-"""The losses of Tian, Gao and Tan 2023 (eqs 1-5 and 17), repaired, and as printed where it differs.
+"""The losses of Tian, Gao and Tan 2023 (eqs 1-5 and 17), repaired, and as printed if it differs.
 
-Sums over coordinates, joints and coefficients are the paper's; each person's loss is by itself. What
-is not known of a person is NaN in the truth and does not count.
+Sums over coordinates, joints and coefficients are the paper's; each person's loss is by itself.
+What is not known of a person is NaN in the truth and does not count.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def kblock_loss(points: Tensor, std: Tensor, truth: Tensor, regulariser: str = "
 
 
 def smpl_loss(joints: Tensor, truth: Tensor) -> Tensor:
-    """(...,) L_SMPL m^2: squared distances of joints (..., J, 3) m from the pelvis; NaN: unknown."""
+    """(...,) L_SMPL m^2: squared distances of joints (..., J, 3) m; NaN: unknown."""
     known = truth.isfinite()
     return torch.where(known, joints - torch.where(known, truth, joints.detach()), 0.0
                        ).square().sum((-2, -1))

@@ -18,14 +18,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import roma
 import torch
 import yaml
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ros2_pose.body.lift import towards
 from ros2_pose.body.model import BodyModel
 from ros2_pose.config import ConfigError, from_dict, setting
 from ros2_pose.data.bodies import read_poses
@@ -33,8 +31,8 @@ from ros2_pose.data.sample import Samples, Stored
 from ros2_pose.data.synthetic import SyntheticPictures
 from ros2_pose.errors import PoseError
 from ros2_pose.networks import roi
-from ros2_pose.networks.tian import (GAUSSIAN_CELLS, TianConfig, TianNet, camera_facing,
-                                     load_checkpoint, save_checkpoint)
+from ros2_pose.networks.tian import (GAUSSIAN_CELLS, TianConfig, TianNet, along_ray,
+                                     camera_facing, load_checkpoint, save_checkpoint)
 from ros2_pose.process import settle
 from ros2_pose.training import losses
 from ros2_pose.training.augment import Batch, Example, collate, example
@@ -155,14 +153,13 @@ class Objective(nn.Module):
             return {}
         quats, betas = described.quats[known], described.betas[known]
         turn = camera_facing(boxes[known], batch.camera[batch.image[known]])
-        facing = _seen_along_ray(batch.theta[known], turn)
+        facing = along_ray(batch.theta[known], turn.mT)
         unit = nn.functional.normalize(quats, dim=2)
         pose = losses.pose_loss_as_printed(quats, facing) if self.config.as_printed else \
             losses.pose_loss(unit, facing) + losses.unit_norm_loss(quats)
         true_betas = batch.betas[known]
         shape = torch.where(true_betas.isfinite(), true_betas, betas.detach())
-        in_camera = torch.cat([_turned(turn, unit[:, :1]), unit[:, 1:]], 1)
-        joints = self._body[0](in_camera, betas, with_vertices=False).joints
+        joints = self._body[0](along_ray(unit, turn), betas, with_vertices=False).joints
         off = (joints - batch.joints[known]).norm(dim=2).detach()
         return {"shape": losses.shape_loss(betas, shape).mean(), "pose": pose.mean(),
                 "smpl": losses.smpl_loss(joints, batch.joints[known]).mean(),
@@ -196,16 +193,6 @@ def _queries_of(queries: Tensor, matches: list, batch: Batch) -> Tensor:
         rows = (batch.image == i).nonzero()[:, 0]
         out[rows[matched.person]] = queries[i, matched.query]
     return out
-
-
-def _seen_along_ray(theta: Tensor, turn: Tensor) -> Tensor:
-    """(N, 24, 4) theta whose facing is relative to the ray that `turn` (N, 3, 3) brings ahead."""
-    return torch.cat([_turned(turn.mT, theta[:, :1]), theta[:, 1:]], 1)
-
-
-def _turned(turn: Tensor, quats: Tensor) -> Tensor:
-    """(N, 1, 4) quaternions after a turn (N, 3, 3)."""
-    return roma.quat_product(roma.rotmat_to_unitquat(turn)[:, None], quats)
 
 
 # -------------------------------------------------------------------------------- the loop
@@ -328,7 +315,7 @@ def validate(training: Training, held_back: Samples, pictures: int = 64) -> dict
 
 
 def train(training: Training, held_back: Samples, out: Path) -> None:
-    """Train to the end; the checkpoint, its log and what resuming needs go to `out` and beside it."""
+    """Train to the end; checkpoint, log and what resuming needs go to `out` and beside it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_suffix(".resume.pt")
     if unfinished.exists():
