@@ -3,7 +3,8 @@
 The score is that of the official MATLAB code: 14 joints (without pelvis, spine and head) nearer
 than 150 mm, by sequence, then the mean of the sequences; what was not found is wrong. Relative:
 both poses about their pelvis; absolute: in the camera's frame. The official code gives the bones
-found the true ones' lengths, from the pelvis outwards, before it looks.
+found the true ones' lengths, from the pelvis outwards, before it looks. Papers print two kinds:
+"all", which is this, and "matched", in which whoever was not found does not count.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ros2_pose.evaluation.matching import greedy
 from ros2_pose.evaluation.metrics import at_root, distances, pck_by_group
 from ros2_pose.skeleton import MUPOTS17
 
 SEQUENCES = range(1, 11)
 _LIMIT_M = 0.15
+_NEAR_PX = 40
 _PELVIS = MUPOTS17.index("pelvis")
 _SCORED = [i for i, name in enumerate(MUPOTS17.names) if name not in ("pelvis", "spine", "head")]
+_SAME_PERSON = slice(1, 14)  # neck to ankles: the joints that say who is who
 # Parents before children, as bones are made longer or shorter.
 _OUTWARDS = [MUPOTS17.index(name) for name in (
     "spine", "neck", "head_top", "head",
@@ -63,11 +67,29 @@ def _sequence(file, number: int, stride: int) -> Annotated:
                      np.full(len(person), number), person)
 
 
-def score(found: np.ndarray, truth: Annotated, rescale: bool = True) -> Score:
-    """Score poses (N, 17, 3) m, NaN: not found. rescale: as the official code does."""
-    found = with_bone_lengths(found, truth.poses) if rescale else found
-    pairs = ((at_root(found, _PELVIS), at_root(truth.poses, _PELVIS)), (found, truth.poses))
-    return Score(*(100 * pck_by_group(distances(*pair)[:, _SCORED], truth.sequence, _LIMIT_M)
+def identities(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """(G,) who of the people found in a picture each true one is, -1: nobody; (P | G, 17, 2) px.
+
+    The official rule: one true person after the other takes whoever is left with most joints, neck
+    to ankles, less than 40 px off in u and in v; one joint is enough.
+    """
+    apart = np.abs(truth[:, None, _SAME_PERSON] - found[None, :, _SAME_PERSON]).max(-1)
+    return greedy((apart < _NEAR_PX).sum(-1), np.zeros(len(truth)), 1)
+
+
+def score(found: np.ndarray, truth: Annotated, rescale: bool = True,
+          matched: bool = False) -> Score:
+    """Score poses (N, 17, 3) m, NaN: not found. rescale: as the official code does.
+
+    matched: only those who were found, in sequences where anybody was.
+    """
+    counted = np.isfinite(found).any((1, 2)) if matched else np.ones(len(found), bool)
+    if not counted.any():
+        return Score(float("nan"), float("nan"))
+    found, poses, sequence = found[counted], truth.poses[counted], truth.sequence[counted]
+    found = with_bone_lengths(found, poses) if rescale else found
+    pairs = ((at_root(found, _PELVIS), at_root(poses, _PELVIS)), (found, poses))
+    return Score(*(100 * pck_by_group(distances(*pair)[:, _SCORED], sequence, _LIMIT_M)
                    for pair in pairs))
 
 

@@ -1,0 +1,136 @@
+"""Who of the people found in a picture is who of the true ones, by their boxes.
+
+Greedy by score and one to one, as COCO's evaluation does it: the surest detection chooses first,
+and takes the true person left whose box is most like its own. So pairs and average precision rest
+on one matching, and weak detections never change what strong ones are: an optimal assignment would
+give a person to a weak double in order to please both.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ros2_pose.data.sample import Sample
+from ros2_pose.people import People
+from ros2_pose.skeleton import SMPL24
+
+PELVIS, HIPS = SMPL24.index("pelvis"), (SMPL24.index("left_hip"), SMPL24.index("right_hip"))
+SAME_PERSON = 0.5  # overlap of two boxes, COCO's AP50
+
+
+class Picture(NamedTuple):
+    """What was found in a picture beside its truth: boxes in px, in both of the same picture."""
+
+    found: People
+    truth: People
+    ignored: np.ndarray  # (M, 4) px: what is found there is not wrong
+    complete: bool  # whether what is found elsewhere is
+
+    @staticmethod
+    def of(found: People, sample: Sample) -> Picture:
+        """Of a sample. True people without a box cannot be matched and are left out; as nobody
+        knows where they are, nothing found besides the others is wrong then."""
+        labelled = np.isfinite(sample.people.boxes).all(1)
+        return Picture(found, sample.people[labelled], sample.ignored,
+                       bool(sample.complete and labelled.all()))
+
+    @property
+    def roots(self) -> tuple[np.ndarray, np.ndarray]:
+        """(P, 3) and (G, 3) m where people found and true ones are in the camera frame, or NaN:
+        the pelvis, or the middle of the hips in both if the truth has no other, as in most sets
+        of joints but SMPL's."""
+        truth = known(self.truth, "root", 3)
+        if np.isfinite(truth).any():
+            return known(self.found, "root", 3), truth
+        return tuple(known(people, "joints", len(SMPL24), 3)[:, HIPS].mean(1)
+                     for people in (self.found, self.truth))
+
+
+def known(people: People, name: str, *shape: int) -> np.ndarray:
+    """(P, *shape) a field of people, NaN where it is not there."""
+    value = getattr(people, name)
+    return np.full((len(people), *shape), np.nan) if value is None else np.asarray(value, float)
+
+
+class Matching(NamedTuple):
+    """Of P people found and G true ones."""
+
+    partner: np.ndarray  # (P,) row of the true person, -1: none
+    excused: np.ndarray  # (P,) bool, without a partner, but not wrong
+    missed: np.ndarray  # rows of true people whom nobody found
+
+    @property
+    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows found and rows true, pair by pair."""
+        rows = np.flatnonzero(self.partner >= 0)
+        return rows, self.partner[rows]
+
+    @property
+    def false(self) -> np.ndarray:
+        """Rows found where nobody is."""
+        return np.flatnonzero((self.partner < 0) & ~self.excused)
+
+
+def match(picture: Picture, least: float = SAME_PERSON) -> Matching:
+    """Match by intersection over union of at least `least`.
+
+    Who is without a partner is excused in an incomplete picture, or if that share of its box lies
+    in one box to ignore, as COCO has it for crowds: any number may.
+    """
+    found, truth = picture.found, picture.truth
+    partner = greedy(overlaps(found.boxes, truth.boxes), found.scores, least)
+    inside = (shares_within(found.boxes, picture.ignored) >= least).any(1)
+    missed = np.setdiff1d(np.arange(len(truth)), partner)
+    return Matching(partner, (partner < 0) & (inside | (not picture.complete)), missed)
+
+
+def greedy(likeness: np.ndarray, scores: np.ndarray, least: float) -> np.ndarray:
+    """(P,) column that each row of likeness (P, G) takes, -1: none; each column goes once.
+
+    Rows choose in the order of scores (P,), ties as they come, the most alike column left of at
+    least `least`.
+    """
+    likeness = np.asarray(likeness, float)
+    if likeness.shape[:1] != np.shape(scores) or likeness.ndim != 2:
+        raise ValueError(f"likeness is {likeness.shape}, scores are {np.shape(scores)}")
+    partner = np.full(len(likeness), -1)
+    if not likeness.size:
+        return partner
+    left = np.where(likeness >= least, likeness, -np.inf)
+    for row in by_score(scores):
+        best = left[row].argmax()
+        if np.isfinite(left[row, best]):
+            partner[row], left[:, best] = best, -np.inf
+    return partner
+
+
+def by_score(scores: np.ndarray) -> np.ndarray:
+    """(P,) rows from the highest score to the lowest, ties as they come."""
+    return np.argsort(-np.asarray(scores), kind="stable")
+
+
+def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(A, B) intersection over union of boxes (A, 4) and (B, 4)."""
+    common = _common(a, b)
+    return _ratio(common, _areas(a)[:, None] + _areas(b) - common)
+
+
+def shares_within(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(A, B) how much of each box (A, 4) lies in each of the boxes (B, 4)."""
+    return _ratio(_common(a, b), _areas(a)[:, None])
+
+
+def _common(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    size = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
+    return np.maximum(size, 0).prod(-1)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(-1)
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """0 where there is no whole: a box without an area is like no other."""
+    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
