@@ -69,6 +69,17 @@ def some_people() -> People:
 
 
 @pytest.fixture(scope="session")
+def poses() -> torch.Tensor:
+    """(64, 24, 3) rotation vectors that people may well have: no motion capture is at hand."""
+    from ros2_pose.body.prior import PosePrior
+    white = torch.randn(64, 69, generator=torch.Generator().manual_seed(2)).double()
+    quats = PosePrior.load().pose(0.7 * white).float()
+    vectors = 2 * torch.atan2(quats[..., :3].norm(dim=2, keepdim=True), quats[..., 3:]) \
+        * torch.nn.functional.normalize(quats[..., :3], dim=2)
+    return torch.cat([torch.zeros(64, 1, 3), vectors], 1)
+
+
+@pytest.fixture(scope="session")
 def upright():
     """One person 4 m away who faces the camera, in the open body's rest pose; the body."""
     from ros2_pose.body.model import BodyModel

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ros2_pose.body.model import BodyModel
-from ros2_pose.body.prior import PosePrior
 from ros2_pose.data import scene as scenes
 from ros2_pose.data.backgrounds import BackgroundError
 from ros2_pose.data.bodies import Bodies
@@ -27,16 +26,6 @@ from ros2_pose.data.synthetic import (
 from ros2_pose.skeleton import COCO17
 
 _SIZE = 200
-
-
-@pytest.fixture(scope="module")
-def poses():
-    """(64, 24, 3) rotation vectors."""
-    white = torch.randn(64, 69, generator=torch.Generator().manual_seed(2)).double()
-    quats = PosePrior.load().pose(0.7 * white).float()
-    vectors = 2 * torch.atan2(quats[..., :3].norm(dim=2, keepdim=True), quats[..., 3:]) \
-        * torch.nn.functional.normalize(quats[..., :3], dim=2)
-    return torch.cat([torch.zeros(64, 1, 3), vectors], 1)
 
 
 @pytest.fixture(scope="module")

@@ -127,15 +127,15 @@ def _known(people: People) -> dict[str, np.ndarray]:
 
 def _placed(image: np.ndarray, size: int, scale: float, shift: np.ndarray) -> np.ndarray:
     """A square into which a picture is drawn; px coordinates become scale * px + shift."""
+    drawn = np.array(image.shape[1::-1]) * scale
     if scale < 0.8:  # or fine patterns turn into coarse ones
-        small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        rest = np.array(image.shape[1::-1]) * scale / small.shape[1::-1]
-    else:
-        small, rest = image, np.full(2, scale)
+        # By its size: given factors, OpenCV keeps to them, not to the size that they round to.
+        image = cv2.resize(image, drawn.round().clip(1).astype(int), interpolation=cv2.INTER_AREA)
+    rest = drawn / image.shape[1::-1]
     # warpAffine counts from the middle of the first pixel.
     matrix = np.array([[rest[0], 0, shift[0] + rest[0] / 2 - 0.5],
                        [0, rest[1], shift[1] + rest[1] / 2 - 0.5]])
-    return cv2.warpAffine(np.ascontiguousarray(small), matrix, (size, size),
+    return cv2.warpAffine(np.ascontiguousarray(image), matrix, (size, size),
                           flags=cv2.INTER_LINEAR, borderValue=(PAD,) * 3)
 
 
