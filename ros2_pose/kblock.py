@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import torch
 
+_LEAST_VARIANCE = 1e-12  # cells^2: at 0 the square root has no gradient
+
 
 def axis_votes(logits: torch.Tensor, positions: torch.Tensor | None = None):
     """Mean and variance of the votes along the last axis.
@@ -38,7 +40,8 @@ def kblock(heatmap: torch.Tensor, temperature: float = 1.0):
     """
     u, var_u = axis_votes(heatmap.mean(-2) / temperature)
     v, var_v = axis_votes(heatmap.mean(-1) / temperature)
-    return torch.stack([u, v], -1), torch.stack([var_u, var_v], -1).sqrt()
+    variance = torch.stack([var_u, var_v], -1).clamp(min=_LEAST_VARIANCE)
+    return torch.stack([u, v], -1), variance.sqrt()
 
 
 def joint_votes(logits: torch.Tensor, left_top: torch.Tensor | None = None):

@@ -11,6 +11,7 @@ that is what a picture shows.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ from ros2_pose.body.correct import correct
 from ros2_pose.body.lift import towards
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
-from ros2_pose.config import PoseConfig, from_dict, setting
+from ros2_pose.config import ConfigError, PoseConfig, from_dict, setting
 from ros2_pose.errors import PoseError
 from ros2_pose.kblock import kblock
 from ros2_pose.networks import roi
@@ -71,6 +72,7 @@ class TianConfig:
     levels: int = setting(3, "of features that attention looks at", low=3, high=5)
     queries: int = setting(30, "people at most, and room to choose", low=1, high=900)
     two_stage: bool = setting(True, "queries start from what the encoder proposes")
+    box_refine: bool = setting(True, "each layer of the decoder starts from the last one's boxes")
     features: str = setting("fpn", "what boxes are sampled from: the pyramid, or each level of the "
                             "backbone by itself (Table 1 of the paper)", choices=("fpn", "direct"))
     keypoints: str = setting("kblock", "how a map tells a joint's place: votes, or the peak of a "
@@ -80,6 +82,13 @@ class TianConfig:
     roi_layers: int = setting(2, "of convolutions on a box's features", low=0, high=8)
     box_factor: float = setting(1.25, "how much larger than the box its features are sampled",
                                 low=1.0, high=2.0)
+
+    def __post_init__(self) -> None:
+        if self.input_size % 32:
+            raise ConfigError(f"input_size: {self.input_size} must be a multiple of 32")
+        if self.two_stage and not self.box_refine:
+            raise ConfigError("two_stage: what the encoder proposes is refined: set box_refine, or "
+                              "two_stage to false")
 
 
 class Layer(NamedTuple):
@@ -219,16 +228,26 @@ def _deformable_detr(config: TianConfig):
         encoder_ffn_dim=config.ffn, decoder_ffn_dim=config.ffn, dropout=0.0,
         encoder_attention_heads=config.heads, decoder_attention_heads=config.heads,
         encoder_n_points=config.points, num_feature_levels=config.levels,
-        num_queries=config.queries, with_box_refine=True,
+        num_queries=config.queries, with_box_refine=config.box_refine,
         two_stage=config.two_stage, two_stage_num_proposals=config.queries))
-    if not is_resnet:
+    if is_resnet:
+        _freeze_first_stage(detr.model.backbone.model)
+    else:
         detr.model.backbone.model = EfficientNetLite()
+    if config.box_refine and not config.two_stage:  # each layer's own, which `transformers` ties
+        detr.class_embed = nn.ModuleList(copy.deepcopy(head) for head in detr.class_embed)
     for layer in detr.class_embed:
         nn.init.constant_(layer.bias, -math.log(99))  # one query in a hundred is a person
     for layer in detr.bbox_embed:
         nn.init.zeros_(layer.layers[-1].weight)
         nn.init.zeros_(layer.layers[-1].bias)
     return detr
+
+
+def _freeze_first_stage(resnet: nn.Module) -> None:
+    """As the original does; `transformers`, meaning the same, freezes all of it."""
+    for name, weight in resnet.named_parameters():
+        weight.requires_grad_(name.startswith("encoder.") and ".stages.0." not in name)
 
 
 def _peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -298,12 +317,14 @@ class Tian(PoseNetwork):
     def decode(self, raw: list, frame: Frame) -> People:
         """People of one frame; theta, betas and what follows from them need its camera."""
         height, width = frame.image.shape[:2]
-        scale = width / input_size((width, height), self.net.config.input_size)[0]
+        scale = torch.tensor((width, height)).double() \
+            / torch.tensor(input_size((width, height), self.net.config.input_size))
         scores, boxes, points, variance, quats, betas = (v.cpu().double() for v in raw[0])
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)[:, None]
         spread = (variance.sqrt() / side).amax(2)
-        people = People((boxes * scale).numpy().clip(0, (width, height) * 2), scores.numpy(),
-                        (points * scale).numpy(), (variance * scale**2).diag_embed().numpy(),
+        people = People((boxes * scale.repeat(2)).numpy().clip(0, (width, height) * 2),
+                        scores.numpy(), (points * scale).numpy(),
+                        (variance * scale**2).diag_embed().numpy(),
                         (1 - spread / _LOST).clamp(0, 1).numpy())
         keep = _different(people)
         people = people[keep]
@@ -389,7 +410,8 @@ def load_checkpoint(path: str | Path, config: TianConfig | None = None) -> TianN
     """
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        found, weights = from_dict(TianConfig, saved["config"]), saved["weights"]
+        found = from_dict(TianConfig, saved["config"])
+        weights = {name: value.float() for name, value in saved["weights"].items()}
     except Exception as error:
         raise CheckpointError(f"{path} is not a checkpoint of the network tian ({error}): give one "
                               "that ros2_pose train wrote") from error
@@ -399,7 +421,7 @@ def load_checkpoint(path: str | Path, config: TianConfig | None = None) -> TianN
         raise CheckpointError(f"{path} is of another network: {'; '.join(wrong)}")
     net = TianNet(found)
     try:
-        net.load_state_dict({name: value.float() for name, value in weights.items()})
+        net.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit its own config: {error}") from error
     return net.eval().requires_grad_(False)

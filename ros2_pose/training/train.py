@@ -31,6 +31,7 @@ from ros2_pose.data.sample import Samples, Stored
 from ros2_pose.data.synthetic import SyntheticPictures
 from ros2_pose.errors import PoseError
 from ros2_pose.networks import roi
+from ros2_pose.networks.coco_detr import load_coco
 from ros2_pose.networks.tian import (GAUSSIAN_CELLS, TianConfig, TianNet, along_ray,
                                      camera_facing, load_checkpoint, save_checkpoint)
 from ros2_pose.process import settle
@@ -68,6 +69,8 @@ class TrainingConfig:
     log_every: int = setting(200, "steps between lines of the log, and checkpoints",
                              low=1, high=10**6)
     seed: int = setting(0, "of everything random", low=0, high=2**31)
+    detector: str = setting("", "Deformable DETR trained on COCO to start from: its name on "
+                            "Hugging Face or a folder; empty: none")
     parts: str = setting("all", "what learns: everything, or what reads keypoints off a frozen "
                          "backbone", choices=("all", "keypoints"))
     shape_weight: float = setting(0.20, "of L_shape", low=0.0, high=1e3)
@@ -125,9 +128,10 @@ class Objective(nn.Module):
             terms |= self._keypoint_terms(described, boxes, batch)
             if self.config.parts == "all":
                 terms |= self._body_terms(described, boxes, batch)
-        terms["total"] = sum(getattr(self.config, f"{name}_weight") * terms[name]
-                             for name in ("detection", "keypoint", "shape", "pose", "smpl")
-                             if name in terms)
+        nothing = 0 * maps[0].sum()  # what a picture without people has a gradient of, too
+        terms["total"] = sum((getattr(self.config, f"{name}_weight") * terms[name]
+                              for name in ("detection", "keypoint", "shape", "pose", "smpl")
+                              if name in terms), nothing)
         return terms
 
     def _keypoint_terms(self, described, boxes: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -321,23 +325,22 @@ def train(training: Training, held_back: Samples, out: Path) -> None:
     if unfinished.exists():
         training.resume(torch.load(unfinished, map_location=training.device, weights_only=True))
         log.info("goes on at step %d", training.step)
-    commit, sums, count = _commit(), {}, 0
+    commit, values = _commit(), {}
     bar = tqdm(training.batches(), initial=training.step, total=training.config.steps, unit="step",
                mininterval=10, disable=training.rank > 0)
     for batch in bar:
-        terms = training.train_step(batch)
-        sums = {name: sums.get(name, 0.0) + value for name, value in terms.items()}
-        count += 1
+        for name, value in training.train_step(batch).items():
+            values.setdefault(name, []).append(value)
         if training.step % training.config.log_every and training.step < training.config.steps:
             continue
         if training.rank == 0:
-            line = {"step": training.step} | {k: v / count for k, v in sums.items()} \
+            line = {"step": training.step} | {k: float(np.nanmean(v)) for k, v in values.items()} \
                 | validate(training, held_back)
             training.lines.append({name: round(value, 5) for name, value in line.items()})
             _replace(unfinished, training.state())
             save_checkpoint(out, training.average, commit)
             _write_log(training.lines, out.with_suffix(".csv"))
-        sums, count = {}, 0
+        values = {}
     unfinished.unlink(missing_ok=True)
 
 
@@ -380,15 +383,18 @@ def read_config(path: Path) -> tuple[TianConfig, TrainingConfig]:
     return network, training
 
 
-def start(config: TianConfig, init: Path | None) -> TianNet:
-    """A new network: its backbone knows ImageNet, or everything is as in a checkpoint."""
+def start(config: TianConfig, init: Path | None, detector: str = "") -> TianNet:
+    """A new network: its backbone knows ImageNet, or it detects as a detector of that name or
+    folder does, or everything is as in a checkpoint."""
     if init is not None:
         net = TianNet(config)
         net.take_over(load_checkpoint(init))
         return net
     torch.manual_seed(0)
     net = TianNet(config)
-    if config.backbone == "efficientnet_lite0":
+    if detector:
+        load_coco(net, detector)
+    elif config.backbone == "efficientnet_lite0":
         net.detr.model.backbone.model.load_imagenet()
     return net
 
@@ -426,7 +432,7 @@ def run(args: argparse.Namespace) -> None:
     if args.steps is not None:
         training_config = replace(training_config, steps=args.steps)
     device, rank, world = _device()
-    net = start(config, args.init)
+    net = start(config, args.init, training_config.detector)
     training = Training(net, training_config, synthetic(args, held=False), device, rank, world)
     train(training, synthetic(args, held=True), args.out)
 
