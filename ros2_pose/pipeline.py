@@ -158,6 +158,7 @@ class _Remembered(NamedTuple):
     """What a track knows of its body: the state of the last fit, and how it came about."""
 
     state: BodyState  # of one person
+    astray: float  # s, as of BodyFit
     frames: int
     stamp: int
 
@@ -166,7 +167,8 @@ class _Remembered(NamedTuple):
         """None if the body was not found."""
         if not bodies.ok[row]:
             return None
-        return _Remembered(BodyState(*(value[row] for value in bodies.state)), frames, stamp)
+        state = BodyState(*(value[row] for value in bodies.state))
+        return _Remembered(state, float(bodies.astray[row]), frames, stamp)
 
 
 def _device(wanted: str) -> torch.device:
@@ -188,13 +190,14 @@ def _check_image(image: np.ndarray) -> None:
 def _previous(tracks: list[Track], stamp: int) -> Previous:
     """The bodies of the images before, NaN for people who have none."""
     zeros = torch.zeros(len(tracks))
-    previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long())
+    previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long(), zeros.clone())
     for row, track in enumerate(tracks):
         if track.body is not None:
             for values, value in zip(previous.state, track.body.state):
                 values[row] = value
             previous.seconds[row] = (stamp - track.body.stamp) * 1e-9
             previous.frames[row] = track.body.frames
+            previous.astray[row] = track.body.astray
     return previous
 
 
@@ -208,7 +211,7 @@ def _at_depth(bodies: BodyFit, measured: DepthMeasurement, previous: Previous) -
     factor = torch.from_numpy(measured.root_z) / bodies.root[:, 2]
     factor = torch.where(factor.isfinite(), factor, 1.0)
     state = bodies.state._replace(root=bodies.root * factor[:, None])
-    return Previous(state, torch.zeros(len(factor)), previous.frames)
+    return Previous(state, torch.zeros(len(factor)), previous.frames, bodies.astray)
 
 
 def _with_fit(people: People, bodies: BodyFit, measured: DepthMeasurement | None) -> People:

@@ -35,11 +35,12 @@ def fitter(model, prior):
     return Fitter(model, prior, Lift.load())
 
 
-def fit(fitter, points, cov, previous=None, seconds=0.1, frames=1, **known):
+def fit(fitter, points, cov, previous=None, seconds=0.1, frames=1, astray=0.0, **known):
     """Fit with a previous state as if it were from the frame before."""
     if previous is not None:
         previous = Previous(previous, torch.full((len(points),), seconds),
-                            torch.full((len(points),), frames))
+                            torch.full((len(points),), frames),
+                            torch.as_tensor(astray).expand(len(points)))
     return fitter.fit(Sighting(points, cov, **known), previous)
 
 
@@ -80,7 +81,7 @@ def problem_of(fitter, state, with_previous=False, **known):
     if with_previous:
         frames = torch.ones(len(points))
         problem = solve.with_previous(
-            problem, Previous(perturbed(state, 0.05, 9), 0.1 * frames, frames))
+            problem, Previous(perturbed(state, 0.05, 9), 0.1 * frames, frames, 0 * frames))
     return problem.with_error_at(state.root[:, 2])
 
 
@@ -210,10 +211,35 @@ def test_warm_start_follows_a_moved_person(model, fitter, people):
 def test_warm_start_from_another_person_starts_over(model, fitter, people):
     points, cov = observe(model, people)
     wrong = people.rows(torch.tensor([5, 4, 3, 2, 1, 0]))
-    result, cold = fit(fitter, points, cov, previous=wrong), fit(fitter, points, cov)
+    result, cold = fit(fitter, points, cov, previous=wrong, astray=1.0), fit(fitter, points, cov)
     depth_error = (result.root[:, 2] / people.root[:, 2] - 1).abs()
     assert depth_error.median() < 0.08
     assert (result.cost < cold.cost + 20).float().mean() > 0.6
+
+
+def test_one_wrong_image_does_not_move_a_body(model, fitter, people):
+    first = fit(fitter, *observe(model, people))
+    points, cov = observe(model, people, seed=1)
+    folded = points.clone()  # a detector that finds the upper body on the legs
+    folded[:, 5:11] = points[:, 11:17]
+    second = fit(fitter, folded, cov, previous=first.state)
+    moved_m = (second.joints - first.joints).norm(dim=2).mean(1)
+    assert moved_m.median() < 0.12
+    assert (second.astray > 0).float().mean() > 0.5
+
+
+def test_a_track_far_off_comes_right_within_its_patience(model, fitter, people):
+    """Turned round and a metre away: others cannot be followed into the right pose."""
+    points, cov = observe(model, people)
+    cold = fit(fitter, points, cov)
+    wrong = moved(people, torch.zeros(len(points), UNKNOWNS, dtype=torch.float64).index_fill(
+        1, torch.tensor([1]), 3.0).index_fill(1, torch.tensor([82]), 1.0))
+    result, seconds = fit(fitter, points, cov, previous=wrong), 0.1
+    for _ in range(round(fitter.settings.patience_s / seconds) + 1):
+        result = fit(fitter, points, cov, previous=result.state, seconds=seconds,
+                     astray=result.astray)
+    assert (result.cost < cold.cost + 20).all()
+    assert (result.astray < fitter.settings.patience_s).all()
 
 
 def test_state_with_nan_starts_cold(model, fitter, people):

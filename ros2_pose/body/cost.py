@@ -47,7 +47,8 @@ class FitSettings:
     inflation: float = 1.5  # of the posterior's variances: people vary in more ways than the model
     cold_iterations: tuple[int, int] = (4, 8)  # with all hypotheses, then with the best one
     warm_iterations: int = 2
-    retry_cost: float = 2.5  # a warm fit with a worse mean cost per keypoint starts cold, too
+    retry_cost: float = 2.5  # a warm fit with a worse mean cost per keypoint is astray ...
+    patience_s: float = 0.3  # ... and after so long starts cold, too
 
 
 class Pulls(NamedTuple):

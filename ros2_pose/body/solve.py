@@ -55,11 +55,12 @@ class Previous(NamedTuple):
     state: BodyState
     seconds: Tensor  # (P,) since then
     frames: Tensor  # (P,) in how many images they have been fitted
+    astray: Tensor  # (P,) s, as of `BodyFit`
 
     def rows(self, people: Tensor) -> Previous:
         """Some of the people (P,) bool, in the precision that fits are solved in."""
         return Previous(BodyState(*(value[people].double() for value in self.state)),
-                        self.seconds[people], self.frames[people])
+                        self.seconds[people], self.frames[people], self.astray[people])
 
 
 class BodyFit(NamedTuple):
@@ -75,6 +76,7 @@ class BodyFit(NamedTuple):
     keypoints: Tensor  # (P, 17, 3)
     keypoint_cov: Tensor  # (P, 17, 3, 3) of the body's point; what the keypoint means is not in it
     cost: Tensor  # (P,) negative log posterior up to a constant
+    astray: Tensor  # (P,) s for which the body has not agreed with what was seen
     ok: Tensor  # (P,) bool
 
     @property
@@ -113,11 +115,12 @@ class Fitter:
         known = torch.zeros_like(enough) if previous is None else previous.state.is_finite
         found = _nobody(problem)
         if (warm := enough & known).any():
-            solution = self._follow(problem.rows(warm), _rows(lifted, warm), previous.rows(warm))
-            found = _put(found, warm, _result(*solution))
+            solution, astray = self._follow(problem.rows(warm), _rows(lifted, warm),
+                                            previous.rows(warm))
+            found = _put(found, warm, _result(*solution, astray))
         if (cold := enough & ~known).any():
             solution = self._begin(problem.rows(cold), _rows(lifted, cold))
-            found = _put(found, cold, _result(*solution))
+            found = _put(found, cold, _result(*solution, torch.zeros_like(solution.here.cost)))
         return BodyFit(*(value.to(sighting.points.dtype) if value.is_floating_point() else value
                          for value in found))
 
@@ -145,15 +148,21 @@ class Fitter:
 
     # --------------------------------------------------------------------------- strategy
 
-    def _follow(self, problem: Problem, lifted: Lifted, previous: Previous) -> Solution:
-        """From where people were, and again from nothing those who do not follow."""
+    def _follow(self, problem: Problem, lifted: Lifted,
+                previous: Previous) -> tuple[Solution, Tensor]:
+        """From where people were, and again from nothing those who have long gone astray: of one
+        image that does not fit, the image is likelier wrong than all before it. And (P,) s astray.
+        """
         before = previous.state
         image = self.with_lift(problem, of_each(lifted, self._nearest(lifted, before.theta)))
         image = image.with_error_at(before.root[:, 2])
         temporal = with_previous(image, previous)
         found = minimise(temporal, before, self.settings.warm_iterations)
         found = Solution(image, found.state, _without_previous(found.here, temporal, image))
-        lost = ~(found.here.of_keypoints < self.settings.retry_cost * problem.seen.sum(1))
+        agrees = found.here.of_keypoints < self.settings.retry_cost * problem.seen.sum(1)
+        astray = torch.where(agrees, 0.0, previous.astray + previous.seconds)
+        lost = astray >= self.settings.patience_s
+        astray = torch.where(lost, 0.0, astray)
         if lost.any():
             again = self._begin(problem.rows(lost), _rows(lifted, lost))
             followed = linearise(image.rows(lost), found.state.rows(lost))
@@ -161,7 +170,7 @@ class Fitter:
             lost[lost.clone()] = better
             found = Solution(found.problem, _put(found.state, lost, _rows(again.state, better)),
                              _put(found.here, lost, _rows(again.here, better)))
-        return found
+        return found, astray
 
     def _begin(self, problem: Problem, lifted: Lifted) -> Solution:
         """From all hypotheses for a few iterations, then the best one to the end."""
@@ -322,13 +331,13 @@ def _step(state: BodyState, here: Linear, damping: Tensor) -> BodyState:
 # ---------------------------------------------------------------------------------- result
 
 
-def _result(problem: Problem, state: BodyState, here: Linear) -> BodyFit:
+def _result(problem: Problem, state: BodyState, here: Linear, astray: Tensor) -> BodyFit:
     """Joints and covariances at the solution; NaN for people whose cost has no minimum there."""
     posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
     root_cov, joint_cov, keypoint_cov = _covariances(problem, posed, here.hessian)
     ok = here.cost.isfinite() & root_cov.isfinite().flatten(1).all(1)
     found = BodyFit(*state, root_cov, posed.joints, joint_cov, _observed(problem, posed),
-                    posed.keypoints, keypoint_cov, here.cost, ok)
+                    posed.keypoints, keypoint_cov, here.cost, astray, ok)
     return found if ok.all() else _put(_nobody(problem), ok, _rows(found, ok))
 
 
@@ -358,7 +367,7 @@ def _nobody(problem: Problem) -> BodyFit:
     """Of as many people as there are, nothing."""
     people, keypoints = problem.seen.shape
     shapes = ((24, 4), (10,), (3,), (6, 6), (24, 3), (24, 3, 3), (24,), (keypoints, 3),
-              (keypoints, 3, 3), (), ())
+              (keypoints, 3, 3), (), (), ())
     found = BodyFit(*(problem.points.new_full((people, *shape), torch.nan) for shape in shapes))
     return found._replace(joint_observed=found.joint_observed > 0, ok=found.ok > 0)
 

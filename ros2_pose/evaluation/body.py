@@ -368,7 +368,8 @@ def cost(bench: Bench) -> Iterator[Row]:
         first, second = _moment_apart(bench, count)
         fitter = bench.fitter()
         before = fitter.fit(first)
-        previous = Previous(before.state, torch.full((count,), _TRACKED_S), torch.ones(count))
+        previous = Previous(before.state, torch.full((count,), _TRACKED_S), torch.ones(count),
+                            before.astray)
         for name, known, aim in (("tracked", previous, target), ("cold", None, "")):
             spent = [_seconds(fitter, second, known) for _ in range(bench.repeats)]
             yield Row(f"cost, {count} at once, {name}",
