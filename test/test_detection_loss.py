@@ -69,6 +69,9 @@ def test_several_queries_may_stand_for_one_person():
     found = match(one, whole(people), copies=3)
     assert sorted(found.person.tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert len(set(found.query.tolist())) == 9
+    cost = costs(one, people)
+    for (q, p), (other, r) in itertools.combinations(zip(found.query, found.person), 2):
+        assert cost[q, p] + cost[other, r] <= cost[q, r] + cost[other, p] + 1e-5
     assert len(match(one, whole(people), copies=10).query) == 12  # there are no more
 
 

@@ -183,6 +183,21 @@ def test_what_is_not_known_does_not_count_and_gives_no_gradient(name):
     assert torch.equal(gradient[0, rest], full[0, rest])
 
 
+def test_votes_cost_least_where_they_are_a_narrow_bump_about_the_truth():
+    truth, cells = torch.tensor([[[2.2, 5.1]]]), torch.arange(8) + 0.5
+    wanted = [(-(cells - at)**2 / 2).softmax(0) for at in (2.2, 5.1)]
+    best = 3 * (wanted[0].log()[None] + wanted[1].log()[:, None])[None, None]  # shifts cancel
+    entropy = -sum((w * w.log()).sum() for w in wanted)
+    temperature = torch.tensor(3.0)
+    assert losses.vote_loss(best, temperature, truth).item() == pytest.approx(entropy.item())
+    for other in (best.mT, best / 2, torch.zeros(1, 1, 8, 8)):
+        assert losses.vote_loss(other, temperature, truth) > entropy + 0.1
+    maps = best.repeat(1, 2, 1, 1).requires_grad_()
+    known = losses.vote_loss(maps, temperature, torch.cat([truth, truth * torch.nan], 1))
+    assert known.item() == pytest.approx(entropy.item())
+    assert (torch.autograd.grad(known.sum(), maps)[0][0, 1] == 0).all()
+
+
 def test_an_unknown_joint_has_no_bump():
     maps, truth = rand(1, 3, 8, 8), torch.tensor([[[2.0, 3], [torch.nan] * 2, [5, 5]]]).double()
     gradient, = torch.autograd.grad(losses.heatmap_loss(maps, truth, 2.0).sum(), maps)

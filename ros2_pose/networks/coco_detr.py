@@ -40,7 +40,8 @@ def load_coco(net: TianNet, source: str | Path) -> None:
     source: a name on Hugging Face, or a folder with its config.json and model.safetensors. Raises
     CheckpointError if it cannot be read, is of another size than the network or knows no people.
     """
-    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
+    from transformers import (DeformableDetrConfig, DeformableDetrForObjectDetection,
+                              ResNetBackbone)
     theirs = _read(DeformableDetrConfig, source)
     _check_sizes(net, theirs, source)
     config = copy.deepcopy(net.detr.config)
@@ -54,8 +55,12 @@ def load_coco(net: TianNet, source: str | Path) -> None:
         raise CheckpointError(f"{source} is of another network: {wrong[0]}, and {len(wrong) - 1} "
                               f"more; the backbone here is {net.config.backbone}")
     person = list(theirs.id2label.values()).index(_PERSON)
-    net.detr.load_state_dict({name: _for_people(name, value, person, config.decoder_layers)
-                              for name, value in detr.state_dict().items()})
+    resnet = next(name for name, part in net.detr.named_modules()
+                  if isinstance(part, ResNetBackbone))
+    net.detr.load_state_dict({
+        name.replace("model.backbone.model", resnet): _for_people(name, value, person,
+                                                                  config.decoder_layers)
+        for name, value in detr.state_dict().items()})
 
 
 def _read(kind: type, source: str | Path, **options):
