@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from ros2_pose.body.depth import DepthError, DepthGauge, DepthMeasurement
-from ros2_pose.body.lift import Lift
+from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.solve import BodyFit, Fitter, Previous, Sighting
@@ -25,6 +25,7 @@ from ros2_pose.track import Track, Tracker
 
 log = logging.getLogger(__name__)
 
+_PROPOSED_ROOT_STD = (0.05, 0.05, 0.2)  # to the side, down, log distance, of a network's bodies
 _CONTINUES = 1 / 3  # of score_threshold: what a detection must score to continue a track
 
 
@@ -111,7 +112,8 @@ class Pipeline:
         clear = people.keypoint_scores >= self.config.keypoint_threshold
         pixels = np.where(clear[..., None], people.keypoints, np.nan)
         rays, cov = camera.normalise_with_cov(pixels, people.keypoint_cov)
-        sighting = Sighting(torch.from_numpy(rays), torch.from_numpy(cov), **self._surroundings())
+        sighting = Sighting(torch.from_numpy(rays), torch.from_numpy(cov), **self._surroundings(),
+                            proposed=self._proposed(people))
         previous = _previous(tracks, frame.stamp)
         bodies = self.fitter.fit(sighting, previous)
         measured = None
@@ -127,6 +129,16 @@ class Pipeline:
             track.body = _Remembered.of(bodies, row, int(previous.frames[row]) + 1, frame.stamp)
         people = _with_fit(people, bodies, measured)
         return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
+
+    def _proposed(self, people: People) -> Lifted | None:
+        """The bodies that the network itself saw, as one more hypothesis of the fit."""
+        if people.theta is None or self.network.turn_std is None:
+            return None
+        quats, betas, root = (torch.from_numpy(value)[:, None]
+                              for value in (people.theta, people.betas, people.root))
+        turn_std = self.network.turn_std.cpu().expand(len(people), 1, -1)
+        root_std = torch.tensor(_PROPOSED_ROOT_STD).expand(len(people), 1, -1)
+        return Lifted(quats, betas, root, turn_std, root_std, torch.zeros(len(people), 1))
 
     def _surroundings(self) -> dict[str, torch.Tensor]:
         """Which way is up, and where the floor is if that is known."""

@@ -47,6 +47,7 @@ class Sighting(NamedTuple):
     depth_std: Tensor | None = None  # (P,) m
     up: Tensor | None = None  # (3,) the world's up in the camera frame; None: the camera is level
     floor: Tensor | None = None  # (4,) n, d with n x + d the height above it, m; camera frame
+    proposed: Lifted | None = None  # one more hypothesis (P, 1), from whoever saw the picture
 
 
 class Previous(NamedTuple):
@@ -135,7 +136,7 @@ class Fitter:
                        found.keypoints, found.keypoint_cov + meaning, align=False)
 
     def propose(self, sighting: Sighting) -> Lifted:
-        """The lift's hypotheses."""
+        """The lift's hypotheses, and the one that came with the sighting."""
         dtype = self.lift.enter.weight.dtype
         points, cov = (value.to(dtype) for value in _image_of(sighting.points, sighting.cov))
         if self.joint_set is not COCO17:
@@ -144,7 +145,8 @@ class Fitter:
             spread = points.new_full((len(points), len(COCO17), 2, 2), torch.nan)
             places[:, coco], spread[:, coco] = points[:, own], cov[:, own]
             points, cov = places, spread
-        return self.lift(points, cov, sighting.up).to(torch.float64)
+        lifted = self.lift(points, cov, sighting.up).to(torch.float64)
+        return lifted if sighting.proposed is None else _with_one_more(lifted, sighting.proposed)
 
     # --------------------------------------------------------------------------- strategy
 
@@ -279,6 +281,18 @@ def of_each(lifted: Lifted, hypothesis: Tensor) -> Lifted:
     """One hypothesis (P,) of each person: fields without the dimension H."""
     people = torch.arange(len(hypothesis), device=hypothesis.device)
     return Lifted(*(value[people, hypothesis] for value in lifted))
+
+
+def _with_one_more(lifted: Lifted, proposed: Lifted) -> Lifted:
+    """With a hypothesis as probable as those of the lift together, where it is finite."""
+    together = lifted.logits.logsumexp(1, keepdim=True)
+    values = [torch.cat([own, one.to(own)], 1)
+              for own, one in zip(lifted, proposed._replace(logits=together))]
+    lacking = ~torch.stack([value[:, -1].isfinite().flatten(1).all(1) for value in values]).all(0)
+    for value in values:
+        value[lacking, -1] = value[lacking, 0]
+    values[-1][lacking, -1] = -torch.inf
+    return Lifted(*values)
 
 
 def _rows(values, people: Tensor):

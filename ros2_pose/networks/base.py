@@ -20,6 +20,7 @@ class PoseNetwork(ABC, nn.Module):
     """
 
     name: str
+    turn_std: torch.Tensor | None = None  # (24,) rad, of theta, if it gives one
 
     @classmethod
     @abstractmethod

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 (Tan and Le 2019) as a backbone: features at strides 8, 16 and 32.
+"""EfficientNet-Lite0 (Tan and Le 2019) as a backbone: features at strides 4 to 32.
 
 Batch norms are folded into the convolutions when ImageNet's weights are read: as frozen ones, as
 Deformable DETR trains with, they are part of them, and a CPU saves a fifth of the time.
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from ros2_pose.weights import fetch
 
-CHANNELS = (40, 112, 320)
+CHANNELS = (24, 40, 112, 320)
 IMAGENET = "efficientnet_lite0.pth"
 
 # Expansion, channels, repeats, stride, kernel of each stage.
 _STAGES = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3),
            (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
 _STEM = 32
-_OUT_STAGES = (2, 4, 6)
+_OUT_STAGES = (1, 2, 4, 6)
 _FROZEN_STAGES = 2  # edges and colours: the same in every picture, and the dearest to train
 _EPSILON = 1e-3  # of the batch norms
 
@@ -56,8 +56,8 @@ class _Block(nn.Module):
         return x + out if self.is_residual else out
 
 
-class EfficientNetLite(nn.Module):
-    """(B, 3, H, W) normalised as ImageNet's to features of `CHANNELS` at strides 8, 16, 32."""
+class Backbone(nn.Module):
+    """(B, 3, H, W) normalised as ImageNet's to features of `CHANNELS` at strides 4 to 32."""
 
     def __init__(self) -> None:
         super().__init__()

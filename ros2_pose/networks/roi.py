@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDES = (8, 16, 32)
-_CANONICAL_PX, _CANONICAL_LEVEL = 224, 1  # Lin et al. 2017, eq. 1: such a box belongs to stride 16
+STRIDES = (4, 8, 16, 32)
+_CANONICAL_PX, _CANONICAL_LEVEL = 224, 2  # Lin et al. 2017, eq. 1: such a box belongs to stride 16
 
 
 class Pyramid(nn.Module):
-    """Feature maps of one width at strides 8, 16 and 32 from those of a backbone.
+    """Feature maps of one width at strides 4 to 32 from those of a backbone.
 
     top_down: every level also knows what the coarser ones know (Lin et al. 2017, "Feature Pyramid
     Networks"); without, each is by itself (the "direct multi-scale" of Tian et al. 2023, Table 1).
@@ -21,7 +19,10 @@ class Pyramid(nn.Module):
 
     def __init__(self, channels: tuple[int, ...], width: int, top_down: bool) -> None:
         super().__init__()
-        self.lateral = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        # Normalised, because levels of a backbone differ in scale, and the finest would drown the
+        # others, which know more.
+        self.lateral = nn.ModuleList(nn.Sequential(nn.Conv2d(c, width, 1), nn.GroupNorm(8, width))
+                                     for c in channels)
         self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
         self.top_down = top_down
 
@@ -82,18 +83,33 @@ def cell_size(enlarged: Tensor, cells: int) -> Tensor:
 
 
 class MapHead(nn.Module):
-    """A map for each joint from a box's features, and a vector that sums the box up."""
+    """A map for each joint from a box's features, and a vector that sums the box up.
 
-    def __init__(self, width: int, layers: int, joints: int) -> None:
+    Twice smaller and back again, with what was there before (an hourglass, Newell et al. 2016):
+    whether a hand belongs to the one whose box this is, is not to be seen from the hand alone.
+    """
+
+    def __init__(self, width: int, layers: int, joints: int, cells: int) -> None:
         super().__init__()
-        steps = []
-        for _ in range(layers):
-            steps += [nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU()]
-        self.layers = nn.Sequential(*steps)
+        self.place = nn.Parameter(0.1 * torch.randn(width, cells, cells))  # where in the box
+        self.enter = _conv(width, width)
+        self.down = nn.ModuleList([_conv(width, 2 * width, 2), _conv(2 * width, 2 * width, 2)])
+        self.middle = nn.Sequential(*(_conv(2 * width, 2 * width) for _ in range(layers)))
+        self.up = nn.ModuleList([_conv(2 * width, 2 * width), _conv(2 * width, width)])
+        self.leave = _conv(width, width)
         self.joints = nn.Conv2d(width, joints, 1)
-        nn.init.normal_(self.joints.weight, std=math.sqrt(1 / width))
+        self.summary = 4 * 4 * 2 * width
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, joints, h, w) and (N, 16 * width) of features (N, width, h, w)."""
-        features = self.layers(features)
-        return self.joints(features), F.adaptive_avg_pool2d(features, 4).flatten(1)
+        """(N, joints, h, w) and (N, summary) of features (N, width, h, w)."""
+        fine = self.enter(features + self.place)
+        half = self.down[0](fine)
+        coarse = self.middle(self.down[1](half))
+        half = half + F.interpolate(self.up[0](coarse), half.shape[-2:], mode="nearest")
+        fine = fine + F.interpolate(self.up[1](half), fine.shape[-2:], mode="nearest")
+        return self.joints(self.leave(fine)), F.adaptive_avg_pool2d(coarse, 4).flatten(1)
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.GroupNorm(8, outputs),
+                         nn.ReLU())

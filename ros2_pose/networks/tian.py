@@ -35,14 +35,17 @@ from ros2_pose.errors import PoseError
 from ros2_pose.kblock import kblock
 from ros2_pose.networks import roi
 from ros2_pose.networks.base import PoseNetwork, input_size, padded_length
-from ros2_pose.networks.efficientnet_lite import CHANNELS, EfficientNetLite
+from ros2_pose.networks import efficientnet_lite, movenet_backbone
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17, SMPL24
 
 _K, _J = len(COCO17), len(SMPL24)
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, RGB
+# Mean and deviation, RGB, of the 0..255 that a backbone was trained with.
+_IMAGENET = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+_PIXELS = {"movenet": ((0.0,) * 3, (1.0,) * 3), "efficientnet_lite0": ((127.0,) * 3, (128.0,) * 3)}
 _RESNETS = {"resnet18": ("basic", (2, 2, 2, 2), (64, 128, 256, 512)),
             "resnet50": ("bottleneck", (3, 4, 6, 3), (256, 512, 1024, 2048))}
+_OTHERS = {"movenet": movenet_backbone, "efficientnet_lite0": efficientnet_lite}
 _STD_CELLS = (0.3, 16.0)  # least and greatest deviation of votes in 32 cells
 SHIPPED = Path(__file__).parent / "data" / "tian_tiny.pt"
 PAD = 114  # grey beside a picture
@@ -61,7 +64,7 @@ class TianConfig:
     """What the network is made of."""
 
     backbone: str = setting("efficientnet_lite0", "what sees the picture",
-                            choices=("efficientnet_lite0", *_RESNETS))
+                            choices=("movenet", "efficientnet_lite0", *_RESNETS))
     input_size: int = setting(256, "long side of the input, px", low=64, high=2048)
     width: int = setting(128, "of Deformable DETR's tokens", low=32, high=512)
     encoder_layers: int = setting(1, "of Deformable DETR", low=1, high=12)
@@ -125,22 +128,29 @@ class TianNet(nn.Module):
         super().__init__()
         self.config = config
         self.detr = _deformable_detr(config)
-        channels = tuple(self.detr.model.backbone.intermediate_channel_sizes)
-        self.pyramid = roi.Pyramid(channels, config.roi_width, config.features == "fpn")
-        self.map_head = roi.MapHead(config.roi_width, config.roi_layers, _K)
-        self.log_temperature = nn.Parameter(torch.tensor(-math.log(config.cells) / 2))
-        self.smpl_head = _SmplHead(config.width + 16 * config.roi_width + 4 * _K)
+        self.pyramid = roi.Pyramid(_channels(config), config.roi_width, config.features == "fpn")
+        self.map_head = roi.MapHead(config.roi_width, config.roi_layers, _K, config.cells)
+        self.log_temperature = nn.Parameter(torch.tensor(-math.log(config.cells)))  # sums, at first
+        self.smpl_head = _SmplHead(config.width + self.map_head.summary + 4 * _K)
         # Measured after training: variances are votes * c^2 + floor, in parts of the box.
         self.register_buffer("votes", torch.ones(_K))
         self.register_buffer("floor", torch.zeros(_K))
         self.register_buffer("turn_std", torch.full((_J,), 0.4))  # rad, of theta
-        self.register_buffer("mean", torch.tensor(_MEAN).view(3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(_STD).view(3, 1, 1) * 255, persistent=False)
+        mean, std = _PIXELS.get(config.backbone, _IMAGENET)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    def is_given(self, name: str) -> bool:
+        """Whether a weight came with a backbone that does not learn: nobody needs it twice."""
+        return self.config.backbone == "movenet" and name.startswith("detr.model.backbone.")
 
     def pyramid_of(self, images: Tensor) -> list[Tensor]:
         """The pyramid of images (B, 3, H, W), 0..255, without looking for people."""
-        found = self.detr.model.backbone.model(self._normalised(images))
-        return self.pyramid(list(getattr(found, "feature_maps", found)))
+        return self.pyramid(self._backbone(self._normalised(images)))
+
+    @property
+    def _backbone(self) -> nn.Module:
+        return self.detr.model.backbone.model.levels
 
     def _normalised(self, images: Tensor) -> Tensor:
         return ((images - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
@@ -148,8 +158,7 @@ class TianNet(nn.Module):
     def detect(self, images: Tensor, mask: Tensor | None = None) -> Detected:
         """People in images (B, 3, H, W), 0..255; mask (B, H, W) is 0 where an image is padded."""
         features: list[Tensor] = []  # what Deformable DETR sees, the pyramid takes, too
-        hook = self.detr.model.backbone.register_forward_hook(
-            lambda _, __, levels: features.extend(feature for feature, _ in levels))
+        hook = self._backbone.register_forward_hook(lambda _, __, levels: features.extend(levels))
         try:
             found = self.detr.model(self._normalised(images), pixel_mask=mask)
         finally:
@@ -217,10 +226,9 @@ _NEUTRAL[0] = torch.tensor([1.0, 0, 0, 0])
 def _deformable_detr(config: TianConfig):
     """Deformable DETR (Zhu et al. 2021) of `transformers`, for one class."""
     from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
-    is_resnet = config.backbone in _RESNETS
-    kind, depths, sizes = _RESNETS[config.backbone] if is_resnet else \
-        ("basic", (1, 1, 1, 1), (8, *CHANNELS))
-    backbone = ResNetConfig(layer_type=kind, depths=list(depths), hidden_sizes=list(sizes),
+    kind, depths, _ = _RESNETS.get(config.backbone) or ("basic", (1, 1, 1, 1), ())
+    # Another backbone takes the place of a ResNet of as many channels.
+    backbone = ResNetConfig(layer_type=kind, depths=list(depths), hidden_sizes=_channels(config),
                             out_features=["stage2", "stage3", "stage4"])
     detr = DeformableDetrForObjectDetection(DeformableDetrConfig(
         backbone_config=backbone, use_timm_backbone=False, num_labels=1, d_model=config.width,
@@ -230,10 +238,12 @@ def _deformable_detr(config: TianConfig):
         encoder_n_points=config.points, num_feature_levels=config.levels,
         num_queries=config.queries, with_box_refine=config.box_refine,
         two_stage=config.two_stage, two_stage_num_proposals=config.queries))
-    if is_resnet:
+    if config.backbone in _RESNETS:
         _freeze_first_stage(detr.model.backbone.model)
+        levels: nn.Module = _ResNetLevels(detr.model.backbone.model)
     else:
-        detr.model.backbone.model = EfficientNetLite()
+        levels = _OTHERS[config.backbone].Backbone()
+    detr.model.backbone.model = _Coarse(levels)
     if config.box_refine and not config.two_stage:  # each layer's own, which `transformers` ties
         detr.class_embed = nn.ModuleList(copy.deepcopy(head) for head in detr.class_embed)
     for layer in detr.class_embed:
@@ -242,6 +252,34 @@ def _deformable_detr(config: TianConfig):
         nn.init.zeros_(layer.layers[-1].weight)
         nn.init.zeros_(layer.layers[-1].bias)
     return detr
+
+
+def _channels(config: TianConfig) -> list[int]:
+    """Of the backbone's features at strides 4, 8, 16 and 32."""
+    return list(_RESNETS[config.backbone][2] if config.backbone in _RESNETS
+                else _OTHERS[config.backbone].CHANNELS)
+
+
+class _ResNetLevels(nn.Module):
+    """The features of `transformers`' ResNet after each of its four stages."""
+
+    def __init__(self, resnet: nn.Module) -> None:
+        super().__init__()
+        self.resnet = resnet
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.resnet(x, output_hidden_states=True).hidden_states[1:])
+
+
+class _Coarse(nn.Module):
+    """What Deformable DETR attends to: all levels but the finest, of too many tokens."""
+
+    def __init__(self, levels: nn.Module) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.levels(x)[1:]
 
 
 def _freeze_first_stage(resnet: nn.Module) -> None:
@@ -273,23 +311,23 @@ def _peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
 class Tian(PoseNetwork):
     """The network as one that the pipeline can use.
 
-    checkpoint: empty takes the shipped one. correct: apply Algorithm 1, repaired, where the camera
-    is known; the pipeline does without, because its body layer corrects.
+    correct: apply Algorithm 1, repaired, where the camera is known; the pipeline does without,
+    because its body layer corrects.
     """
 
     name = "tian"
 
-    def __init__(self, checkpoint: str | Path = "", correct: bool = False,
-                 score_threshold: float = 0.3, max_people: int = 20) -> None:
+    def __init__(self, net: TianNet, correct: bool = False, score_threshold: float = 0.3,
+                 max_people: int = 20) -> None:
         super().__init__()
-        self.net = load_checkpoint(checkpoint or SHIPPED)
-        self.net.to(memory_format=torch.channels_last)
+        self.net = net.eval().to(memory_format=torch.channels_last)
+        self.turn_std = self.net.turn_std
         self.correct, self.body = correct, BodyModel.load()
         self.score_threshold, self.max_people = score_threshold, max_people
 
     @classmethod
     def from_config(cls, config: PoseConfig, engine: str = "torch") -> Tian:
-        return cls(config.checkpoint)
+        return cls(load_checkpoint(config.checkpoint or SHIPPED))
 
     def prepare(self, image: np.ndarray) -> list[Tensor]:
         """The picture at the network's size, 0..255, padded to multiples of 32."""
@@ -398,7 +436,8 @@ def camera_facing(boxes: Tensor, camera: Tensor) -> Tensor:
 
 def save_checkpoint(path: str | Path, net: TianNet, commit: str) -> None:
     """Weights in half precision, what they are weights of, and the source they come from."""
-    weights = {name: value.half() for name, value in net.state_dict().items()}
+    weights = {name: value.half() for name, value in net.state_dict().items()
+               if not net.is_given(name)}
     torch.save({"network": Tian.name, "config": asdict(net.config), "commit": commit,
                 "weights": weights}, path)
 
@@ -420,8 +459,9 @@ def load_checkpoint(path: str | Path, config: TianConfig | None = None) -> TianN
                  for name, value in asdict(found).items() if value != getattr(config, name)]
         raise CheckpointError(f"{path} is of another network: {'; '.join(wrong)}")
     net = TianNet(found)
+    given = {name: value for name, value in net.state_dict().items() if net.is_given(name)}
     try:
-        net.load_state_dict(weights)
+        net.load_state_dict(given | weights)
     except RuntimeError as error:
         raise CheckpointError(f"{path} does not fit its own config: {error}") from error
     return net.eval().requires_grad_(False)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ros2_pose.data.sample import Sample
+from ros2_pose.data.sample import VISIBLE, Sample
 from ros2_pose.networks.tian import PAD
 from ros2_pose.people import People
 from ros2_pose.skeleton import COCO17, SMPL24
@@ -29,6 +29,7 @@ class Batch(NamedTuple):
     image: Tensor  # (N,) whose picture
     boxes: Tensor  # (N, 4) px
     keypoints: Tensor  # (N, 17, 2) px
+    visible: Tensor  # (N, 17) bool
     theta: Tensor  # (N, 24, 4) theta[:, 0] to the camera
     betas: Tensor  # (N, 10)
     joints: Tensor  # (N, 24, 3) m from the pelvis, camera axes
@@ -79,8 +80,10 @@ def example(sample: Sample, size: int, random: np.random.Generator | None = None
 def collate(examples: list[Example]) -> Batch:
     """Examples as one batch."""
     numbers = np.repeat(np.arange(len(examples)), [len(e.people["boxes"]) for e in examples])
-    people = {name: torch.from_numpy(np.concatenate([e.people[name] for e in examples])).float()
+    people = {name: torch.from_numpy(np.concatenate([e.people[name] for e in examples]))
               for name in examples[0].people}
+    people = {name: value if value.dtype == torch.bool else value.float()
+              for name, value in people.items()}
     return Batch(torch.from_numpy(np.stack([e.image for e in examples])).permute(0, 3, 1, 2),
                  torch.from_numpy(np.stack([e.camera for e in examples])).float(),
                  torch.tensor([e.complete for e in examples]),
@@ -121,6 +124,7 @@ def _known(people: People) -> dict[str, np.ndarray]:
 
     joints = field(people.joints, len(SMPL24), 3)
     return {"boxes": people.boxes, "keypoints": people.keypoints,
+            "visible": people.keypoint_scores == VISIBLE,
             "theta": field(people.theta, len(SMPL24), 4), "betas": field(people.betas, 10),
             "joints": joints - joints[:, :1]}
 

@@ -61,6 +61,23 @@ def kblock_loss(points: Tensor, std: Tensor, truth: Tensor, regulariser: str = "
     return torch.where(known, loss, 0.0).sum((-2, -1))
 
 
+def vote_loss(maps: Tensor, temperature: Tensor, truth: Tensor) -> Tensor:
+    """(N,) cross-entropy of the k-block's votes with those of who votes for truth (N, K, 2) cells,
+    give or take one; summed over joints and axes. maps (N, K, h, w).
+
+    Not in the paper. L_KB moves a mean by error / c^2: next to nothing while c is large; and votes
+    for left and right alike have their mean in the middle, which pleases it. Here they do not.
+    """
+    known = truth.isfinite()
+    loss = 0.0
+    for logits, goal in ((maps.mean(-2), truth[..., 0]), (maps.mean(-1), truth[..., 1])):
+        cells = torch.arange(logits.shape[-1], device=maps.device) + 0.5
+        goal = torch.where(goal.isfinite(), goal, 0.0)[..., None]
+        wanted = (-(cells - goal).square() / 2).softmax(-1)
+        loss = loss - (wanted * (logits / temperature).log_softmax(-1)).sum(-1)
+    return torch.where(known.all(-1), loss, 0.0).sum(-1)
+
+
 def smpl_loss(joints: Tensor, truth: Tensor) -> Tensor:
     """(...,) L_SMPL m^2: squared distances of joints (..., J, 3) m; NaN: unknown."""
     known = truth.isfinite()

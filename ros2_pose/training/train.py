@@ -77,6 +77,8 @@ class TrainingConfig:
     pose_weight: float = setting(0.25, "of L_pose", low=0.0, high=1e3)
     smpl_weight: float = setting(0.15, "of L_SMPL", low=0.0, high=1e3)
     keypoint_weight: float = setting(0.30, "of L_KB", low=0.0, high=1e3)
+    vote_weight: float = setting(0.0, "of the votes' cross-entropy, which is not in the paper",
+                                 low=0.0, high=1e3)
     detection_weight: float = setting(0.40, "of L_DET", low=0.0, high=1e3)
     as_printed: bool = setting(False, "L_pose as in print: one sign, one norm for all joints")
     regulariser: str = setting("floor", "of L_KB: omega / (2 c^2), or omega c^2 / 2",
@@ -130,7 +132,7 @@ class Objective(nn.Module):
                 terms |= self._body_terms(described, boxes, batch)
         nothing = 0 * maps[0].sum()  # what a picture without people has a gradient of, too
         terms["total"] = sum((getattr(self.config, f"{name}_weight") * terms[name]
-                              for name in ("detection", "keypoint", "shape", "pose", "smpl")
+                              for name in ("detection", "keypoint", "vote", "shape", "pose", "smpl")
                               if name in terms), nothing)
         return terms
 
@@ -147,8 +149,14 @@ class Objective(nn.Module):
         else:
             loss = losses.heatmap_loss(described.maps, truth, GAUSSIAN_CELLS)
         off = ((described.points - truth) * cell).norm(dim=2).detach()
+        off = torch.where(batch.visible, off, torch.nan)
         diagonal = (batch.boxes[:, 2:] - batch.boxes[:, :2]).norm(dim=1, keepdim=True)
-        return {"keypoint": loss.mean(), "keypoint_percent": _PERCENT * (off / diagonal).nanmean()}
+        terms = {"keypoint": loss.mean(),
+                 "keypoint_percent": _PERCENT * (off / diagonal).nanmean()}
+        if self.config.vote_weight:
+            temperature = self.net.log_temperature.exp()
+            terms["vote"] = losses.vote_loss(described.maps, temperature, truth).mean()
+        return terms
 
     def _body_terms(self, described, boxes: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Only of those whose body is known."""
@@ -388,14 +396,14 @@ def start(config: TianConfig, init: Path | None, detector: str = "") -> TianNet:
     folder does, or everything is as in a checkpoint."""
     if init is not None:
         net = TianNet(config)
-        net.take_over(load_checkpoint(init))
+        net.load_state_dict(load_checkpoint(init, config).state_dict())
         return net
     torch.manual_seed(0)
     net = TianNet(config)
     if detector:
         load_coco(net, detector)
     elif config.backbone == "efficientnet_lite0":
-        net.detr.model.backbone.model.load_imagenet()
+        net.detr.model.backbone.model.levels.load_imagenet()
     return net
 
 

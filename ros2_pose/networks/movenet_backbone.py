@@ -1,0 +1,35 @@
+"""MoveNet's own features as a backbone: they know real people, and stay as they are.
+
+A network that learns from synthetic pictures alone learns synthetic pictures. With this backbone
+frozen, what learns sees them as it will see real ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ros2_pose.networks.tflite import load_tflite
+from ros2_pose.weights import fetch
+
+CHANNELS = (24, 72, 176, 304)
+_MODEL = "center_net_mobile_net_v2fpn_feature_extractor/model_1"
+# What MoveNet's heads read (stride 4); at strides 8, 16 and 32 what its encoder knows, and what its
+# own pyramid makes of that.
+_OUTPUTS = [f"{_MODEL}/{name}" for name in (
+    "re_lu_2/Relu", "model/block_5_add/add", "re_lu_1/Relu", "model/block_12_add/add",
+    "re_lu/Relu", "model/block_15_add/add", "conv2d/BiasAdd")]
+
+
+class Backbone(nn.Module):
+    """(B, 3, H, W), 0..255, to features of `CHANNELS` at strides 4 to 32."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.graph = load_tflite(fetch("movenet_multipose.tflite"), _OUTPUTS)
+        self.graph.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> list[Tensor]:
+        finest, *others = self.graph(x)
+        return [finest, *(torch.cat(pair, 1) for pair in zip(others[::2], others[1::2]))]
