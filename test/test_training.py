@@ -124,6 +124,16 @@ def test_every_variant_has_terms_and_finite_gradients(samples, body, network, co
                    for name, gradient in gradients.items()), part
 
 
+def test_half_precision_is_nearly_the_same(samples, body):
+    """As on a GPU; of the half precisions, the one that a CPU is good at."""
+    with torch.autocast("cpu", torch.bfloat16):
+        half = terms_of(samples, body, config=settings(vote_weight=0.1))
+    full = terms_of(samples, body, config=settings(vote_weight=0.1))
+    for name, term in full.items():
+        assert half[name].item() == pytest.approx(term.item(), rel=0.1), name
+    half["total"].backward()
+
+
 def test_printed_and_repaired_pose_losses_are_two(samples, body):
     printed, repaired = (terms_of(samples, body, config=settings(as_printed=is_printed))["pose"]
                          for is_printed in (True, False))
@@ -341,7 +351,7 @@ def gradients_of_one_step(samples, rank, world, batch):
 def in_a_group(rank, samples, meeting):
     """The same in one of two processes that meet at a file."""
     distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank,
-                                   world_size=2, timeout=timedelta(seconds=120))
+                                   world_size=2, timeout=timedelta(minutes=5))
     gradients = gradients_of_one_step(samples, rank, 2, batch=1)
     distributed.destroy_process_group()
     return gradients

@@ -48,7 +48,7 @@ def roi_align(maps: list[Tensor], boxes: Tensor, image: Tensor, cells: int) -> T
     maps: the pyramid of B images, (B, C, h, w) each. image (N,): whose each box is. One bilinear
     sample in the middle of each cell (He et al. 2017, "Mask R-CNN"); outside of the image is 0.
     """
-    out = maps[0].new_zeros(len(boxes), maps[0].shape[1], cells, cells)
+    out = boxes.new_zeros(len(boxes), maps[0].shape[1], cells, cells)
     middle = (torch.arange(cells, device=boxes.device) + 0.5) / cells
     x = boxes[:, :1] + (boxes[:, 2:3] - boxes[:, :1]) * middle  # (N, cells)
     y = boxes[:, 1:2] + (boxes[:, 3:] - boxes[:, 1:2]) * middle
@@ -60,8 +60,8 @@ def roi_align(maps: list[Tensor], boxes: Tensor, image: Tensor, cells: int) -> T
         height, width = features.shape[-2:]
         u, v = 2 * x[rows] / (width * stride) - 1, 2 * y[rows] / (height * stride) - 1
         grid = torch.stack([u[:, None].expand(-1, cells, -1), v[:, :, None].expand(-1, -1, cells)],
-                           -1).to(features.dtype)
-        out[rows] = F.grid_sample(features[image[rows]], grid, align_corners=False)
+                           -1)
+        out[rows] = F.grid_sample(features[image[rows]].to(grid.dtype), grid, align_corners=False)
     return out
 
 

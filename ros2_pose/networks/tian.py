@@ -182,6 +182,7 @@ class TianNet(nn.Module):
         """Boxes (N, 4) px of images (N,), found by queries (N, width)."""
         enlarged = roi.enlarged(boxes, self.config.box_factor)
         joints, summary = self.map_head(roi.roi_align(maps, enlarged, image, self.config.cells))
+        joints = joints.float()  # half precision would count votes to a tenth of a cell
         if self.config.keypoints == "kblock":
             points, std = kblock(joints, self.log_temperature.exp())
             scale = self.config.cells / 32
