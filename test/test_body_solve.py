@@ -9,7 +9,7 @@ from ros2_pose.body import solve
 from ros2_pose.body.kinematics import (UNKNOWNS, chord_and_jacobian, chord_difference,
                                        joint_jacobian, keypoint_jacobian, pose_rig, quat_product,
                                        rotmat_from_quat)
-from ros2_pose.body.lift import Lift
+from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.solve import FitSettings, Fitter, Previous, Sighting
@@ -184,6 +184,29 @@ def test_cold_start_recovers_depth_and_joints(model, fitter, people):
     assert depth_error.median() < 0.05 and depth_error.max() < 0.15
     error_m = hip_centred_error_m(result.joints, truth.joints)
     assert error_m.median() < 0.07 and error_m.max() < 0.16
+
+
+def proposal(state, std=0.05):
+    """What a network that saw the picture may say of people."""
+    known = torch.full((len(state.betas), 1, 24), std).double()
+    return Lifted(*(value[:, None].clone() for value in state), known,
+                  torch.full_like(known[..., :3], 0.1), torch.zeros(len(known), 1))
+
+
+def test_a_body_that_came_with_the_picture_is_one_more_hypothesis(model, fitter, people):
+    """It helps where it is right, and whoever has none is fitted as without."""
+    seen = observe(model, people)
+    without = fit(fitter, *seen)
+    joints = model(*people, with_vertices=False).joints
+    told = fit(fitter, *seen, proposed=proposal(people))
+    assert hip_centred_error_m(told.joints, joints).mean() \
+        < 0.6 * hip_centred_error_m(without.joints, joints).mean()
+    unknown = proposal(people)
+    for value in unknown:
+        value[::2] = torch.nan
+    half = fit(fitter, *seen, proposed=unknown)
+    torch.testing.assert_close(half.joints[::2], without.joints[::2])
+    torch.testing.assert_close(half.joints[1::2], told.joints[1::2])
 
 
 def test_every_facing_is_found(model, prior, fitter):

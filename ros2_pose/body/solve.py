@@ -288,7 +288,7 @@ def _with_one_more(lifted: Lifted, proposed: Lifted) -> Lifted:
     together = lifted.logits.logsumexp(1, keepdim=True)
     values = [torch.cat([own, one.to(own)], 1)
               for own, one in zip(lifted, proposed._replace(logits=together))]
-    lacking = ~torch.stack([value[:, -1].isfinite().flatten(1).all(1) for value in values]).all(0)
+    lacking = ~torch.stack([value[:, -1:].isfinite().flatten(1).all(1) for value in values]).all(0)
     for value in values:
         value[lacking, -1] = value[lacking, 0]
     values[-1][lacking, -1] = -torch.inf
