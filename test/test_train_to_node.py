@@ -23,7 +23,7 @@ def mocap(tmp_path, poses, monkeypatch):
     """A file of motion capture; synthetic datasets are small, and kept beside it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr(datasets, "_SYNTHETIC", {"train": 4, "held": 3})
+    monkeypatch.setattr(datasets, "_SYNTHETIC", {"train": 4, "test": 3, "validation": 3})
     names = np.array([f"trial{number % 40:02}" for number in range(len(poses))])
     assert held_back(names).any() and not held_back(names).all()
     np.savez("mocap.npz", theta=poses.numpy(), src=names)
@@ -33,14 +33,13 @@ def mocap(tmp_path, poses, monkeypatch):
 def test_train_evaluate_replay(mocap, tmp_path, clip, capsys):
     (tmp_path / "tiny.yaml").write_text(_CONFIG)
     assert cli.main(["train", "tiny.yaml", "--data", "synthetic", mocap, "--held-back",
-                     "synthetic", mocap, "held", "--out", "run/tian.pt"]) == 0
+                     "synthetic", mocap, "--out", "run/tian.pt"]) == 0
     assert len((tmp_path / "run" / "tian.csv").read_text().splitlines()) == 2
-    assert len(list((tmp_path / "synthetic" / "held").glob("*.npz"))) == 3
+    assert len(list((tmp_path / "synthetic" / "validation").glob("*.npz"))) == 3
     tian = ["--network", "tian", "--checkpoint", "run/tian.pt"]
-    assert cli.main(["evaluate", "synthetic", mocap, "--split", "held", "--pictures", "2",
-                     *tian]) == 0
+    assert cli.main(["evaluate", "synthetic", mocap, "--pictures", "2", *tian]) == 0
     printed = capsys.readouterr().out
-    for words in ("synthetic held, 2 pictures", "| box AP50 |", "| FPN + correction |"):
+    for words in ("synthetic test, 2 pictures", "| box AP50 |", "| FPN + correction |"):
         assert words in printed
     cv2.imwrite("picture.png", clip[0][::4, ::4, ::-1])
     assert cli.main(["replay", "picture.png", "people.jsonl", *tian,
@@ -57,7 +56,7 @@ def test_a_misspelt_key_is_named_before_anything_is_drawn(mocap, tmp_path, capsy
 
 @pytest.mark.parametrize("name, root, split, words", [
     ("coconut", ".", "train", "unknown dataset 'coconut'"),
-    ("synthetic", "mocap.npz", "test", "no split 'test'"),
+    ("synthetic", "mocap.npz", "held", "no split 'held'"),
     ("synthetic", "missing.npz", "train", "missing.npz is not motion capture")])
 def test_data_that_is_not_there_is_named(mocap, name, root, split, words):
     with pytest.raises(DataError, match=words):

@@ -22,17 +22,17 @@ from ros2_pose.weights import cache_dir
 
 log = logging.getLogger(__name__)
 
-_SYNTHETIC = {"train": 20_000, "held": 500}  # pictures
+_SYNTHETIC = {"train": 20_000, "test": 500, "validation": 300}  # pictures
 
 
 def synthetic(mocap: str | Path, split: str) -> Samples:
-    """Synthetic pictures of people in the poses of an npz (`bodies.read_poses`) that are learned
-    from (train), or in those held back from all training (held); drawn when they are first asked
-    for, and kept in the cache."""
+    """Synthetic pictures of people in the poses of an npz (`bodies.read_poses`): those that are
+    learned from (train, validation), or those held back from all training (test). Drawn when they
+    are first asked for, and kept in the cache."""
     if split not in _SYNTHETIC:
         raise DataError(f"synthetic has no split {split!r}; it has {', '.join(_SYNTHETIC)}")
     try:
-        poses = read_poses(mocap, held=split == "held")
+        poses = read_poses(mocap, held=split == "test")
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{mocap} is not motion capture ({error}): give an npz with theta "
                         "(N, 24, 3) and src (N,), as ros2_pose.training.bvh makes") from error

@@ -226,7 +226,11 @@ _NEUTRAL[0] = torch.tensor([1.0, 0, 0, 0])
 
 def _deformable_detr(config: TianConfig):
     """Deformable DETR (Zhu et al. 2021) of `transformers`, for one class."""
-    from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
+    try:
+        from transformers import (DeformableDetrConfig, DeformableDetrForObjectDetection,
+                                  ResNetConfig)
+    except ImportError as error:
+        raise PoseError("the network tian needs transformers: pip install transformers") from error
     kind, depths, _ = _RESNETS.get(config.backbone) or ("basic", (1, 1, 1, 1), ())
     # Another backbone takes the place of a ResNet of as many channels.
     backbone = ResNetConfig(layer_type=kind, depths=list(depths), hidden_sizes=_channels(config),

@@ -421,7 +421,7 @@ def run(args: argparse.Namespace) -> None:
     if args.steps is not None:
         training_config = replace(training_config, steps=args.steps)
     samples = Mixed(*(opened(words) for words in args.data))
-    held_back = opened(args.held_back, "held") if args.held_back else samples
+    held_back = opened(args.held_back, "validation") if args.held_back else samples
     device, rank, world = _device()
     net = start(config, args.init, training_config.detector)
     training = Training(net, training_config, samples, device, rank, world)
