@@ -187,8 +187,7 @@ def _evaluate(options) -> int:
 def _evaluate_oks(options) -> int:
     from ros2_pose.evaluation import keypoints
     config = _settings(options)
-    detectors = {f"{config.network} at {', '.join(map(str, config.scales))} px":
-                 keypoints.network_detector(config)}
+    detectors = {_title(config): keypoints.network_detector(config)}
     if options.reference:
         detectors["MoveNet as published (LiteRT)"] = keypoints.reference_detector(config)
     rows = {name: keypoints.evaluate(detect, Path(options.data), options.root,
@@ -196,6 +195,13 @@ def _evaluate_oks(options) -> int:
             for name, detect in detectors.items()}
     print(keypoints.table(rows, config.score_threshold))
     return _DONE
+
+
+def _title(config: PoseConfig) -> str:
+    """A network and what its scores depend on."""
+    if config.network == "movenet":
+        return f"movenet at {', '.join(map(str, config.scales))} px"
+    return f"{config.network}, {config.checkpoint or 'as shipped'}"
 
 
 def _train(options) -> int:
