@@ -262,7 +262,7 @@ def samples(name, tmp_path, mini):
 
 
 def test_every_dataset_has_a_miniature():
-    assert WRITERS.keys() == DATASETS.keys()
+    assert WRITERS.keys() == DATASETS.keys() - {"synthetic"}
 
 
 def test_number_shapes_and_pixels(samples, mini):
@@ -345,7 +345,7 @@ def test_nan_is_named_with_file_joint_and_person(name, tmp_path):
 def test_unknown_split_and_dataset(name, tmp_path, mini):
     with pytest.raises(DataError):
         load(name, tmp_path, "tomorrow")
-    with pytest.raises(DataError, match="known are coco"):
+    with pytest.raises(DataError, match="known are .*coco"):
         load("imagenet", tmp_path, "train")
 
 

@@ -50,7 +50,6 @@ _STD_CELLS = (0.3, 16.0)  # least and greatest deviation of votes in 32 cells
 SHIPPED = Path(__file__).parent / "data" / "tian_tiny.pt"
 PAD = 114  # grey beside a picture
 _SAME_PERSON = 0.7  # OKS
-_MODEL_STD_M = 0.06  # of the SMPL head's keypoints
 _LOST = 0.25  # of the box: votes that deviate so much have not found a joint
 GAUSSIAN_CELLS = 2.0  # deviation of the bump that a heat-map head learns, of 32 cells
 
@@ -136,6 +135,7 @@ class TianNet(nn.Module):
         self.register_buffer("votes", torch.ones(_K))
         self.register_buffer("floor", torch.zeros(_K))
         self.register_buffer("turn_std", torch.full((_J,), 0.4))  # rad, of theta
+        self.register_buffer("model_std", torch.tensor(0.06))  # m, of the SMPL head's keypoints
         mean, std = _PIXELS.get(config.backbone, _IMAGENET)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
@@ -384,7 +384,7 @@ class Tian(PoseNetwork):
         model = self.body(theta.float(), betas.float(), with_vertices=False)
         points, cov = (torch.from_numpy(value) for value in
                        camera.normalise_with_cov(people.keypoints, people.keypoint_cov))
-        spread = _MODEL_STD_M**2 * torch.eye(3).expand(*points.shape[:2], 3, 3)
+        spread = float(self.net.model_std)**2 * torch.eye(3).expand(*points.shape[:2], 3, 3)
         places = model.keypoints.double()
         aligned = align_model(points, cov, places, spread)
         rotation, ok = aligned.rotation, aligned.ok[:, None]

@@ -16,9 +16,10 @@ from scipy.optimize import minimize
 from tqdm import trange
 
 from ros2_pose.data.sample import OUTSIDE, Samples
-from ros2_pose.evaluation.matching import Picture, known, match
+from ros2_pose.evaluation.matching import PELVIS, Picture, known, match
+from ros2_pose.evaluation.metrics import at_root, distances
 from ros2_pose.networks.tian import Tian, TianNet
-from ros2_pose.skeleton import COCO17, SMPL24
+from ros2_pose.skeleton import COCO17
 
 log = logging.getLogger(__name__)
 
@@ -27,10 +28,10 @@ _GATE = 4.0  # deviations beyond which an error is a mistake and says nothing of
 
 
 def calibrate(net: TianNet, samples: Samples, pictures: int) -> None:
-    """Set the network's `votes`, `floor` and `turn_std` by the first of some samples."""
+    """Set a network's `votes`, `floor`, `turn_std` and `model_std` by the first samples."""
     net.votes.fill_(1.0)
     net.floor.fill_(0.0)
-    deviations, errors, turns = _collect(Tian(net), samples, min(pictures, len(samples)))
+    deviations, errors, turns, shifts = _collect(Tian(net), samples, min(pictures, len(samples)))
     for joint in range(len(COCO17)):
         c, e = deviations[:, joint].ravel(), errors[:, joint].ravel()
         usable = np.isfinite(c) & np.isfinite(e)
@@ -40,16 +41,19 @@ def calibrate(net: TianNet, samples: Samples, pictures: int) -> None:
             continue
         net.votes[joint], net.floor[joint] = fit_variance(c[usable], e[usable])
     if np.isfinite(turns).any():
-        usual = np.nanmedian(turns, 0) / _MEDIAN_OF_TURN
+        usual = np.nanmedian(turns, 0) / _MEDIAN_LENGTH
         net.turn_std.copy_(torch.from_numpy(usual).clamp(min=0.05))
+    if np.isfinite(shifts).any():
+        net.model_std.fill_(float(np.nanmedian(shifts)) / _MEDIAN_LENGTH)
 
 
-_MEDIAN_OF_TURN = 1.538  # of the length of a vector of three normal numbers
+_MEDIAN_LENGTH = 1.538  # of a vector of three normal numbers
 
 
 def _collect(detector: Tian, samples: Samples, pictures: int):
-    """Deviations and errors (N, 17, 2) in parts of the box, angles (N, 24) rad; NaN: unknown."""
-    parts = ([np.zeros((0, 17, 2))], [np.zeros((0, 17, 2))], [np.zeros((0, len(SMPL24)))])
+    """Deviations and errors (N, 17, 2) in parts of the box, angles (N, 24) rad, and how far joints
+    are off about the pelvis (N, 24) m; NaN: unknown."""
+    parts = tuple([np.zeros((0, *shape))] for shape in ((17, 2), (17, 2), (24,), (24,)))
     for number in trange(pictures, desc="calibrating", leave=False):
         sample = samples[number]
         people = detector.detect([sample.frame])[0]
@@ -60,6 +64,8 @@ def _collect(detector: Tian, samples: Samples, pictures: int):
         parts[0].append(np.sqrt(people.keypoint_cov.diagonal(axis1=2, axis2=3)) / side)
         parts[1].append(np.where(inside, people.keypoints - truth.keypoints, np.nan) / side)
         parts[2].append(_angles(known(people, "theta", 24, 4), known(truth, "theta", 24, 4)))
+        parts[3].append(distances(*(at_root(known(which, "joints", 24, 3), PELVIS)
+                                    for which in (people, truth))))
     return tuple(map(np.concatenate, parts))
 
 
