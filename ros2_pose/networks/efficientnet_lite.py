@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (Tan and Le 2019) as a backbone: features at strides 4 to 32.
 
 Batch norms are folded into the convolutions when ImageNet's weights are read: as frozen ones, as
-Deformable DETR trains with, they are part of them, and a CPU saves a fifth of the time.
+Deformable DETR trains with, they are part of them.
 """
 
 from __future__ import annotations

@@ -389,7 +389,7 @@ class Tian(PoseNetwork):
         aligned = align_model(points, cov, places, spread)
         rotation, ok = aligned.rotation, aligned.ok[:, None]
         root = (aligned.joints - places @ rotation.mT).nanmean(1)
-        theta[:, :1] = turned(rotation, theta[:, :1])
+        theta = along_ray(theta, rotation)
         joints = model.joints.double() @ rotation.mT + root[:, None]
         unknown = torch.nan
         people = people.with_fields(theta=torch.where(ok[..., None], theta, unknown).numpy(),

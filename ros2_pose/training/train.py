@@ -106,7 +106,6 @@ class Objective(nn.Module):
     def __init__(self, net: TianNet, config: TrainingConfig, body: BodyModel) -> None:
         super().__init__()
         self.net, self.config = net, config
-        self.rig_of = body.rig
         self._body = [body]  # not a part: nothing in it learns
 
     def forward(self, batch: Batch, seed: int) -> dict[str, Tensor]:
