@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
@@ -32,6 +33,8 @@ _SHAPES = {
     "tracking_state": (),
     "age": (),
 }
+_IN_SPACE = ("joints", "joint_cov", "joint_source", "theta", "betas", "root", "root_cov",
+             "velocity", "velocity_cov")
 
 
 class PeopleError(PoseError):
@@ -60,7 +63,8 @@ class People:
     """The P people of one image; P = 0 is normal. A field that is not known is None.
 
     Within a field, a person's or joint's unknown values are NaN.
-    Camera frame: x right, y down, z forward, metres. Pixel centres lie at +0.5.
+    Camera frame: x right, y down, z forward, metres; another after `moved`. Pixel centres lie at
+    +0.5.
     """
 
     boxes: np.ndarray  # (P, 4) x min, y min, x max, y max, px
@@ -105,6 +109,31 @@ class People:
         """A copy in which the named fields are replaced."""
         return replace(self, **values)
 
+    def moved(self, rotation: Rotation, translation: np.ndarray) -> People:
+        """The same people in another frame, in which x is rotation x + translation (3,), m.
+
+        Pixels stay. A velocity is turned and stays relative to what it was relative to: a frame
+        that moves itself takes nothing off.
+        """
+        turn = rotation.as_matrix()
+        both = np.kron(np.eye(2), turn)  # place, and rotation about the axes
+        changes = {
+            "joints": lambda places: places @ turn.T + translation,
+            "root": lambda places: places @ turn.T + translation,
+            "velocity": lambda vectors: vectors @ turn.T,
+            "theta": lambda quats: _root_turned(rotation, quats),
+            "joint_cov": lambda cov: turn @ cov @ turn.T,
+            "velocity_cov": lambda cov: turn @ cov @ turn.T,
+            "root_cov": lambda cov: both @ cov @ both.T,
+        }
+        return self.with_fields(**{name: change(getattr(self, name))
+                                   for name, change in changes.items()
+                                   if getattr(self, name) is not None})
+
+    def without_bodies(self, note: str) -> People:
+        """A copy that knows pixels alone; note says why."""
+        return self.with_fields(**dict.fromkeys(_IN_SPACE), note=note)
+
     def with_sides_changed(self, rows: list[int]) -> People:
         """A copy in which left and right keypoints of some people are changed round."""
         if not rows:
@@ -120,6 +149,14 @@ class People:
         """An image that was looked at and shows no one."""
         detected = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
         return People(**{name: np.zeros((0, *_SHAPES[name])) for name in detected})
+
+
+def _root_turned(rotation: Rotation, theta: np.ndarray) -> np.ndarray:
+    """theta (P, 24, 4) with the root's rotation followed by another; NaN stays."""
+    turned, known = theta.copy(), np.isfinite(theta[:, 0]).all(-1)
+    if known.any():
+        turned[known, 0] = (rotation * Rotation.from_quat(theta[known, 0])).as_quat()
+    return turned
 
 
 def _rows(value, chosen):
