@@ -40,6 +40,7 @@ class PoseConfig:
                               "those shipped")
     device: str = setting("auto", "where the networks run; auto takes a GPU if there is one",
                           choices=("auto", "cpu", "cuda"))
+    require_gpu: bool = setting(False, "refuse to start without a GPU, instead of a slow CPU")
     engine: str = setting("auto", "what runs the network on a CPU; auto takes onnxruntime where it "
                           "is installed", choices=("auto", "torch", "onnxruntime"))
     scales: tuple[int, ...] = setting(

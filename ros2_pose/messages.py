@@ -22,7 +22,8 @@ from ros2_pose.skeleton import COCO17, SMPL24
 
 Make = Callable[..., Any]
 
-STATUS_OK, STATUS_2D_ONLY, STATUS_BAD_IMAGE, STATUS_FAILED = 0, 1, 10, 11
+STATUS_OK, STATUS_2D_ONLY = 0, 1
+STATUS_BAD_IMAGE, STATUS_FAILED, STATUS_NO_IMAGE = 10, 11, 12
 
 # SMPL's axes are x left, y up, z forward; a ROS body's x forward, y left, z up.
 BODY_IN_SMPL = Rotation.from_matrix([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
@@ -123,7 +124,7 @@ def people_message(make: Make, header, people: People, look: Look):
 def _person(make: Make, people: People, i: int):
     pixel_cov = people.keypoint_cov[i][(slice(None), *_UPPER2)]
     return make("ros2_pose/msg/Person", id=person_id(people, i),
-                tracking_state=_integer(people.tracking_state, i, TENTATIVE),
+                tracking_state=tracking_state(people, i),
                 age=_number(people.age, i), score=float(people.scores[i]),
                 box=_floats(people.boxes[i] - 0.5), keypoints=_floats(people.keypoints[i] - 0.5),
                 keypoint_covariance=_floats(pixel_cov),
@@ -136,7 +137,7 @@ def _body_fields(make: Make, people: People, i: int) -> dict[str, Any]:
     known = has_body(people, i)
     joint_cov = people.joint_cov[i][(slice(None), *_UPPER3)] if known else ()
     return {
-        "pose": _pose_with_covariance(make, people, i),
+        "pose": pose_with_covariance(make, people, i),
         "velocity": vector(make, _row(people.velocity, i, 3)),
         "velocity_covariance": _floats(_row(people.velocity_cov, i, 9)),
         "joints": _floats(people.joints[i] if known else ()),
@@ -146,7 +147,8 @@ def _body_fields(make: Make, people: People, i: int) -> dict[str, Any]:
         "betas": _floats(people.betas[i] if known else ())}
 
 
-def _pose_with_covariance(make: Make, people: People, i: int):
+def pose_with_covariance(make: Make, people: People, i: int):
+    """A geometry_msgs/PoseWithCovariance of a person's pelvis, NaN if it is not known."""
     place, turn = _row(people.root, i, 3), np.full(4, np.nan)
     if has_body(people, i):
         turn = body_rotation(people.theta[i, 0]).as_quat()
@@ -159,6 +161,11 @@ def _pose_with_covariance(make: Make, people: People, i: int):
 def person_id(people: People, i: int) -> str:
     """The id; people who are not tracked are numbered from p1."""
     return people.ids[i] if people.ids is not None else f"p{i + 1}"
+
+
+def tracking_state(people: People, i: int) -> int:
+    """TENTATIVE, TRACKED or LOST; TENTATIVE if nobody tracks."""
+    return TENTATIVE if people.tracking_state is None else int(people.tracking_state[i])
 
 
 def has_body(people: People, i: int) -> bool:
@@ -179,10 +186,6 @@ def _row(values: np.ndarray | None, i: int, size: int) -> np.ndarray:
 
 def _number(values: np.ndarray | None, i: int) -> float:
     return float("nan") if values is None else float(values[i])
-
-
-def _integer(values: np.ndarray | None, i: int, otherwise: int) -> int:
-    return otherwise if values is None else int(values[i])
 
 
 def _floats(values) -> np.ndarray:
@@ -283,7 +286,7 @@ def tf_message(make: Make, header, people: People):
     header's frame is the parent of `<id>`.
     """
     seen = [i for i in range(len(people)) if has_body(people, i)
-            and _integer(people.tracking_state, i, TENTATIVE) == TRACKED]
+            and tracking_state(people, i) == TRACKED]
     return make("tf2_msgs/msg/TFMessage",
                 transforms=[t for i in seen for t in _body_frames(make, header, people, i)])
 

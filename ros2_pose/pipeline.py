@@ -26,7 +26,7 @@ from ros2_pose.track import Track, Tracker
 log = logging.getLogger(__name__)
 
 _PROPOSED_ROOT_STD = (0.05, 0.05, 0.2)  # to the side, down, log distance, of a network's bodies
-_CONTINUES = 1 / 3  # of score_threshold: what a detection must score to continue a track
+CONTINUES = 1 / 3  # of score_threshold: what a detection must score to continue a track
 
 
 class PipelineError(PoseError):
@@ -41,7 +41,7 @@ class Pipeline:
 
     def __init__(self, config: PoseConfig = PoseConfig()):
         self.config = config
-        self.device = _device(config.device)
+        self.device = _device(config.device, config.require_gpu)
         network = NETWORKS[config.network].from_config(config, self._engine())
         self.network = network.to(self.device)
         # A few small matrices a person: a GPU would wait for its own launches.
@@ -60,7 +60,7 @@ class Pipeline:
     def configure(self, config: PoseConfig) -> None:
         """Take over the settings that may change while running."""
         self.config = config
-        self.network.score_threshold = config.score_threshold * _CONTINUES
+        self.network.score_threshold = config.score_threshold * CONTINUES
         self.network.max_people = config.max_people
         self.tracker.confirm_hits = config.confirm_hits
         self.tracker.lost_s = config.lost_s
@@ -183,10 +183,12 @@ class _Remembered(NamedTuple):
         return _Remembered(state, float(bodies.astray[row]), frames, stamp)
 
 
-def _device(wanted: str) -> torch.device:
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise PipelineError("device: cuda is not available to torch "
-                            f"{torch.__version__}; use auto or cpu, or install a CUDA build")
+def _device(wanted: str, require_gpu: bool) -> torch.device:
+    if wanted == "cpu" and require_gpu:
+        raise PipelineError("device: cpu is not what require_gpu asks for; choose one of the two")
+    if (wanted == "cuda" or require_gpu) and not torch.cuda.is_available():
+        raise PipelineError(f"device: cuda is not available to torch {torch.__version__}; use auto "
+                            "or cpu without require_gpu, or install a CUDA build")
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)

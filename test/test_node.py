@@ -27,6 +27,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from ros2_pose.config import ConfigError, PoseConfig
 from ros2_pose.images import ImageError, rgb_from_image
 from ros2_pose.nodes import convert
+from ros2_pose.messages import stamp_of
 from ros2_pose.nodes.convert import make
 from ros2_pose.nodes.newest import Newest
 from ros2_pose.nodes.params import NodeConfig
@@ -53,6 +54,9 @@ class FakePipeline:
     def camera(self, frame):
         return frame.camera, ""
 
+    def reset(self) -> None:
+        self.resets = getattr(self, "resets", 0) + 1
+
     def step(self, frame) -> CorePeople:
         self.frames.append(frame)
         self.before(frame)
@@ -77,6 +81,8 @@ def start(graph):
                         cli_args=arguments, use_global_arguments=False,
                         parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
         nodes.append(graph.add(node))
+        if node.parameters.node.autostart:
+            node.autostart()
         return node
     yield run
     for node in nodes:
@@ -84,7 +90,7 @@ def start(graph):
 
 
 def _topics(node: PoseNode) -> tuple[str, str]:
-    return node._input.image.topic, node._input.info.topic
+    return node.camera_input.image.topic, node.camera_input.info.topic
 
 
 # What is looked at ------------------------------------------------------------------------------
@@ -92,9 +98,8 @@ def _topics(node: PoseNode) -> tuple[str, str]:
 
 def test_the_newest_replaces_what_waits():
     slot = Newest()
-    for item in "abc":
-        slot.put(item)
-    assert slot.take() == "c" and (slot.received, slot.dropped) == (3, 2)
+    assert [slot.put(item) for item in "abc"] == [False, True, True]
+    assert slot.take() == "c" and slot.put("d") is False
 
 
 def test_a_closed_slot_lets_go_of_who_waits():
@@ -119,8 +124,8 @@ def test_images_that_come_while_busy_are_dropped_and_counted(graph, start):
     graph.until(busy.is_set)
     for _ in range(3):
         images.publish(graph.image(PICTURE))
-        count = node._waiting.received
-        graph.until(lambda: node._waiting.received > count)
+        count = node.statistics.received
+        graph.until(lambda: node.statistics.received > count)
     go_on.set()
     graph.until(lambda: len(graph.people) == 2)
     assert (graph.people[1].frames_received, graph.people[1].frames_dropped) == (4, 2)
@@ -132,7 +137,7 @@ def test_the_camera_is_in_the_frame(graph, start):
     info = graph.node.create_publisher(CameraInfo, "/camera_info", 5)
     graph.matched(info)
     info.publish(camera_info(64, 48, focal=50.0))
-    graph.until(lambda: node._camera is not None)
+    graph.until(lambda: node.camera_input.camera is not None)
     graph.ask(images, graph.image(PICTURE))
     camera = node.pipeline.frames[-1].camera
     assert (camera.width, camera.fx, camera.cx) == (64, 50.0, 32.0)
@@ -155,7 +160,7 @@ def test_reliability_follows_the_publishers(graph, start):
     node = start()
 
     def policy() -> str:
-        return node._input.image.policy.name
+        return node.camera_input.image.policy.name
     reliable = graph.camera(RELIABLE)
     graph.until(lambda: policy() == "RELIABLE")
     graph.ask(reliable, graph.image(PICTURE))
@@ -169,7 +174,7 @@ def test_reliability_follows_the_publishers(graph, start):
 def test_reliability_can_be_given(graph, start):
     node = start(reliability="best_effort")
     graph.ask(graph.camera(RELIABLE), graph.image(PICTURE))
-    assert node._input.image.policy.name == "BEST_EFFORT"
+    assert node.camera_input.image.policy.name == "BEST_EFFORT"
 
 
 # What goes wrong --------------------------------------------------------------------------------
@@ -199,7 +204,7 @@ def test_a_useless_calibration_is_named(graph, start, focal, size, word):
     message.width = size[0]
     graph.matched(info)
     info.publish(message)
-    graph.until(lambda: node._camera_problem)
+    graph.until(lambda: node.camera_input.camera_problem)
     answer = graph.ask(images, graph.image(PICTURE))
     assert answer.status == People.STATUS_2D_ONLY and word in answer.status_text
     assert node.pipeline.frames[-1].camera is None
@@ -224,24 +229,44 @@ def test_diagnostics_count_what_was_wrong(graph, start):
 # What is said -----------------------------------------------------------------------------------
 
 
-def test_one_transform_per_stamp(graph, start, some_people):
-    start(some_people)
+def test_stamps_that_do_not_increase_are_ignored_and_counted(graph, start, some_people):
+    """A repeated or late image is nothing new, and a transform of the same time again would be
+    refused by every listener."""
+    node = start(some_people)
     images, frames = graph.camera(), graph.listen(TFMessage, "/tf")
-    image = graph.image(PICTURE)
-    for _ in range(3):
-        graph.people.clear()
-        graph.ask(images, image)
+    first, second = graph.image(PICTURE), graph.image(PICTURE)
+    graph.ask(images, second)
+    for count, message in enumerate((second, first, second), 1):
+        images.publish(message)
+        graph.until(lambda: node.statistics.stale >= count)
     graph.ask(images, graph.image(PICTURE))
     graph.until(lambda: len(frames) >= 2)
-    stamps = [f.transforms[0].header.stamp.nanosec for f in frames]
-    assert len(stamps) == len(set(stamps)) == 2
+    stamps = [(f.transforms[0].header.stamp.sec, f.transforms[0].header.stamp.nanosec)
+              for f in frames]
+    assert len(stamps) == len(set(stamps)) == len(node.pipeline.frames) == 2
+    assert len(graph.people) == 2
+
+
+def test_a_bag_that_loops_is_looked_at_again(graph, start, some_people):
+    """Time that goes back by more than a late image does is another time."""
+    node = start(some_people)
+    images, frames = graph.camera(), graph.listen(TFMessage, "/tf")
+    early, late = graph.image(PICTURE), graph.image(PICTURE)
+    late.header.stamp.sec += 3600
+    for message in (early, late, early, late):
+        graph.people.clear()
+        graph.ask(images, message)
+    graph.until(lambda: len(frames) >= 4)
+    assert [frame.stamp for frame in node.pipeline.frames] == 2 * [
+        stamp_of(early.header), stamp_of(late.header)]
+    assert node.statistics.stale == 0
 
 
 def test_nothing_is_drawn_for_nobody(graph, start, monkeypatch):
     def never(*arguments):
         raise AssertionError("drawn although nobody asked")
     for name in ("overlay", "marker_array"):
-        monkeypatch.setattr(f"ros2_pose.nodes.pose_node.{name}", never)
+        monkeypatch.setattr(f"ros2_pose.nodes.outputs.{name}", never)
     node = start()
     graph.ask(graph.camera(), graph.image(PICTURE))
     assert not node.statistics.last_error
@@ -252,7 +277,7 @@ def test_surfaces_are_shown_less_often_than_skeletons(graph, start, upright):
     node = start(people, body_marker_hz=10.0)
     node.pipeline.body = body
     heard = graph.listen(MarkerArray, "/ros2_pose/markers")
-    graph.until(lambda: node._markers.get_subscription_count() > 0)
+    graph.until(lambda: node.outputs._markers.get_subscription_count() > 0)
     images = graph.camera()
     for _ in range(6):  # at 30 Hz by their stamps
         graph.ask(images, graph.image(PICTURE))
@@ -274,7 +299,7 @@ def test_live_settings_reach_the_pipeline(graph, start):
 
 @pytest.mark.parametrize("name, value, word", [
     ("fov_deg", 200.0, "fov_deg"), ("fov_deg", "wide", "fov_deg"), ("max_people", 0, "max_people"),
-    ("device", "cuda", "read-only")])
+    ("device", "cuda", "clean the node up")])
 def test_settings_that_are_not_allowed_are_refused(start, name, value, word):
     node = start()
     before = node.parameters.pose

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-_OK, _WARN, _ERROR, _STALE = (bytes([level]) for level in range(4))  # DiagnosticStatus.level
+OK, WARN, ERROR, STALE = (bytes([level]) for level in range(4))  # DiagnosticStatus.level
 _RECENT = 100  # latencies kept
 
 
@@ -15,11 +15,15 @@ _RECENT = 100  # latencies kept
 class Statistics:
     """Counts since the start, and what the last report has not told yet. All times in s."""
 
+    received: int = 0
+    dropped: int = 0  # replaced by a newer image before they were looked at
+    stale: int = 0  # not later than the image before them
     answered: int = 0
     bad_images: int = 0
     failures: int = 0
     people: int = 0
     problem: str = ""  # of the last image; empty if it was fine
+    no_image: str = ""  # why images do not come or get lost; empty if they do come
     last_error: str = ""
     latencies: deque = field(default_factory=lambda: deque(maxlen=_RECENT))
     _last: tuple[float, int, int] = (0.0, 0, 0)  # time, received, answered at the last report
@@ -30,25 +34,26 @@ class Statistics:
         self.people = people
         self.latencies.append(latency)
 
-    def rates(self, now: float, received: int) -> tuple[float, float]:
+    def rates(self, now: float) -> tuple[float, float]:
         """Images received and answered a second since the last call, at a monotonic time."""
         then, received_then, answered_then = self._last
-        self._last = (now, received, self.answered)
+        self._last = (now, self.received, self.answered)
         span = max(now - then, 1e-6)
-        return (received - received_then) / span, (self.answered - answered_then) / span
+        return (self.received - received_then) / span, (self.answered - answered_then) / span
 
     def latency_ms(self) -> tuple[float, float]:
         """Median and 95th percentile of the last latencies, ms; NaN if there are none."""
         recent = list(self.latencies)
         return tuple(np.percentile(recent, [50, 95]) * 1e3) if recent else (np.nan, np.nan)
 
-    def status(self, received: int, rate_in: float) -> tuple[bytes, str]:
-        """Level and message of the diagnostics."""
-        if received == 0:
-            return _WARN, "waiting for the first image"
+    def status(self, rate_in: float) -> tuple[bytes, str]:
+        """Level and message of the diagnostics of a node that looks."""
+        if self.received == 0:
+            return WARN, self.no_image or "waiting for the first image"
         if rate_in == 0:
-            return _STALE, "no images any more"
-        return (_WARN, self.problem) if self.problem else (_OK, "looking")
+            return STALE, self.no_image or "no images any more"
+        problem = self.problem or self.no_image
+        return (WARN, problem) if problem else (OK, "looking")
 
 
 def diagnostics(make, header, name: str, values: dict, status: tuple[bytes, str]):

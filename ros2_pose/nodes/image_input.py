@@ -1,4 +1,4 @@
-"""Subscriptions to a camera's topics, with the reliability that its publishers offer.
+"""A camera's topics: subscriptions that match what its publishers offer, and why nothing comes.
 
 A reliable subscriber never matches a best-effort camera, and a best-effort one loses most large
 images of a reliable camera. So the offers are looked at again and again, as `ros2 topic echo` does
@@ -7,18 +7,40 @@ once, and the subscription is made anew when they change.
 
 from __future__ import annotations
 
-from typing import Callable
+import time
+from typing import Any, Callable, NamedTuple
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+from ros2_pose import messages
+from ros2_pose.camera import Camera, CameraError
+from ros2_pose.nodes.params import NodeConfig
+
 _LOOK_S = 0.5  # between two looks at the publishers
-_SILENCE_S = 10.0  # without an image, until a warning says so
+_REPEAT_S = 5.0  # a complaint is not repeated sooner
 _DEPTH = 5  # callbacks only store, so this never fills
+_WINDOW_S = 5.0  # over which images are compared with the calibrations that came with them
+_LEAST_INFOS = 10  # in a window, to say anything
+_FEW = 0.8  # images for a calibration: fewer are lost on the way
 
 _POLICIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
+
+
+class Arrival(NamedTuple):
+    """An image as it came."""
+
+    message: Image | CompressedImage
+    camera: Camera | None
+    camera_problem: str  # why there is no camera, if a calibration came
+    time: float  # monotonic, s
 
 
 class MatchedSubscription:
@@ -28,6 +50,7 @@ class MatchedSubscription:
         self.node, self.kind, self.topic, self.callback = node, kind, topic, callback
         self.wanted = wanted
         self.policy: ReliabilityPolicy | None = None
+        self.incompatible = ""  # the last publisher that cannot be heard, and why
         self._subscription = None
         self.match()
 
@@ -36,17 +59,35 @@ class MatchedSubscription:
         policy = self._policy_to_use()
         if policy == self.policy:
             return
+        self.close()
+        self.policy, self.incompatible = policy, ""
+        profile = QoSProfile(depth=_DEPTH, reliability=policy)
+        events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible)
+        self._subscription = self.node.create_subscription(self.kind, self.topic, self.callback,
+                                                           profile, event_callbacks=events)
+
+    def close(self) -> None:
+        """Subscribe no more."""
         if self._subscription is not None:
             self.node.destroy_subscription(self._subscription)
-        self.policy = policy
-        profile = QoSProfile(depth=_DEPTH, reliability=policy)
-        self._subscription = self.node.create_subscription(self.kind, self.topic, self.callback,
-                                                           profile)
+            self._subscription = None
 
     def offers(self) -> list[ReliabilityPolicy]:
         """What each publisher of the topic offers."""
         publishers = self.node.get_publishers_info_by_topic(self.topic)
         return [info.qos_profile.reliability for info in publishers]
+
+    def both_sides(self) -> str:
+        """What publishers offer and what is asked for, for a complaint."""
+        offered = ", ".join(offer.name.lower() for offer in self.offers()) or "nothing"
+        return f"its publishers offer {offered}, the subscription is {self.policy.name.lower()}"
+
+    def _on_incompatible(self, event) -> None:
+        kind = QoSPolicyKind(event.last_policy_kind).name.lower()
+        self.incompatible = (f"a publisher of {self.topic} cannot be heard, its {kind} does not "
+                             f"fit: {self.both_sides()}; set the parameter reliability to auto")
+        if self.wanted != "auto":  # or the next look mends it
+            self.node.get_logger().warning(self.incompatible, throttle_duration_sec=_REPEAT_S)
 
     def _policy_to_use(self) -> ReliabilityPolicy:
         if self.wanted != "auto":
@@ -59,44 +100,110 @@ class MatchedSubscription:
 
 
 class CameraInput:
-    """The image and calibration topics of a camera.
+    """The image and calibration topics of a camera, what came of them, and what is wrong.
 
     The image topic is `image`, or `<image>/compressed` after remapping; the calibration is
     `camera_info` beside it, if `camera_info` is not remapped itself.
+
+    camera: made of the last calibration, None if there is none that can be used; camera_problem
+    says why not. problem: why images do not come or get lost, empty while they do come.
     """
 
-    def __init__(self, node: Node, settings, on_image: Callable, on_info: Callable):
-        """settings: a NodeConfig. Both callbacks take a message and must return at once."""
-        self.node, self._on_image = node, on_image
-        self._received, self._silent_s = 0, 0.0
-        compressed = settings.transport == "compressed"
+    def __init__(self, node: Node, settings: Callable[[], NodeConfig],
+                 on_image: Callable[[Arrival], None], on_silence: Callable[[str], None]):
+        """settings: the current ones. on_image must return at once; on_silence is told why no
+        image came, again and again while none does."""
+        self.node, self._settings = node, settings
+        self._on_image, self._on_silence = on_image, on_silence
+        self.camera: Camera | None = None
+        self.camera_problem = self.problem = ""
+        self._calibration: Any = None  # what the camera was made of
+        self._window = _Window()
+        self._silent_s, self._told_s = 0.0, 0.0
+        compressed = settings().transport == "compressed"
         topic, info_topic = camera_topics(node, compressed)
         self.image = MatchedSubscription(node, CompressedImage if compressed else Image, topic,
-                                         self._image, settings.reliability)
-        self.info = MatchedSubscription(node, CameraInfo, info_topic, on_info, "auto")
-        node.create_timer(_LOOK_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
+                                         self._image, settings().reliability)
+        self.info = MatchedSubscription(node, CameraInfo, info_topic, self._info, "auto")
+        self._timer = node.create_timer(_LOOK_S, self._look,
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def close(self) -> None:
+        """Hear no more."""
+        self.node.destroy_timer(self._timer)
+        self.image.close()
+        self.info.close()
+
+    # Callbacks: store and return ----------------------------------------------------------------
 
     def _image(self, message) -> None:
-        self._received += 1
-        self._on_image(message)
+        self._window.images += 1
+        self._silent_s = self._told_s = 0.0
+        self._on_image(Arrival(message, self.camera, self.camera_problem, time.perf_counter()))
+
+    def _info(self, info) -> None:
+        self._window.infos += 1
+        rectified = self._settings().rectified
+        key = messages.calibration_key(info), rectified
+        if key == self._calibration:
+            return
+        self._calibration = key
+        try:
+            self.camera, self.camera_problem = messages.camera_from_info(info, rectified), ""
+        except CameraError as error:
+            self.camera, self.camera_problem = None, f"CameraInfo: {error}"
+            self.node.get_logger().warning(f"CameraInfo on {self.info.topic}: {error}",
+                                           throttle_duration_sec=_REPEAT_S)
+
+    # What is wrong ------------------------------------------------------------------------------
 
     def _look(self) -> None:
         self.image.match()
         self.info.match()
-        self._silent_s = 0.0 if self._received else self._silent_s + _LOOK_S
-        self._received = 0
-        if self._silent_s >= _SILENCE_S:
-            self._silent_s = 0.0
-            self.node.get_logger().warning(self._why_silent())
+        self._silent_s += _LOOK_S
+        self._told_s += _LOOK_S
+        limit = self._settings().silence_s
+        if self._silent_s >= limit:
+            self.problem = self._why_silent()
+            if self._told_s >= limit:
+                self._told_s = 0.0
+                self.node.get_logger().warning(self.problem)
+                self._on_silence(self.problem)
+        elif self._window.is_over():
+            self.problem = self._why_few(self._window)
+            if self.problem:
+                self.node.get_logger().warning(self.problem, throttle_duration_sec=_REPEAT_S)
+            self._window = _Window()
 
     def _why_silent(self) -> str:
+        text = f"no image on {self.image.topic} for {self._silent_s:g} s: "
         offers = self.image.offers()
-        text = f"no image on {self.image.topic} for {_SILENCE_S:g} s: "
         if not offers:
-            return text + "nobody publishes it; remap image:=<your topic>, or set transport"
-        offered = ", ".join(offer.name.lower() for offer in offers)
-        return text + (f"its {len(offers)} publisher(s) offer {offered}, the subscription is "
-                       f"{self.image.policy.name.lower()}; check that the camera runs")
+            return text + ("nobody publishes it; remap image:=<your topic>, or set transport "
+                           "(ros2 topic list shows what there is)")
+        if self.image.incompatible:
+            return text + self.image.incompatible
+        return text + (f"{len(offers)} publisher(s), but nothing comes: {self.image.both_sides()}; "
+                       "check that the camera runs, or that large images get through (README)")
+
+    def _why_few(self, window: _Window) -> str:
+        """A camera sends a calibration with each image; that is small and comes through."""
+        if window.infos < _LEAST_INFOS or window.images >= _FEW * window.infos:
+            return ""
+        return (f"{window.images} of {window.infos} images of {self.image.topic} arrived: large "
+                "ones are lost on the way; let camera and node share memory (same host, "
+                "containers with --ipc=host), raise net.core.rmem_max, or set transport to "
+                "compressed")
+
+
+class _Window:
+    """What came in a few seconds."""
+
+    def __init__(self) -> None:
+        self.began, self.images, self.infos = time.perf_counter(), 0, 0
+
+    def is_over(self) -> bool:
+        return time.perf_counter() - self.began >= _WINDOW_S
 
 
 def camera_topics(node: Node, compressed: bool) -> tuple[str, str]:

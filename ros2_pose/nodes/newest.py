@@ -10,32 +10,30 @@ from typing import Any
 
 
 class Newest:
-    """Holds one item at most and counts what came and what was replaced unseen."""
+    """Holds one item at most."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._item: Any = None
-        self._closed = False
-        self.received = 0
-        self.dropped = 0
+        self.closed = False
 
-    def put(self, item: Any) -> None:
-        """Leave an item, in place of one that nobody took."""
+    def put(self, item: Any) -> bool:
+        """Leave an item; whether it took the place of one that nobody took."""
         with self._changed:
-            self.received += 1
-            self.dropped += self._item is not None
+            replaced = self._item is not None
             self._item = item
             self._changed.notify()
+            return replaced
 
     def take(self) -> Any:
         """Wait for an item; None once the slot is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._item is not None)
+            self._changed.wait_for(lambda: self.closed or self._item is not None)
             item, self._item = self._item, None
-            return None if self._closed else item
+            return None if self.closed else item
 
     def close(self) -> None:
         """Let whoever waits go."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()

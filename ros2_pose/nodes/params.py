@@ -22,6 +22,10 @@ _ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides")
 class NodeConfig:
     """What the node does around the pipeline."""
 
+    autostart: bool = setting(True, "configure and activate at the start; false leaves that to a "
+                              "lifecycle manager")
+    silence_s: float = setting(5.0, "without an image, until the reason is published and logged, s",
+                               low=1.0, high=3600.0, live=True)
     transport: str = setting("raw", "raw subscribes to <image>, compressed to <image>/compressed",
                              choices=("raw", "compressed"))
     reliability: str = setting("auto", "of the image subscription: auto takes what the publishers "
@@ -41,23 +45,34 @@ class Parameters:
     """The node's parameters, declared from both settings classes and kept checked.
 
     pose and node are replaced as a whole when a parameter changes; a change that is not allowed is
-    refused with the reason. Raises ConfigError if a value given at the start is not allowed.
+    refused with the reason. in_use: whether something was made with those that are not live.
+    Raises ConfigError if a value given at the start is not allowed.
     """
 
     def __init__(self, ros_node: Node):
         _refuse_unknown(ros_node)
         self.pose: PoseConfig = _declare(ros_node, PoseConfig)
         self.node: NodeConfig = _declare(ros_node, NodeConfig)
+        self.in_use = False
         ros_node.add_on_set_parameters_callback(self._set)
 
     def _set(self, parameters) -> SetParametersResult:
         given = {p.name: p.value for p in parameters}
         try:
+            if self.in_use:
+                _refuse_fixed(given)
             pose, node = _changed(self.pose, given), _changed(self.node, given)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self.pose, self.node = pose, node
         return SetParametersResult(successful=True)
+
+
+def _refuse_fixed(given: dict[str, Any]) -> None:
+    for name, spec in (_names(PoseConfig) | _names(NodeConfig)).items():
+        if name in given and not spec.metadata["live"]:
+            raise ConfigError(f"{name} cannot change while the node uses it: clean the node up "
+                              "(ros2 lifecycle set), change it, configure and activate again")
 
 
 def _names(cls: type) -> dict[str, Any]:
@@ -88,7 +103,7 @@ def _descriptor(spec, kind) -> ParameterDescriptor:
     if get_args(kind) and meta["low"] is not None:
         limits = f"each from {meta['low']} to {meta['high']}"
     descriptor = ParameterDescriptor(
-        description=meta["help"], additional_constraints=limits, read_only=not meta["live"],
+        description=meta["help"], additional_constraints=limits,
         dynamic_typing=kind is float)  # so that 60 can be said for 60.0
     if kind is float and meta["low"] is not None:
         descriptor.floating_point_range = [

@@ -1,0 +1,86 @@
+"""What the node publishes of each image, and nothing that nobody asked for."""
+
+from __future__ import annotations
+
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import Image
+from tf2_msgs.msg import TFMessage
+from visualization_msgs.msg import MarkerArray
+
+from ros2_pose import messages
+from ros2_pose.body.model import BodyModel
+from ros2_pose.draw import overlay
+from ros2_pose.images import image_message
+from ros2_pose.markers import marker_array
+from ros2_pose.messages import Look
+from ros2_pose.msg import People as PeopleMessage
+from ros2_pose.msg import SkeletonInfo
+from ros2_pose.nodes.convert import make
+from ros2_pose.nodes.params import Parameters
+from ros2_pose.people import Frame, People
+from ros2_pose.pipeline import Pipeline
+
+
+class Outputs:
+    """The node's publishers, with the image's stamp and frame on all that they say."""
+
+    def __init__(self, node: Node, parameters: Parameters, pipeline: Pipeline):
+        self.node, self.parameters, self.pipeline = node, parameters, pipeline
+        self._shown: set[str] = set()  # ids whose markers are there
+        self._last_surfaces = self._last_tf = -int(1e18)  # stamps
+        self._people = node.create_publisher(PeopleMessage, "~/people", 5)
+        self._markers = node.create_publisher(MarkerArray, "~/markers", 5)
+        self._overlay = node.create_publisher(Image, "~/overlay", 1)
+        self._tf = node.create_publisher(TFMessage, "/tf", 100)
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._skeleton_info = node.create_publisher(SkeletonInfo, "~/skeleton_info", latched)
+        self._skeleton_info.publish(messages.skeleton_info(
+            make, messages.header(make, 0, ""), pipeline.network_name, pipeline.body_name))
+
+    def close(self) -> None:
+        """Take the topics away."""
+        for publisher in (self._people, self._markers, self._overlay, self._tf,
+                          self._skeleton_info):
+            self.node.destroy_publisher(publisher)
+
+    def failure(self, header, look: Look) -> None:
+        """Say that nobody could look, and why: never an empty room."""
+        self._people.publish(messages.people_message(make, header, People.nobody(), look))
+
+    def publish(self, header, frame: Frame, people: People, look: Look) -> None:
+        """Everything about an image that was looked at."""
+        self._people.publish(messages.people_message(make, header, people, look))
+        self._publish_tf(header, people)
+        self._publish_markers(header, people)
+        if self._overlay.get_subscription_count():
+            body = self.pipeline.body if self.parameters.node.overlay_bodies else None
+            camera, _ = self.pipeline.camera(frame)
+            drawn = overlay(frame.image, people, camera, body)
+            self._overlay.publish(image_message(make, header, drawn))
+
+    def _publish_tf(self, header, people: People) -> None:
+        stamp = messages.stamp_of(header)
+        if not self.parameters.node.tf or not header.frame_id or stamp == self._last_tf:
+            return  # a transform of the same time again would be refused by every listener
+        message = messages.tf_message(make, header, people)
+        if message.transforms:
+            self._tf.publish(message)
+            self._last_tf = stamp
+
+    def _publish_markers(self, header, people: People) -> None:
+        if not self._markers.get_subscription_count():
+            self._shown = set()
+            return
+        message, self._shown = marker_array(make, header, people, self._shown,
+                                            self.parameters.node.marker_lifetime_s,
+                                            self._body_to_show(messages.stamp_of(header)))
+        self._markers.publish(message)
+
+    def _body_to_show(self, stamp: int) -> BodyModel | None:
+        """The body model, as often as surfaces are to be shown."""
+        rate = self.parameters.node.body_marker_hz
+        if not rate or 0 <= stamp - self._last_surfaces < 0.9e9 / rate:  # stamps jitter
+            return None
+        self._last_surfaces = stamp
+        return self.pipeline.body

@@ -1,0 +1,121 @@
+"""The thread that looks at images, one after another, and always at the newest."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Callable
+
+from sensor_msgs.msg import CompressedImage
+
+from ros2_pose import messages
+from ros2_pose.images import ImageError, rgb_from_compressed
+from ros2_pose.messages import Look
+from ros2_pose.nodes.diagnostics import Statistics
+from ros2_pose.nodes.image_input import Arrival
+from ros2_pose.nodes.newest import Newest
+from ros2_pose.nodes.outputs import Outputs
+from ros2_pose.nodes.params import Parameters
+from ros2_pose.people import Frame, People
+from ros2_pose.pipeline import Pipeline, PipelineError
+
+log = logging.getLogger(__name__)
+
+_STOP_S = 1.0  # for an image that is being looked at; an interrupted node is gone in two
+_JUMP_NS = 500_000_000  # stamps that go back by less are late images, by more another time
+
+
+class Worker:
+    """Answers the newest image with people, or with the reason why not. One that comes while
+    another is looked at replaces the one that waits."""
+
+    def __init__(self, pipeline: Pipeline, parameters: Parameters, outputs: Outputs,
+                 statistics: Statistics, read_image: Callable):
+        self.pipeline, self.parameters, self.outputs = pipeline, parameters, outputs
+        self.statistics = statistics
+        self._waiting = Newest()
+        self._read_image = read_image
+        self._latest = -int(1e18)  # stamp
+        # A daemon: an image that takes for ever must not keep the process alive.
+        self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
+        self._thread.start()
+
+    def put(self, arrival: Arrival) -> None:
+        """Leave an image; returns at once."""
+        self.statistics.received += 1
+        self.statistics.dropped += self._waiting.put(arrival)
+
+    def stop(self) -> bool:
+        """Let it end with the image it is at; whether it did in time."""
+        self._waiting.close()
+        self._thread.join(_STOP_S)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while (arrival := self._waiting.take()) is not None:
+            try:
+                if self._is_new(messages.stamp_of(arrival.message.header)):
+                    self._answer(arrival)
+            except Exception as error:  # an output failed; the next image is another one
+                if not self._waiting.closed:
+                    self._fail(f"could not publish: {type(error).__name__}: {error}")
+
+    def _is_new(self, stamp: int) -> bool:
+        """Whether the image is later than the last one, or of another time (a bag that loops)."""
+        behind = self._latest - stamp
+        if 0 <= behind < _JUMP_NS:
+            self.statistics.stale += 1
+            log.warning("image ignored: its stamp is %.3f s before the last one's, or the same "
+                        "(%d so far); the driver must stamp each image", behind * 1e-9,
+                        self.statistics.stale)
+            return False
+        self._latest = stamp
+        return True
+
+    def _answer(self, arrival: Arrival) -> None:
+        """With people, or with the reason why not."""
+        header = arrival.message.header
+        try:
+            frame = Frame(self._picture(arrival.message), arrival.camera,
+                          messages.stamp_of(header))
+            people = self._people_in(frame, arrival)
+        except (ImageError, PipelineError) as error:
+            self.statistics.bad_images += 1
+            log.warning("bad image: %s", error)
+            self._answer_failure(header, arrival, messages.STATUS_BAD_IMAGE, str(error))
+        except Exception as error:  # the robot must not lose its eyes to one image
+            self.statistics.failures += 1
+            text = f"{type(error).__name__}: {error}"
+            self._fail(text)
+            self._answer_failure(header, arrival, messages.STATUS_FAILED, text)
+        else:
+            self.statistics.problem = people.note
+            look = self._look(frame.image.shape[1::-1], messages.status_of(people), people.note)
+            self.outputs.publish(header, frame, people, look)
+            self.statistics.good(len(people), time.perf_counter() - arrival.time)
+
+    def _picture(self, message):
+        if isinstance(message, CompressedImage):
+            return rgb_from_compressed(message)
+        return self._read_image(message)
+
+    def _people_in(self, frame: Frame, arrival: Arrival) -> People:
+        if self.parameters.pose is not self.pipeline.config:
+            self.pipeline.configure(self.parameters.pose)
+        people = self.pipeline.step(frame)
+        if people.note and frame.camera is None and arrival.camera_problem:
+            return people.with_fields(note=arrival.camera_problem)
+        return people
+
+    def _answer_failure(self, header, arrival: Arrival, status: int, text: str) -> None:
+        self.statistics.problem = self.statistics.last_error = text
+        size = getattr(arrival.message, "width", 0), getattr(arrival.message, "height", 0)
+        self.outputs.failure(header, self._look(size, status, text))
+
+    def _look(self, size: tuple[int, int], status: int, text: str) -> Look:
+        return Look(*size, status, text, self.statistics.received, self.statistics.dropped)
+
+    def _fail(self, text: str) -> None:
+        self.statistics.last_error = text
+        log.error("image not answered: %s", text)
