@@ -15,6 +15,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from ros2_pose import messages
+from ros2_pose.body_frames import tf_message
 from ros2_pose.camera import Camera, CameraError
 from ros2_pose.images import ImageError, rgb_from_compressed, rgb_from_image
 from ros2_pose.markers import marker_array
@@ -204,7 +205,7 @@ class BagSink:
         markers, self.shown = marker_array(make, header, people, self.shown, _MARKER_LIFETIME_S,
                                            self.pipeline.body)
         self.bag.put("/ros2_pose/markers", markers, shot.received)
-        self.bag.put("/tf", messages.tf_message(make, header, people), shot.received)
+        self.bag.put("/tf", tf_message(make, header, people), shot.received)
 
     def _people(self, header, shot: Shot, people: People | None):
         if people is None:

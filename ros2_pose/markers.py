@@ -16,7 +16,7 @@ _LINE_LIST, _SPHERE_LIST, _TEXT, _TRIANGLE_LIST = 5, 7, 9, 11  # Marker.type
 _BONES, _JOINTS, _LABEL, _BODY = range(4)  # Marker.id; ns is the person
 _FAINT = 0.35  # opacity of what is not seen
 _BODY_OPACITY = 0.6
-_LABEL_ABOVE = 0.35  # m over the head
+_LABEL_ABOVE = 0.35  # m beyond the head
 
 
 def marker_array(make: Make, header, people: People, shown: set[str], lifetime: float,
@@ -53,6 +53,13 @@ def _surface_markers(make: Make, header, people: People, rows: list[int], lifeti
     return markers
 
 
+def _beyond_head(joints: np.ndarray) -> np.ndarray:
+    """(3,) where the label is: up is another axis in every frame, the body's own is not."""
+    head = joints[SMPL24.index("head")]
+    spine = head - joints[SMPL24.index("pelvis")]
+    return head + _LABEL_ABOVE * spine / max(np.linalg.norm(spine), 1e-6)
+
+
 def _is_lost(people: People, i: int) -> bool:
     return people.tracking_state is not None and people.tracking_state[i] == LOST
 
@@ -71,7 +78,7 @@ def _person_markers(make: Make, header, people: People, i: int, lifetime: float)
     points = [point(make, place) for place in joints]
     ends = np.array(SMPL24.edges).reshape(-1)
     children = np.array(SMPL24.edges)[:, [1, 1]].reshape(-1)  # a bone has its child's colour
-    label = joints[SMPL24.index("head")] - (0, _LABEL_ABOVE, 0)
+    label = _beyond_head(joints)
     return [
         _marker(make, header, name, _BONES, type=_LINE_LIST, scale=(0.03, 0, 0),
                 points=[points[k] for k in ends], colors=[colours[k] for k in children],

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import FISHEYE, Camera, CameraError
-from ros2_pose.people import TENTATIVE, TRACKED, People
+from ros2_pose.people import TENTATIVE, People
 from ros2_pose.skeleton import COCO17, SMPL24
 
 Make = Callable[..., Any]
@@ -274,46 +274,6 @@ def pose(make: Make, xyz, xyzw):
     """A geometry_msgs/Pose."""
     return make("geometry_msgs/msg/Pose", position=point(make, xyz),
                 orientation=quaternion(make, xyzw))
-
-
-# Frames -----------------------------------------------------------------------------------------
-
-
-def tf_message(make: Make, header, people: People):
-    """A tf2_msgs/TFMessage of those seen: frame `<id>` at the pelvis, `<id>_<joint>` below it.
-
-    Every frame is x forward, y left, z up where the body stands upright with its arms spread;
-    header's frame is the parent of `<id>`.
-    """
-    seen = [i for i in range(len(people)) if has_body(people, i)
-            and tracking_state(people, i) == TRACKED]
-    return make("tf2_msgs/msg/TFMessage",
-                transforms=[t for i in seen for t in _body_frames(make, header, people, i)])
-
-
-def _body_frames(make: Make, header, people: People, i: int) -> list:
-    """Transforms of a person: each joint's frame in its parent's, the pelvis in the header's."""
-    name, joints = person_id(people, i), people.joints[i]
-    turns = BODY_IN_SMPL.inv() * Rotation.from_quat(people.theta[i]) * BODY_IN_SMPL
-    matrices, quaternions = turns.as_matrix(), turns.as_quat()
-    pelvis = body_rotation(people.theta[i, 0])
-    world = [pelvis.as_matrix()]  # of each joint, to the header's frame
-    frames = [_transform(make, header, name, people.root[i], pelvis.as_quat())]
-    for joint, parent in list(enumerate(SMPL24.parents))[1:]:
-        world.append(world[parent] @ matrices[joint])
-        above = name if parent == 0 else f"{name}_{SMPL24.names[parent]}"
-        bone = world[parent].T @ (joints[joint] - joints[parent])
-        frames.append(_transform(
-            make, make("std_msgs/msg/Header", stamp=header.stamp, frame_id=above),
-            f"{name}_{SMPL24.names[joint]}", bone, quaternions[joint]))
-    return frames
-
-
-def _transform(make: Make, header, child: str, place, turn):
-    transform = make("geometry_msgs/msg/Transform", translation=vector(make, place),
-                     rotation=quaternion(make, turn))
-    return make("geometry_msgs/msg/TransformStamped", header=header, child_frame_id=child,
-                transform=transform)
 
 
 # What the numbers mean --------------------------------------------------------------------------

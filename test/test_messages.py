@@ -10,21 +10,25 @@ import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
-from ros2_pose import messages
+from ros2_pose import interop, messages
+from ros2_pose.body_frames import REP155, FrameNames, tf_message
 from ros2_pose.camera import CameraError
+from ros2_pose.config import ConfigError
 from ros2_pose.markers import marker_array
 from ros2_pose.messages import Look
-from ros2_pose.people import LOST, TENTATIVE, People
-from ros2_pose.skeleton import SMPL24
+from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
+from ros2_pose.skeleton import COCO17, SMPL24
 
-MSG = Path(__file__).parents[1] / "msg"
+ROOT = Path(__file__).parents[1]
 
 
 def _rosbags_make():
     store = get_typestore(Stores.ROS2_JAZZY)
-    for name in ("Person", "People", "SkeletonInfo"):
-        text = (MSG / f"{name}.msg").read_text()
-        store.register(get_types_from_msg(text, f"ros2_pose/msg/{name}"))
+    types = {}
+    for path in [*ROOT.glob("msg/*.msg"), *ROOT.glob("ros_compat/*/msg/*.msg")]:
+        package = "ros2_pose" if path.parents[1] == ROOT else path.parents[1].name
+        types |= get_types_from_msg(path.read_text(), f"{package}/msg/{path.stem}")
+    store.register({name: kind for name, kind in types.items() if name not in store.types})
 
     def make(type_name, **fields):
         message = store.types[type_name](**fields)
@@ -78,9 +82,7 @@ def test_nobody_comes_back(make, header):
 
 
 def test_people_without_bodies_have_nan_never_zero(make, header, some_people):
-    flat = some_people.with_fields(**dict.fromkeys(
-        ("joints", "joint_cov", "joint_source", "theta", "betas", "root", "root_cov", "velocity",
-         "velocity_cov")), note="no calibration")
+    flat = some_people.without_bodies("no calibration")
     message = messages.people_message(make, header, flat, Look(640, 480, 1, flat.note))
     person = message.people[0]
     assert not person.has_body and len(person.joints) == len(person.theta) == 0
@@ -128,25 +130,156 @@ def test_body_pose_agrees_with_tf_transformations(make, header, some_people):
     assert abs(np.dot(expected, [q.x, q.y, q.z, q.w])) == pytest.approx(1, abs=1e-6)
 
 
-def test_tf_frames_chain_to_the_joints(make, header, some_people):
-    message = messages.tf_message(make, header, some_people)
-    assert len(message.transforms) == 3 * 24
-    places, turns = {"camera": np.zeros(3)}, {"camera": Rotation.identity()}
+def _chained(message, root: str):
+    """Place and rotation in the root frame of every frame of a TFMessage."""
+    places, turns = {root: np.zeros(3)}, {root: Rotation.identity()}
     for t in message.transforms:
         above, v, q = t.header.frame_id, t.transform.translation, t.transform.rotation
         places[t.child_frame_id] = places[above] + turns[above].apply([v.x, v.y, v.z])
         turns[t.child_frame_id] = turns[above] * Rotation.from_quat([q.x, q.y, q.z, q.w])
-    for i, person in enumerate(some_people.ids):
+    return places, turns
+
+
+@pytest.fixture
+def held_together(some_people):
+    """The made-up people, their pelvis where their root is."""
+    joints = some_people.joints.copy()
+    joints[:, 0] = some_people.root
+    return some_people.with_fields(joints=joints)
+
+
+def test_tf_frames_chain_to_the_joints(make, header, held_together):
+    message = tf_message(make, header, held_together)
+    assert len(message.transforms) == 3 * 24
+    places, turns = _chained(message, "camera")
+    for i, person in enumerate(held_together.ids):
         for joint, name in list(enumerate(SMPL24.names))[1:]:
-            np.testing.assert_allclose(places[f"{person}_{name}"], some_people.joints[i, joint],
+            np.testing.assert_allclose(places[f"{person}_{name}"], held_together.joints[i, joint],
                                        atol=1e-9)
+        # down the arm: SMPL's rotations one after another, seen in a body's own axes
+        turn = Rotation.identity()
+        for joint in ("pelvis", "spine1", "spine2", "spine3", "left_collar", "left_shoulder"):
+            turn = turn * Rotation.from_quat(held_together.theta[i, SMPL24.index(joint)])
+        apart = turns[f"{person}_left_shoulder"].inv() * turn * messages.BODY_IN_SMPL
+        assert apart.magnitude() < 1e-6
     assert all(t.header.stamp == header.stamp for t in message.transforms)
 
 
+def test_rep155_frames_are_the_same_joints_under_other_names(make, header, held_together):
+    """Joints that REP-155 does not know are left out; those below them stay where they are."""
+    ours = _chained(tf_message(make, header, held_together), "camera")
+    theirs = _chained(tf_message(make, header, held_together, REP155), "camera")
+    assert len(theirs[0]) == 1 + 3 * 16
+    for rep155, smpl in (("body_p2", "p2"), ("waist_p2", "p2_spine1"), ("torso_p2", "p2_spine3"),
+                         ("head_p2", "p2_head"), ("l_shoulder_p2", "p2_left_shoulder"),
+                         ("r_ankle_p2", "p2_right_ankle"), ("l_wrist_p2", "p2_left_wrist")):
+        np.testing.assert_allclose(theirs[0][rep155], ours[0][smpl], atol=1e-9)
+        assert (theirs[1][rep155].inv() * ours[1][smpl]).magnitude() < 1e-6
+
+
+def test_tf_names_follow_the_patterns(make, header, some_people):
+    names = FrameNames("human/{id}", "human/{id}/{joint}")
+    message = tf_message(make, header, some_people[[1]], names)
+    assert [t.child_frame_id for t in message.transforms] == names.of("p2")
+    assert names.of("p2")[:2] == ["human/p2", "human/p2/left_hip"]
+
+
+@pytest.mark.parametrize("person, joint, word", [
+    ("person", "{id}_{joint}", "tf_person: 'person' must hold {id}"),
+    ("{id}", "{joint}", "tf_joint: '{joint}' must hold {id} and {joint}"),
+    ("{id}{id}", "{id}_{joint}", "tf_person"), ("/{id}", "{id}_{joint}", "not at the beginning"),
+    ("the {id}", "{id}_{joint}", "'the {id}'"), ("{id.__class__}", "{id}_{joint}", "tf_person"),
+    ("{id}", "{id}_{joint!r}", "tf_joint"), ("{id}", "{id}_{joint}{", "tf_joint"),
+    ("{id}_head", "{id}_{joint}", "what tf_joint calls a joint")])
+def test_bad_patterns_are_refused(person, joint, word):
+    with pytest.raises(ConfigError) as refused:
+        FrameNames(person, joint)
+    assert word in str(refused.value)
+
+
 def test_tf_frames_only_of_people_in_sight(make, header, some_people):
-    states = np.array([LOST, TENTATIVE, 1])
-    message = messages.tf_message(make, header, some_people.with_fields(tracking_state=states))
+    states = np.array([LOST, TENTATIVE, TRACKED])
+    message = tf_message(make, header, some_people.with_fields(tracking_state=states))
     assert {t.child_frame_id.split("_")[0] for t in message.transforms} == {"p3"}
+
+
+def test_navigation_gets_places_and_velocities(make, header, some_people):
+    velocity = some_people.velocity.copy()
+    velocity[2] = np.nan
+    states = np.array([TRACKED, TENTATIVE, LOST])
+    people = some_people.with_fields(velocity=velocity, tracking_state=states)
+    message = interop.navigation_people(make, header, people)
+    assert [p.name for p in message.people] == ["p1", "p3"] and message.header == header
+    seen, lost = message.people
+    assert (seen.position.x, seen.position.z) == (people.root[0, 0], people.root[0, 2])
+    assert (seen.velocity.x, seen.velocity.y) == tuple(velocity[0, :2])
+    assert seen.reliability == people.scores[0]
+    assert (lost.velocity.x, lost.velocity.y, lost.velocity.z) == (0, 0, 0)
+    tags = [dict(zip(p.tagnames, p.tags)) for p in message.people]
+    assert tags == [{"state": "tracked", "velocity": "known"},
+                    {"state": "lost", "velocity": "unknown"}]
+
+
+def test_navigation_hears_of_an_empty_room_only_if_it_is_empty(make, header, some_people):
+    assert list(interop.navigation_people(make, header, People.nobody()).people) == []
+    assert interop.navigation_people(make, header, some_people.without_bodies("no TF")) is None
+    theta = some_people.theta.copy()
+    theta[0] = np.nan
+    some = interop.navigation_people(make, header, some_people.with_fields(theta=theta))
+    assert [p.name for p in some.people] == ["p2", "p3"]
+
+
+def test_a_detection_is_a_box_around_the_body(make, header, upright):
+    people, _ = upright
+    message = interop.detections(make, header, people)
+    (found,) = message.detections
+    assert (found.id, found.results[0].hypothesis.class_id) == ("p1", "person")
+    centre, size = found.bbox.center, found.bbox.size
+    turn = Rotation.from_quat([getattr(centre.orientation, k) for k in "xyzw"])
+    inside = turn.inv().apply(people.joints[0] - [getattr(centre.position, k) for k in "xyz"])
+    half = np.array([size.x, size.y, size.z]) / 2
+    np.testing.assert_allclose(np.abs(inside).max(0), half - 0.1, atol=1e-6)
+    assert size.z > size.y > size.x and 1.5 < size.z < 2.1  # upright, arms to the sides
+    pose = found.results[0].pose
+    assert pose.pose.position.z == pytest.approx(4) and pose.covariance[0] == pytest.approx(0.01)
+
+
+def test_detections_are_of_this_image(make, header, some_people):
+    people = some_people.with_fields(tracking_state=np.array([LOST, TENTATIVE, TRACKED]))
+    assert [d.id for d in interop.detections(make, header, people).detections] == ["p2", "p3"]
+    flat = some_people.without_bodies("")
+    assert list(interop.detections(make, header, flat).detections) == []
+
+
+def test_ros4hri_has_its_own_order_of_keypoints(make, header, some_people):
+    """By the constants of hri_msgs, where they are."""
+    kind = pytest.importorskip("hri_msgs.msg", reason="needs hri_msgs: run make test").Skeleton2D
+    keypoints = np.tile(np.arange(17.0)[:, None], (3, 1, 2)) * (10, 20)
+    keypoints[0, COCO17.index("left_wrist")] = (700, 20)  # out of the image
+    keypoints[0, COCO17.index("left_knee")] = np.nan
+    people = some_people.with_fields(keypoints=keypoints)
+    points = interop.hri_skeleton(make, header, people, 0, (640, 480)).skeleton
+    assert len(points) == 18
+    for index, name in enumerate(COCO17.names):
+        point = points[getattr(kind, name.upper())]
+        if name in ("left_wrist", "left_knee"):
+            assert point.c == 0 and np.isnan(point.x) and np.isnan(point.y)
+        else:
+            assert (point.x, point.y) == pytest.approx((index * 10 / 640, index * 20 / 480))
+            assert point.c == pytest.approx(people.keypoint_scores[0, index])
+    neck = points[kind.NECK]
+    left, right = points[kind.LEFT_SHOULDER], points[kind.RIGHT_SHOULDER]
+    assert neck.x == pytest.approx((left.x + right.x) / 2) and neck.c == min(left.c, right.c)
+
+
+def test_ros4hri_bodies_are_those_in_sight(make, header, some_people):
+    boxes = np.array([[64.0, 48, 320, 240], [-64, 0, 64, 600], [0, 0, 1, 1]])
+    people = some_people.with_fields(boxes=boxes, tracking_state=np.array([TRACKED, TRACKED, LOST]))
+    message, rows = interop.tracked_bodies(make, header, people)
+    assert list(message.ids) == ["p1", "p2"] and rows == [0, 1]
+    regions = [interop.hri_region(make, header, people, i, (640, 480)) for i in rows]
+    found = [(r.xmin, r.ymin, r.xmax, r.ymax) for r in regions]
+    np.testing.assert_allclose(found, [[0.1, 0.1, 0.5, 0.5], [0, 0, 0.1, 1]])
 
 
 def test_markers_are_deleted_once_and_only_when_gone(make, header, some_people):
@@ -157,6 +290,16 @@ def test_markers_are_deleted_once_and_only_when_gone(make, header, some_people):
     third, _ = marker_array(make, header, some_people[[0]], shown, 0.5)
     assert {m.action for m in third.markers} == {0}
     assert {(m.ns, m.id) for m in third.markers} == {("p1", 0), ("p1", 1), ("p1", 2)}
+
+
+def test_a_label_is_beyond_the_head_in_every_frame(make, header, upright):
+    """Turned into a frame with z up, the label stands as far over the person as before."""
+    people, _ = upright
+    up = Rotation.from_matrix([[0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    for shown, axis, sign in ((people, "y", -1), (people.moved(up, np.zeros(3)), "z", 1)):
+        label = marker_array(make, header, shown, set(), 0.5)[0].markers[2].pose.position
+        head = shown.joints[0, SMPL24.index("head"), "xyz".index(axis)]
+        assert sign * (getattr(label, axis) - head) == pytest.approx(0.35, abs=0.02)
 
 
 def test_markers_tell_left_from_right(make, header, some_people):

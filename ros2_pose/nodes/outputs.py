@@ -10,6 +10,7 @@ from visualization_msgs.msg import MarkerArray
 
 from ros2_pose import messages
 from ros2_pose.body.model import BodyModel
+from ros2_pose.body_frames import tf_message
 from ros2_pose.draw import overlay
 from ros2_pose.images import image_message
 from ros2_pose.markers import marker_array
@@ -63,7 +64,7 @@ class Outputs:
         stamp = messages.stamp_of(header)
         if not self.parameters.node.tf or not header.frame_id or stamp == self._last_tf:
             return  # a transform of the same time again would be refused by every listener
-        message = messages.tf_message(make, header, people)
+        message = tf_message(make, header, people)
         if message.transforms:
             self._tf.publish(message)
             self._last_tf = stamp
