@@ -1,6 +1,8 @@
 # make build   an environment in .venv, ROS 2 Jazzy and the messages; needs no ROS installation
 # make test    builds, then runs the tests
 # make demo    builds, then real people in a real video through the real node
+# make bench   frames a second and latency through the real node
+# make soak    half an hour of it: does anything grow, does anything slow down?
 #
 # Every variable can be given on the command line: make build PYTHON=python3.12
 
@@ -15,7 +17,7 @@ ARGS ?=
 
 export PYTHON TORCH TORCH_INDEX
 
-.PHONY: build test demo bench lock clean
+.PHONY: build test demo bench soak lock clean
 
 build:
 	@scripts/build
@@ -28,6 +30,9 @@ demo: build
 
 bench: build
 	@scripts/run ros2_pose bench
+
+soak: build
+	@scripts/run ros2_pose soak
 
 # Choose the newest versions again; with the oldest Python, so that one list serves them all.
 lock:

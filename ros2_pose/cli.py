@@ -1,4 +1,4 @@
-"""The `ros2_pose` command: replay recordings, train and evaluate networks, demo and bench."""
+"""The `ros2_pose` command: replay recordings, train and evaluate networks, demo, bench and soak."""
 
 from __future__ import annotations
 
@@ -45,6 +45,9 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="frames a second and latency through the node")
     bench.add_argument("--seconds", type=float, default=20.0, help="how long each row runs")
     bench.set_defaults(run=_bench)
+    soak = commands.add_parser("soak", help="whether the node grows or slows down in the long run")
+    soak.add_argument("--minutes", type=float, default=30.0, help="after the warm-up")
+    soak.set_defaults(run=_soak)
     return parser
 
 
@@ -218,6 +221,11 @@ def _demo(options) -> int:
 def _bench(options) -> int:
     from ros2_pose.nodes.bench import run
     return run(options.seconds)
+
+
+def _soak(options) -> int:
+    from ros2_pose.nodes.soak import run
+    return run(options.minutes)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from tqdm import tqdm
@@ -30,7 +31,8 @@ from ros2_pose.pipeline import Pipeline
 
 _SIZE = (640, 480)
 _TOP, _HEIGHT = 228, 408  # rows of the clip, 544 wide, that are shown: 4 to 3
-_START_S, _WARM_UP = 120.0, 10
+START_S, WARM_UP = 120.0, 10  # until so many answers
+TOPIC = "/camera"
 _ROWS = (  # name, images published a second, parameters
     ("as fast as it can", 30.0, {}),
     ("camera at 10 Hz", 10.0, {}),
@@ -52,7 +54,7 @@ class Row:
 
 def run(seconds: float) -> int:
     """Run every row for so long and print the table."""
-    pictures = list(_pictures())
+    pictures = list(pictures_of_clip())
     rows = [_measure(name, hz, parameters, pictures, seconds)
             for name, hz, parameters in tqdm(_ROWS, "bench", unit="row")]
     print(_table(rows))
@@ -61,59 +63,75 @@ def run(seconds: float) -> int:
     return 0
 
 
-def _pictures():
+def pictures_of_clip():
     """The clip's images, cut and scaled to 640x480."""
     for picture in demo_clip.pictures():
         yield cv2.resize(picture[_TOP:_TOP + _HEIGHT], _SIZE, interpolation=cv2.INTER_LINEAR)
 
 
-def _camera():
-    camera = demo_clip.camera()
-    return camera.cropped(0, _TOP, camera.width, _HEIGHT).resized(*_SIZE)
+def camera():
+    """Of those images."""
+    whole = demo_clip.camera()
+    return whole.cropped(0, _TOP, whole.width, _HEIGHT).resized(*_SIZE)
 
 
 def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: float) -> Row:
-    domain, sent, latency, people = own_domain(), {}, [], []
-    arguments = ["--ros-args", "-r", "image:=/camera/image_raw"]
+    domain, latency, people = own_domain(), [], []
+    arguments = ["--ros-args", "-r", f"image:={TOPIC}/image_raw"]
     for key, value in parameters.items():
         arguments += ["-p", f"{key}:={value}"]
 
     def answered(message) -> None:
-        stamp = messages.stamp_of(message.header)
-        latency.append((time.perf_counter() - sent[stamp]) * 1e3)
+        latency.append(source.delay_ms(message))
         people.append(len(message.people))
     log = Path(tempfile.gettempdir()) / f"ros2_pose_bench_{os.getpid()}.log"
     with observer(domain, "bench") as node, \
             process("pose_node", *arguments, domain=domain, log=log) as child:
+        source = Camera(node, pictures)
         node.create_subscription(PeopleMessage, "/ros2_pose/people", answered, 10)
-        publish = _publisher(node, pictures, sent)
-        wait_until(lambda: publish() or len(latency) >= _WARM_UP, f"answers, see {log}", _START_S,
-                   child)
+        wait_until(lambda: source.publish() or len(latency) >= WARM_UP, f"answers, see {log}",
+                   START_S, child)
         latency.clear()
         begin, count = time.perf_counter(), 0
         while (elapsed := time.perf_counter() - begin) < seconds:
             if elapsed * hz >= count:
-                publish()
+                source.publish()
                 count += 1
             time.sleep(0.001)
     log.unlink(missing_ok=True)
     return Row(name, hz, len(latency) / seconds, np.array(latency), float(np.mean(people)))
 
 
-def _publisher(node, pictures: list, sent: dict[int, float]):
-    """A function that publishes the next image and remembers when."""
-    images = node.create_publisher(Image, "/camera/image_raw", QoSProfile(depth=2))
-    infos = node.create_publisher(CameraInfo, "/camera/camera_info", QoSProfile(depth=2))
-    camera = _camera()
+class Camera:
+    """Publishes the clip's images over and over, each with its calibration.
 
-    def publish() -> None:
-        stamp = demo_clip.stamp(len(sent))
+    sent: monotonic time, s, and number of each image published, by its stamp.
+    """
+
+    def __init__(self, node: Node, pictures: list) -> None:
+        self.sent: dict[int, tuple[float, int]] = {}
+        self._pictures, self._camera = pictures, camera()
+        self._images = node.create_publisher(Image, f"{TOPIC}/image_raw", QoSProfile(depth=2))
+        self._infos = node.create_publisher(CameraInfo, f"{TOPIC}/camera_info",
+                                            QoSProfile(depth=2))
+
+    def publish(self) -> None:
+        """The next image."""
+        number = len(self.sent)
+        stamp = demo_clip.stamp(number)
         header = messages.header(make, stamp, demo_clip.FRAME_ID)
-        infos.publish(messages.camera_info(make, header, camera))
-        message = image_message(make, header, pictures[len(sent) % len(pictures)])
-        sent[stamp] = time.perf_counter()
-        images.publish(message)
-    return publish
+        self._infos.publish(messages.camera_info(make, header, self._camera))
+        message = image_message(make, header, self._pictures[number % len(self._pictures)])
+        self.sent[stamp] = time.perf_counter(), number
+        self._images.publish(message)
+
+    def delay_ms(self, answer) -> float:
+        """How long ago the image of an answer was published."""
+        return 1e3 * (time.perf_counter() - self.sent[messages.stamp_of(answer.header)][0])
+
+    def behind(self, answer) -> int:
+        """How many images were published after that of an answer."""
+        return len(self.sent) - 1 - self.sent[messages.stamp_of(answer.header)][1]
 
 
 def _table(rows: list[Row]) -> str:
@@ -129,14 +147,14 @@ def _table(rows: list[Row]) -> str:
 
 def _stages(pictures: list) -> str:
     """Where a frame's time goes, measured in this process: median of the clip."""
-    pipeline, camera = Pipeline(), _camera()
+    pipeline, calibration = Pipeline(), camera()
     network, step = [], []
     for number, picture in enumerate(pictures):
         begin = time.perf_counter()
         pipeline.network.detect([Frame(picture)])
         network.append(time.perf_counter() - begin)
         begin = time.perf_counter()
-        pipeline.step(Frame(picture, camera, demo_clip.stamp(number)))
+        pipeline.step(Frame(picture, calibration, demo_clip.stamp(number)))
         step.append(time.perf_counter() - begin)
     network_ms, step_ms = 1e3 * np.median(network), 1e3 * np.median(step)
     return (f"\na frame: network {network_ms:.0f} ms, tracker and bodies "
