@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -67,6 +68,13 @@ class Pipeline:
         self.tracker.birth_score = config.score_threshold
         self.fitter.settings = replace(self.fitter.settings, adult_height_m=config.adult_height_m)
 
+    def another(self) -> Pipeline:
+        """One for another camera: it shares the networks and has seen nobody yet."""
+        other = copy(self)
+        other.tracker = Tracker()
+        other.configure(self.config)
+        return other
+
     def reset(self) -> None:
         """Forget everyone: the next frame is not a continuation of the last."""
         self.tracker.reset()
@@ -78,12 +86,15 @@ class Pipeline:
         usable camera there is no 3D and `People.note` says why. Raises PipelineError if the image
         is none.
         """
-        _check_image(frame.image)
+        check_image(frame.image)
+        return self.follow(self.network.detect([frame])[0], frame)
+
+    def follow(self, people: People, frame: Frame) -> People:
+        """`step`, from what the network found in the frame."""
         if frame.stamp < self.tracker.latest:
             log.warning("time went back by %.3f s: everyone is forgotten",
                         (self.tracker.latest - frame.stamp) * 1e-9)
             self.reset()
-        people = self.network.detect([frame])[0]
         people, tracks = self.tracker.assign(people, frame.stamp)
         camera, note = self.camera(frame)
         if camera is not None:
@@ -114,7 +125,7 @@ class Pipeline:
         rays, cov = camera.normalise_with_cov(pixels, people.keypoint_cov)
         sighting = Sighting(torch.from_numpy(rays), torch.from_numpy(cov), **self._surroundings(),
                             proposed=self._proposed(people))
-        previous = _previous(tracks, frame.stamp)
+        previous = previous_of(tracks, frame.stamp)
         bodies = self.fitter.fit(sighting, previous)
         measured = None
         if frame.depth is not None:
@@ -126,7 +137,7 @@ class Pipeline:
                 bodies = self.fitter.fit(_with_depth(sighting, measured),
                                          _at_depth(bodies, measured, previous))
         for row, track in enumerate(tracks):
-            track.body = _Remembered.of(bodies, row, int(previous.frames[row]) + 1, frame.stamp)
+            track.body = Remembered.of(bodies, row, int(previous.frames[row]) + 1, frame.stamp)
         people = _with_fit(people, bodies, measured)
         return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
 
@@ -166,7 +177,7 @@ class Pipeline:
             keypoint_cov=np.where(ok[:, None, None, None], cov, people.keypoint_cov))
 
 
-class _Remembered(NamedTuple):
+class Remembered(NamedTuple):
     """What a track knows of its body: the state of the last fit, and how it came about."""
 
     state: BodyState  # of one person
@@ -175,12 +186,12 @@ class _Remembered(NamedTuple):
     stamp: int
 
     @staticmethod
-    def of(bodies: BodyFit, row: int, frames: int, stamp: int) -> _Remembered | None:
+    def of(bodies: BodyFit, row: int, frames: int, stamp: int) -> Remembered | None:
         """None if the body was not found."""
         if not bodies.ok[row]:
             return None
         state = BodyState(*(value[row] for value in bodies.state))
-        return _Remembered(state, float(bodies.astray[row]), frames, stamp)
+        return Remembered(state, float(bodies.astray[row]), frames, stamp)
 
 
 def _device(wanted: str, require_gpu: bool) -> torch.device:
@@ -194,14 +205,15 @@ def _device(wanted: str, require_gpu: bool) -> torch.device:
     return torch.device(wanted)
 
 
-def _check_image(image: np.ndarray) -> None:
+def check_image(image: np.ndarray) -> None:
+    """Raises PipelineError for what is no picture."""
     shape = getattr(image, "shape", ())
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or image.dtype != np.uint8:
         raise PipelineError(f"image is {getattr(image, 'dtype', type(image).__name__)} {shape}, "
                             "expected uint8 (height, width, 3), RGB, not empty")
 
 
-def _previous(tracks: list[Track], stamp: int) -> Previous:
+def previous_of(tracks: list[Track], stamp: int) -> Previous:
     """The bodies of the images before, NaN for people who have none."""
     zeros = torch.zeros(len(tracks))
     previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long(), zeros.clone())
