@@ -50,12 +50,15 @@ class Frame:
     stamp: time of exposure, nanoseconds on the clock of the recording.
     depth: (H, W) float32, metres along the optical axis, aligned with the image; NaN where
         unknown. None if there is no depth camera.
+    pose: (4, 4) takes points of the camera to a frame that stands still, at the stamp; None if
+        that is not known.
     """
 
     image: np.ndarray
     camera: Camera | None = None
     stamp: int = 0
     depth: np.ndarray | None = None
+    pose: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -18,16 +18,19 @@ from ros2_pose.messages import Look
 from ros2_pose.msg import People as PeopleMessage
 from ros2_pose.msg import SkeletonInfo
 from ros2_pose.nodes.convert import make
+from ros2_pose.nodes.frames import Frames, Views
+from ros2_pose.nodes.navigation import optional_outputs
 from ros2_pose.nodes.params import Parameters
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
 
 
 class Outputs:
-    """The node's publishers, with the image's stamp and frame on all that they say."""
+    """The node's publishers, with the image's stamp on all that they say."""
 
-    def __init__(self, node: Node, parameters: Parameters, pipeline: Pipeline):
+    def __init__(self, node: Node, parameters: Parameters, pipeline: Pipeline, frames: Frames):
         self.node, self.parameters, self.pipeline = node, parameters, pipeline
+        self.frames = frames
         self._shown: set[str] = set()  # ids whose markers are there
         self._last_surfaces = self._last_tf = -int(1e18)  # stamps
         self._people = node.create_publisher(PeopleMessage, "~/people", 5)
@@ -38,34 +41,40 @@ class Outputs:
         self._skeleton_info = node.create_publisher(SkeletonInfo, "~/skeleton_info", latched)
         self._skeleton_info.publish(messages.skeleton_info(
             make, messages.header(make, 0, ""), pipeline.network_name, pipeline.body_name))
+        self._optional = optional_outputs(node, parameters.node)
 
     def close(self) -> None:
         """Take the topics away."""
         for publisher in (self._people, self._markers, self._overlay, self._tf,
                           self._skeleton_info):
             self.node.destroy_publisher(publisher)
+        for output in self._optional:
+            output.close()
 
     def failure(self, header, look: Look) -> None:
         """Say that nobody could look, and why: never an empty room."""
         self._people.publish(messages.people_message(make, header, People.nobody(), look))
 
-    def publish(self, header, frame: Frame, people: People, look: Look) -> None:
+    def publish(self, views: Views, frame: Frame, look: Look) -> None:
         """Everything about an image that was looked at."""
-        self._people.publish(messages.people_message(make, header, people, look))
-        self._publish_tf(header, people)
-        self._publish_markers(header, people)
+        self._people.publish(messages.people_message(make, *views.shown, look))
+        for output in self._optional:
+            output.publish(views, frame.image.shape[1::-1])
+        self._publish_tf(*views.shown)
+        self._publish_markers(*views.shown)
         if self._overlay.get_subscription_count():
             body = self.pipeline.body if self.parameters.node.overlay_bodies else None
             camera, _ = self.pipeline.camera(frame)
-            drawn = overlay(frame.image, people, camera, body)
-            self._overlay.publish(image_message(make, header, drawn))
+            drawn = overlay(frame.image, views.seen.people, camera, body)
+            self._overlay.publish(image_message(make, views.seen.header, drawn))
 
     def _publish_tf(self, header, people: People) -> None:
         stamp = messages.stamp_of(header)
         if not self.parameters.node.tf or not header.frame_id or stamp == self._last_tf:
             return  # a transform of the same time again would be refused by every listener
-        message = tf_message(make, header, people)
+        message = tf_message(make, header, people, self.parameters.node.frame_names)
         if message.transforms:
+            self.frames.ignore(t.child_frame_id for t in message.transforms)
             self._tf.publish(message)
             self._last_tf = stamp
 

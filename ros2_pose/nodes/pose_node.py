@@ -24,6 +24,7 @@ from ros2_pose import messages
 from ros2_pose.errors import PoseError
 from ros2_pose.nodes.convert import image_reader, make
 from ros2_pose.nodes.diagnostics import OK, Statistics, diagnostics
+from ros2_pose.nodes.frames import Frames
 from ros2_pose.nodes.image_input import Arrival, CameraInput
 from ros2_pose.nodes.log import log_to, stop_logging
 from ros2_pose.nodes.outputs import Outputs
@@ -47,11 +48,14 @@ class PoseNode(LifecycleNode):
         image (sensor_msgs/Image), or <image>/compressed (sensor_msgs/CompressedImage) if the
             parameter transport says so
         camera_info (sensor_msgs/CameraInfo), beside the image topic unless remapped
-    Publishes, with the image's stamp and frame
+        /tf, /tf_static (tf2_msgs/TFMessage): if a parameter names a frame
+    Publishes, with the image's stamp, in its frame or in target_frame
         ~/people (ros2_pose/People): one for every image looked at, also when nobody is there, and
             with the last image's header and a status that says why while no image comes
         ~/markers (visualization_msgs/MarkerArray) and ~/overlay (sensor_msgs/Image): if subscribed
         /tf (tf2_msgs/TFMessage): frames <id> and <id>_<joint> of those tracked
+        /people (people_msgs/People), ~/detections (vision_msgs/Detection3DArray) and
+            /humans/bodies (hri_msgs): if parameters ask for them, see nodes/navigation.py
         ~/skeleton_info (ros2_pose/SkeletonInfo): once, latched
         /diagnostics (diagnostic_msgs/DiagnosticArray): each second, with the node's own time
     Parameters: the fields of ros2_pose.config.PoseConfig and ros2_pose.nodes.params.NodeConfig;
@@ -65,6 +69,7 @@ class PoseNode(LifecycleNode):
         self._make_pipeline, self._read_image = make_pipeline, image_reader()
         self.statistics = Statistics()
         self.pipeline: Pipeline | None = None  # while configured
+        self.frames: Frames | None = None
         self.outputs: Outputs | None = None
         self.camera_input: CameraInput | None = None  # while active
         self.worker: Worker | None = None
@@ -92,7 +97,8 @@ class PoseNode(LifecycleNode):
         """Load the networks, create the publishers. Fails with the reason in the log."""
         try:
             self.pipeline = self._make_pipeline(self.parameters.pose)
-            self.outputs = Outputs(self, self.parameters, self.pipeline)
+            self.frames = Frames(self, lambda: self.parameters.node)
+            self.outputs = Outputs(self, self.parameters, self.pipeline, self.frames)
         except Exception as error:  # the node stays, to be configured better
             self._cleanup()
             known = isinstance(error, PoseError)
@@ -105,8 +111,8 @@ class PoseNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and look."""
-        self.worker = Worker(self.pipeline, self.parameters, self.outputs, self.statistics,
-                             self._read_image)
+        self.worker = Worker(self.pipeline, self.parameters, self.frames, self.outputs,
+                             self.statistics, self._read_image)
         self.camera_input = CameraInput(self, lambda: self.parameters.node, self._on_image,
                                         self._on_silence)
         log.info("images from %s", self.camera_input.image.topic)
@@ -141,9 +147,10 @@ class PoseNode(LifecycleNode):
         return worker is None or worker.stop()
 
     def _cleanup(self) -> None:
-        if self.outputs is not None:
-            self.outputs.close()
-        self.outputs = self.pipeline = None
+        for part in (self.outputs, self.frames):
+            if part is not None:
+                part.close()
+        self.outputs = self.frames = self.pipeline = None
         self.parameters.in_use = False
         gc.collect()  # networks hold each other
 

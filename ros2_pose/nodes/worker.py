@@ -13,6 +13,7 @@ from ros2_pose import messages
 from ros2_pose.images import ImageError, rgb_from_compressed
 from ros2_pose.messages import Look
 from ros2_pose.nodes.diagnostics import Statistics
+from ros2_pose.nodes.frames import Frames
 from ros2_pose.nodes.image_input import Arrival
 from ros2_pose.nodes.newest import Newest
 from ros2_pose.nodes.outputs import Outputs
@@ -30,10 +31,10 @@ class Worker:
     """Answers the newest image with people, or with the reason why not. One that comes while
     another is looked at replaces the one that waits."""
 
-    def __init__(self, pipeline: Pipeline, parameters: Parameters, outputs: Outputs,
-                 statistics: Statistics, read_image: Callable):
-        self.pipeline, self.parameters, self.outputs = pipeline, parameters, outputs
-        self.statistics = statistics
+    def __init__(self, pipeline: Pipeline, parameters: Parameters, frames: Frames,
+                 outputs: Outputs, statistics: Statistics, read_image: Callable):
+        self.pipeline, self.parameters, self.frames = pipeline, parameters, frames
+        self.outputs, self.statistics = outputs, statistics
         self._waiting = Newest()
         self._read_image = read_image
         self._latest = -int(1e18)  # stamp
@@ -78,7 +79,7 @@ class Worker:
         header = arrival.message.header
         try:
             frame = Frame(self._picture(arrival.message), arrival.camera,
-                          messages.stamp_of(header))
+                          messages.stamp_of(header), pose=self.frames.pose(header))
             people = self._people_in(frame, arrival)
         except (ImageError, PipelineError) as error:
             self.statistics.bad_images += 1
@@ -90,9 +91,11 @@ class Worker:
             self._fail(text)
             self._answer_failure(header, arrival, messages.STATUS_FAILED, text)
         else:
-            self.statistics.problem = people.note
-            look = self._look(frame.image.shape[1::-1], messages.status_of(people), people.note)
-            self.outputs.publish(header, frame, people, look)
+            views = self.frames.views(header, people)
+            self.statistics.problem = views.note
+            look = self._look(frame.image.shape[1::-1], messages.status_of(views.shown.people),
+                              views.note)
+            self.outputs.publish(views, frame, look)
             self.statistics.good(len(people), time.perf_counter() - arrival.time)
 
     def _picture(self, message):

@@ -1,0 +1,140 @@
+"""What others than our own subscribers hear of people: navigation, ROS4HRI, users of vision_msgs.
+
+Each output is published for images that were looked at, and for those alone. While the node cannot
+look (a bad image, a failure, no camera, no transform) nothing comes, so that a costmap keeps what
+it had: an empty list says that someone looked and the people have gone. Whoever relies on these
+topics watches their stamps. A package that is missing costs its own output alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from rclpy.node import Node
+
+from ros2_pose import interop
+from ros2_pose.messages import person_id, stamp_of
+from ros2_pose.nodes.convert import make, message_class
+from ros2_pose.nodes.frames import Views
+from ros2_pose.nodes.params import NodeConfig
+
+log = logging.getLogger(__name__)
+
+_DEPTH = 5
+_KEEP_NS = 10_000_000_000  # the topics of someone who left; the tracker gives ids again after that
+
+
+def optional_outputs(node: Node, config: NodeConfig) -> list:
+    """Those of the outputs that are asked for and whose messages are installed."""
+    outputs = []
+    for wanted, output in ((config.navigation_frame, NavigationOutput),
+                           (config.rep155, BodiesOutput),
+                           (config.detections, DetectionsOutput)):
+        try:
+            outputs += [output(node)] if wanted else []
+        except ImportError as error:
+            log.warning("%s: %s is not published; sudo apt install ros-%s-%s, or build that "
+                        "package in your workspace", error, output.topic,
+                        os.environ.get("ROS_DISTRO", "$ROS_DISTRO"),
+                        output.package.replace("_", "-"))
+    return outputs
+
+
+class NavigationOutput:
+    """/people (people_msgs/People) in navigation_frame, for costmap layers."""
+
+    topic, package = "/people", "people_msgs"
+
+    def __init__(self, node: Node):
+        self.node = node
+        kind = message_class("people_msgs/msg/People")
+        self._publisher = node.create_publisher(kind, self.topic, _DEPTH)
+
+    def publish(self, views: Views, size: tuple[int, int]) -> None:
+        """The people of an image; nothing if there are some and nobody could be placed."""
+        message = interop.navigation_people(make, *views.navigated)
+        if message is not None:
+            self._publisher.publish(message)
+
+    def close(self) -> None:
+        """Take the topic away."""
+        self.node.destroy_publisher(self._publisher)
+
+
+class DetectionsOutput:
+    """~/detections (vision_msgs/Detection3DArray) in the frame of ~/people, if subscribed."""
+
+    topic, package = "~/detections", "vision_msgs"
+
+    def __init__(self, node: Node):
+        self.node = node
+        kind = message_class("vision_msgs/msg/Detection3DArray")
+        self._publisher = node.create_publisher(kind, self.topic, _DEPTH)
+
+    def publish(self, views: Views, size: tuple[int, int]) -> None:
+        """Those seen in an image who have a body."""
+        if self._publisher.get_subscription_count():
+            self._publisher.publish(interop.detections(make, *views.shown))
+
+    def close(self) -> None:
+        """Take the topic away."""
+        self.node.destroy_publisher(self._publisher)
+
+
+class BodiesOutput:
+    """/humans/bodies (REP-155): who is tracked, and topics of each of them.
+
+    The topics of someone who left go after ten seconds; as ids come from a small pool, so do they.
+    """
+
+    topic, package = "/humans/bodies", "hri_msgs"
+
+    def __init__(self, node: Node):
+        self.node = node
+        ids = message_class("hri_msgs/msg/IdsList")
+        self._tracked = node.create_publisher(ids, f"{self.topic}/tracked", _DEPTH)
+        self._bodies: dict[str, _Body] = {}
+
+    def publish(self, views: Views, size: tuple[int, int]) -> None:
+        """Skeletons and regions of an image of (width, height) px, then who they belong to."""
+        header, people = views.seen
+        message, rows = interop.tracked_bodies(make, header, people)
+        for i in rows:
+            name = person_id(people, i)
+            if name not in self._bodies:
+                self._bodies[name] = _Body(self.node, f"{self.topic}/{name}")
+            body = self._bodies[name]
+            body.seen = stamp_of(header)
+            body.skeleton.publish(interop.hri_skeleton(make, header, people, i, size))
+            body.region.publish(interop.hri_region(make, header, people, i, size))
+        self._tracked.publish(message)
+        self._forget(stamp_of(header))
+
+    def close(self) -> None:
+        """Take the topics away."""
+        self.node.destroy_publisher(self._tracked)
+        for body in self._bodies.values():
+            body.close()
+
+    def _forget(self, stamp: int) -> None:
+        """Whoever has not been seen for long, or was seen in another time."""
+        for name, body in list(self._bodies.items()):
+            if not 0 <= stamp - body.seen <= _KEEP_NS:
+                self._bodies.pop(name).close()
+
+
+class _Body:
+    """A person's topics."""
+
+    def __init__(self, node: Node, topic: str):
+        self.node, self.seen = node, 0  # stamp
+        self.skeleton = node.create_publisher(message_class("hri_msgs/msg/Skeleton2D"),
+                                              f"{topic}/skeleton2d", _DEPTH)
+        self.region = node.create_publisher(
+            message_class("hri_msgs/msg/NormalizedRegionOfInterest2D"), f"{topic}/roi", _DEPTH)
+
+    def close(self) -> None:
+        """Take the topics away."""
+        self.node.destroy_publisher(self.skeleton)
+        self.node.destroy_publisher(self.region)
