@@ -1,269 +1,255 @@
-"""Several calibrated cameras at one time: people put together across views, and fused.
+"""The pipeline of N calibrated cameras: images of one time in, people in one frame out.
 
-Each view's keypoints and single-view bodies come from `Pipeline`. `correspondence` says who is who,
-`triangulate` where their keypoints are, and the body is fitted to those in 3D with their
-covariances: the most probable body given all views. Who is seen by one camera alone stays as that
-camera sees him.
+    images ─ network, one batch ─ a `Pipeline` for each camera ─ `Fuser` ─ ids ─ people
 
-The common frame is whatever the cameras' poses lead to: metres, and any direction may be up.
+Each camera has a tracker and single-view bodies of its own. What all views know of a person goes
+back to every camera: who steps out of the others' sight keeps the size that all of them saw.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-import roma
 import torch
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.transform import Rotation
 
-from ros2_pose.correspondence import Bodies, correspond
-from ros2_pose.body.solve import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.state import BodyState
-from ros2_pose.camera import Camera
-from ros2_pose.errors import PoseError
-from ros2_pose.people import DEPTH, INFERRED, OBSERVED, People
-from ros2_pose.skeleton import COCO17, SMPL24
-from ros2_pose.triangulate import Seen, triangulate
+from ros2_pose.config import PoseConfig
+from ros2_pose.fusion import Fuser, MultiviewError, View
+from ros2_pose.motion import gate
+from ros2_pose.people import LOST, Frame, People
+from ros2_pose.pipeline import Pipeline, Remembered, check_image, previous_of
+from ros2_pose.track import Track, Tracker
 
-_RELATIVE_M = 0.15  # of a keypoint's depth relative to its body's, as one view shows it
-_DISCOUNT = 3.0  # of a view's own deviation of depth: the same prior is in the fit once more
-_BEFORE_M = 4.0  # from which the fit looks at a person
-_BODY = {"theta": (len(SMPL24), 4), "betas": (10,), "root": (3,), "root_cov": (6, 6),
-         "joints": (len(SMPL24), 3), "joint_cov": (len(SMPL24), 3, 3)}
+log = logging.getLogger(__name__)
 
-# Log odds (M,) that rows (M,) of views (M,) are the same people as rows of others.
-Before = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+_KNOWN_TOGETHER = 4.0  # log odds that who was one, or two, still is
+_ROOT_GATE = gate(3, 0.9997)
+_LEAST_STD_M = 0.1  # of a root's place from image to image: which cameras see it changes
 
 
-class MultiviewError(PoseError):
-    """Poses or frames that cannot be used; the message says which and what to do."""
+class Scene(NamedTuple):
+    """What all cameras see at one time."""
+
+    people: People  # common frame; first who is seen, then those lost; pixels are NaN
+    views: tuple[View | None, ...]  # what each camera saw by itself; None: no image, or no 3D
+    rows: np.ndarray  # (P, V) each one's row in the views' people; -1: not seen there
+
+    def in_view(self, number: int) -> People:
+        """Those whom a camera sees, with all that is known of them, in its frame and pixels: what
+        its overlay shows."""
+        view = self.views[number]
+        if view is None:
+            return People.nobody()
+        seen = np.flatnonzero(self.rows[:, number] >= 0)
+        own = view.people[self.rows[seen, number]]
+        turn = Rotation.from_matrix(view.pose[:3, :3]).inv()
+        pixels = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
+        return self.people[seen].moved(turn, -turn.apply(view.pose[:3, 3])).with_fields(
+            **{name: getattr(own, name) for name in pixels})
 
 
-class View(NamedTuple):
-    """What one camera says."""
+class MultiPipeline:
+    """Looks with N cameras at once; `step` is all there is to it.
 
-    people: People  # with single-view bodies, camera frame; keypoints as measured, not corrected
-    camera: Camera
-    pose: np.ndarray  # (4, 4) camera to common frame
-    age: float = 0.0  # s, by which its image is older than the newest view's
+    A node has a `pairing.CameraSync`, into which every camera's callback puts its `Frame`, with
+    camera, depth and `pose` (tf2 at the image's stamp, camera's optical frame to fixed frame); it
+    gives `Moment.items` to `step` in its worker and publishes `Scene.people` with the fixed frame
+    as frame_id and the moment's stamp.
 
-
-class Fuser:
-    """Puts the people of several views together. It keeps nothing between calls.
-
-    up: (3,) the world's up in the common frame. keypoint_threshold: score from which a keypoint is
-    evidence.
+    cameras: N. up: (3,) the world's up in the common frame. floor_m: how high along `up` a level
+    floor is on which people stand; None: not known. Not thread-safe: one thread steps. Raises
+    MultiviewError for settings that mean nothing for several cameras.
     """
 
-    def __init__(self, fitter: Fitter, up=(0.0, 0.0, 1.0), keypoint_threshold: float = 0.0):
-        length = np.linalg.norm(up)
-        if not 0 < length < np.inf:
-            raise MultiviewError(f"up is {up}, expected a direction: three numbers, not all zero")
-        self.up = np.asarray(up, float) / length
-        self.fitter, self.keypoint_threshold = fitter, keypoint_threshold
+    def __init__(self, cameras: int, config: PoseConfig = PoseConfig(), up=(0.0, 0.0, 1.0),
+                 floor_m: float | None = None):
+        self.floor_m = floor_m
+        first = Pipeline(config)
+        self.fuser = Fuser(first.fitter, up)
+        self.cameras = [first, *(first.another() for _ in range(cameras - 1))]
+        self.tracker = _SpaceTracker()
+        self.configure(config)
+        self._persons: dict[tuple[int, str], str] = {}  # by camera and its own id, as of last time
 
-    def associate(self, views: list[View], before: Before | None = None) -> np.ndarray:
-        """(P, V) each person's row in every view's people; -1: not seen there. Who has no body in
-        his only view is left out: nothing says where he is.
+    def configure(self, config: PoseConfig) -> None:
+        """Take over the settings that may change while running."""
+        if config.camera_height_m or config.camera_pitch_deg or config.camera_roll_deg:
+            raise MultiviewError("camera_height_m, camera_pitch_deg and camera_roll_deg are of one "
+                                 "camera: leave them 0; several have poses, up and floor_m")
+        self.config = config
+        self.fuser.keypoint_threshold = config.keypoint_threshold
+        # Each camera's own tracker has decided who is to be reported.
+        self.tracker.confirm_hits, self.tracker.lost_s = config.confirm_hits, config.lost_s
+        self.tracker.birth_score = 0.0
 
-        before: what was known of who is who before looking.
+    def reset(self) -> None:
+        """Forget everyone: the next images are no continuation of the last."""
+        self.tracker.reset()
+        self._persons = {}
+        for camera in self.cameras:
+            camera.reset()
+
+    def step(self, frames: list[Frame | None]) -> Scene:
+        """The people whom the cameras' frames of one time show, those just lost included.
+
+        frames: of each camera, None for one that has none now. A frame without a usable calibration
+        or without a pose gives no 3D: its camera is left out, and the note says why. A step back in
+        time forgets everyone. Raises MultiviewError if there is no frame at all, and PipelineError
+        for an image that is none.
         """
-        view = np.repeat(np.arange(len(views)), [len(one.people) for one in views])
-        row = np.concatenate([np.arange(len(one.people)) for one in views])
-        parts = [self._bodies(one, number) for number, one in enumerate(views)]
-        known = None
-        if before is not None:
-            a, b = np.meshgrid(np.arange(len(view)), np.arange(len(view)), indexing="ij")
-            known = before(view[a].ravel(), row[a].ravel(), view[b].ravel(),
-                           row[b].ravel()).reshape(a.shape)
-        bodies = Bodies(*map(np.concatenate, zip(*parts)))
-        person = correspond(bodies, np.stack([one.pose for one in views]), known)
-        rows = np.full((person.max(initial=-1) + 1, len(views)), -1)
-        rows[person, view] = row
-        has_place = np.isin(np.arange(len(rows)), person[np.isfinite(bodies.distance)])
-        return rows[has_place]
+        present = self._checked(frames)
+        stamp = max(frame.stamp for frame in present.values())
+        if stamp < self.tracker.latest:
+            log.warning("time went back by %.3f s: everyone is forgotten",
+                        (self.tracker.latest - stamp) * 1e-9)
+            self.reset()
+        detected = self.cameras[0].network.detect(list(present.values()))
+        views: list[View | None] = [None] * len(frames)
+        notes = []
+        for (number, frame), people in zip(present.items(), detected):
+            views[number], note = self._look(self.cameras[number], people, frame, stamp)
+            notes += [f"camera {number + 1}: {note}"] if note else []
+        people, rows = self._together(views, stamp)
+        return Scene(people.with_fields(note="; ".join(notes)), tuple(views), rows)
 
-    def fuse(self, views: list[View], rows: np.ndarray, previous: Previous | None = None) -> People:
-        """People (P,) in the common frame. Boxes and keypoints are NaN, as they belong to views.
+    def _checked(self, frames: list[Frame | None]) -> dict[int, Frame]:
+        if len(frames) != len(self.cameras):
+            raise MultiviewError(f"{len(frames)} frames for {len(self.cameras)} cameras; give None "
+                                 "for a camera that has none")
+        present = {number: frame for number, frame in enumerate(frames) if frame is not None}
+        if not present:
+            raise MultiviewError("no camera gave an image: nobody can look")
+        for frame in present.values():
+            check_image(frame.image)
+        return present
 
-        rows: (P, V) as of `associate`. previous: the same people as they were before, in the common
-        frame; NaN for who is new.
-        """
-        many = (rows >= 0).sum(1) > 1
-        fields = {name: np.full((len(rows), *shape), np.nan) for name, shape in _BODY.items()}
-        fields["joint_source"] = np.full((len(rows), len(SMPL24)), INFERRED)
-        for number, view in enumerate(views):
-            alone = ~many & (rows[:, number] >= 0)
-            people = _in_common(view)[rows[alone, number]]
-            for name in fields if people.root is not None else ():
-                fields[name][alone] = getattr(people, name)
-        if many.any():
-            fused = self._fit(views, rows[many], None if previous is None else _chosen(
-                previous, torch.from_numpy(many)))
-            for name, values in fused.items():
-                fields[name][many] = values
-        return _without_pixels(views, rows).with_fields(**fields)
+    def _look(self, pipeline: Pipeline, people: People, frame: Frame,
+              stamp: int) -> tuple[View | None, str]:
+        """What a camera sees by itself; None and why if there is no 3D."""
+        config = self.config if frame.pose is None else self._placed(frame.pose)
+        pipeline.configure(replace(config, correct=False))  # the pixels are evidence once more
+        people = pipeline.follow(people, frame)
+        camera, note = pipeline.camera(frame)
+        if frame.pose is None:
+            return None, note or "its pose is not known: left out; publish its transform"
+        if camera is None:
+            return None, note
+        return View(people[people.tracking_state != LOST], camera, frame.pose,
+                    (stamp - frame.stamp) * 1e-9), people.note
 
-    # ----------------------------------------------------------------------- association
+    def _placed(self, pose: np.ndarray) -> PoseConfig:
+        """The settings of a camera at a pose: which way is up, and how far it is to the floor."""
+        up = pose[:3, :3].T @ self.fuser.up
+        above = 0.0 if self.floor_m is None else float(pose[:3, 3] @ self.fuser.up) - self.floor_m
+        return replace(self.config, camera_height_m=max(above, 0.0),
+                       camera_pitch_deg=float(np.degrees(np.arcsin(np.clip(-up[2], -1, 1)))),
+                       camera_roll_deg=float(np.degrees(np.arctan2(-up[0], -up[1]))))
 
-    def _bodies(self, view: View, number: int) -> Bodies:
-        people, drift = view.people, self._drift(view)
-        rays, cov = self._rays(view)
-        if people.root is None:
-            unknown = {name: np.full((len(people), *shape), np.nan)
-                       for name, shape in _BODY.items()}
-            people = people.with_fields(**unknown)
-        moved = _in_common(view._replace(people=people))
-        return Bodies(np.full(len(people), number), rays, cov, moved.joints,
-                      moved.joint_cov + drift**2 * np.eye(3), people.root[:, 2])
+    @torch.inference_mode()
+    def _together(self, views: list[View | None], stamp: int) -> tuple[People, np.ndarray]:
+        """Everybody once, and rows as of `Scene`."""
+        numbers = [number for number, view in enumerate(views) if view is not None]
+        seen = [views[number] for number in numbers]
+        ids = [[(number, one) for one in views[number].people.ids] for number in numbers]
+        rows = self.fuser.associate(seen, lambda *pairs: self._known(ids, *pairs)) if seen \
+            else np.zeros((0, 0), int)
+        found, tracks = self.tracker.assign(_rough(seen, rows), stamp)
+        previous = previous_of(tracks, stamp)
+        if len(rows):
+            fused = self.fuser.fuse(seen, rows, previous)
+            found = fused.people
+            for row, track in enumerate(tracks):
+                track.body = _remembered(found, fused.astray, row, int(previous.frames[row]) + 1,
+                                         stamp)
+            self._tell(seen, numbers, rows, tracks)
+        self._persons = {ids[view][row]: track.id for person, track in zip(rows, tracks)
+                         for view, row in enumerate(person) if row >= 0}
+        people = self.tracker.report(found, tracks, stamp)
+        all_rows = np.full((len(people), len(views)), -1)
+        all_rows[:len(rows), numbers] = rows
+        return people, all_rows
 
-    def _rays(self, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """(P, 17, 2) and (P, 17, 2, 2) keypoints as rays, as uncertain as they are by now."""
-        people = view.people
-        clear = people.keypoint_scores >= self.keypoint_threshold
-        pixels = np.where(clear[..., None], people.keypoints, np.nan)
-        rays, cov = view.camera.normalise_with_cov(pixels, people.keypoint_cov)
-        if people.root is not None:
-            step = self._drift(view) / people.root[:, 2]
-            cov = cov + (step**2)[:, None, None, None] * np.eye(2)
-        return rays, cov
+    def _known(self, ids: list[list[tuple[int, str]]], view_a, row_a, view_b, row_b) -> np.ndarray:
+        """(M,) log odds that two are one, by whom each camera's tracks were with before."""
+        def person(view, row):
+            return self._persons.get(ids[view][row])
 
-    def _drift(self, view: View) -> float:
-        """m by which people may have moved since the image."""
-        return self.fitter.settings.speed_m_s * view.age
+        pairs = [(person(a, i), person(b, j)) for a, i, b, j in zip(view_a, row_a, view_b, row_b)]
+        return np.array([0.0 if None in pair else _KNOWN_TOGETHER if pair[0] == pair[1]
+                         else -_KNOWN_TOGETHER for pair in pairs])
 
-    # ---------------------------------------------------------------------------- fusion
-
-    def _fit(self, views: list[View], rows: np.ndarray,
-             previous: Previous | None) -> dict[str, np.ndarray]:
-        """Fields of P people whom several views see, in the common frame."""
-        seen = [self._seen(view, rows[:, number]) for number, view in enumerate(views)]
-        seen = Seen(*(np.stack(values).reshape(len(views), -1, *values[0].shape[2:])
-                      for values in zip(*seen)))
-        poses = np.stack([view.pose for view in views])
-        points, cov = triangulate(seen, poses)
-        points, cov = (v.reshape(len(rows), len(COCO17), *v.shape[1:]) for v in (points, cov))
-        frames = self._frames(points, poses[:, :3, 3])
-        sighting = Sighting(*map(torch.from_numpy, frames.enter(points, cov)))
-        if previous is not None:
-            previous = previous._replace(state=frames.state(previous.state))
-        found = self.fitter.fit(sighting, previous)
-        fields = frames.leave(found)
-        fields["joint_source"] = _source(views, rows, found.joint_observed.numpy())
-        return fields
-
-    def _seen(self, view: View, rows: np.ndarray) -> Seen:
-        """What a view says of P people, (P, 17, ...), NaN where rows (P,) are -1."""
-        people = view.people
-        if people.root is None or not len(people):
-            shapes = ((2,), (2, 2), (), ())
-            return Seen(*(np.full((len(rows), len(COCO17), *shape), np.nan) for shape in shapes))
-        state = (torch.from_numpy(getattr(people, name)) for name in BodyState._fields)
-        depth = self.fitter.model(*state, with_vertices=False).keypoints[..., 2].numpy()
-        measured = (people.joint_source == DEPTH).any(1)
-        std = np.sqrt(people.root_cov[:, 2, 2]) * np.where(measured, 1.0, _DISCOUNT)
-        # The body's distance is one number: each keypoint says its share of it.
-        std = np.sqrt(len(COCO17) * std**2 + _RELATIVE_M**2)[:, None].repeat(len(COCO17), 1)
-        values = Seen(*self._rays(view), depth, std)
-        missing = rows < 0
-        return Seen(*(np.where(missing.reshape(-1, *[1] * (v.ndim - 1)), np.nan, v[rows])
-                      for v in values))
-
-    def _frames(self, points: np.ndarray, centres: np.ndarray) -> _Frames:
-        """A level camera before each of P people with keypoints (P, 17, 3), on the side of the
-        cameras' centres (V, 3): what the fit and its lift are made for."""
-        middle = np.nanmedian(points, axis=1)
-        forward = (middle[:, None] - centres)
-        forward = forward / np.linalg.norm(forward, axis=2, keepdims=True)
-        forward = _across(forward.sum(1), self.up)
-        right = np.cross(-self.up, forward)
-        turn = np.stack([right, np.broadcast_to(-self.up, right.shape), forward], 1)
-        return _Frames(turn, middle - _BEFORE_M * forward)
+    def _tell(self, views: list[View], numbers: list[int], rows: np.ndarray,
+              tracks: list[Track]) -> None:
+        """Give what all views know of a person to each that sees him."""
+        for view, number, column in zip(views, numbers, rows.T):
+            own = {track.id: track for track in self.cameras[number].tracker.tracks}
+            turn = view.pose[:3, :3].T
+            for person in np.flatnonzero((column >= 0) & ((rows >= 0).sum(1) > 1)):
+                body = tracks[person].body
+                mine = own[view.people.ids[column[person]]]
+                if body is not None and mine.body is not None:
+                    mine.body = body._replace(state=_moved(body.state, turn, view.pose[:3, 3]),
+                                              stamp=mine.body.stamp)
 
 
-class _Frames(NamedTuple):
-    """P frames, one for each person."""
+class _SpaceTracker(Tracker):
+    """Who is who from moment to moment by where they are: there is no common image."""
 
-    turn: np.ndarray  # (P, 3, 3) from the common frame
-    origin: np.ndarray  # (P, 3) m, in the common frame
-
-    def enter(self, points: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points (P, K, 3) and covariances (P, K, 3, 3) of the common frame in these."""
-        turn = self.turn[:, None]
-        moved = (turn @ (points - self.origin[:, None])[..., None])[..., 0]
-        return moved, turn @ cov @ np.swapaxes(turn, 2, 3)
-
-    def state(self, state: BodyState) -> BodyState:
-        """Bodies of the common frame in these; NaN stays."""
-        root = (self.turn @ (state.root.numpy() - self.origin)[..., None])[..., 0]
-        return BodyState(_root_turned(self.turn, state.theta), state.betas, torch.from_numpy(root))
-
-    def leave(self, found: BodyFit) -> dict[str, np.ndarray]:
-        """Fields of `People` in the common frame."""
-        back = np.swapaxes(self.turn, 1, 2)
-        fields = {name: getattr(found, name).numpy().astype(float) for name in _BODY}
-        fields["theta"] = _root_turned(back, found.theta).numpy()
-        for name in ("root", "joints"):
-            places = fields[name].reshape(len(back), -1, 3)
-            places = places @ self.turn + self.origin[:, None]
-            fields[name] = places.reshape(fields[name].shape)
-        both = np.zeros((len(back), 6, 6))
-        both[:, :3, :3] = both[:, 3:, 3:] = back
-        fields["root_cov"] = both @ fields["root_cov"] @ np.swapaxes(both, 1, 2)
-        fields["joint_cov"] = back[:, None] @ fields["joint_cov"] @ self.turn[:, None]
-        return fields
+    def _match(self, people: People, stamp: int) -> list[tuple[int, Track]]:
+        tracks = [track for track in self.tracks if track.root is not None]
+        if not tracks or not len(people):
+            return []
+        cov = people.root_cov[:, :3, :3] + _LEAST_STD_M**2 * np.eye(3)
+        surprise = np.stack([track.root.surprise(people.root, cov, stamp) for track in tracks])
+        spread = np.stack([track.root.predicted(stamp)[1][:3, :3] for track in tracks])
+        vague = np.linalg.slogdet(spread[:, None] + cov)[1]
+        able = surprise <= _ROOT_GATE
+        cost = np.where(able, surprise + vague, 1e6)
+        return [(int(row), tracks[t]) for t, row in zip(*linear_sum_assignment(cost))
+                if able[t, row]]
 
 
-def _root_turned(turn: np.ndarray, theta: torch.Tensor) -> torch.Tensor:
-    """theta (P, 24, 4) with each root's rotation followed by another (P, 3, 3)."""
-    turned = theta.clone().double()
-    by = roma.rotmat_to_unitquat(torch.from_numpy(turn))
-    turned[:, 0] = roma.quat_product(by, turned[:, 0])
-    return turned
-
-
-def _across(direction: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """(P, 3) unit vectors: directions (P, 3) without their part along up; any, if none is left."""
-    level = direction - (direction @ up)[:, None] * up
-    any_level = np.cross(up, np.eye(3)[np.abs(up).argmin()])
-    length = np.linalg.norm(level, axis=1, keepdims=True)
-    level = np.where(length > 1e-3, level / np.maximum(length, 1e-12), any_level)
-    return level / np.linalg.norm(level, axis=1, keepdims=True)
-
-
-def _in_common(view: View) -> People:
-    return view.people.moved(Rotation.from_matrix(view.pose[:3, :3]), view.pose[:3, 3])
-
-
-def _chosen(previous: Previous, people: torch.Tensor) -> Previous:
-    return Previous(previous.state.rows(people), previous.seconds[people], previous.frames[people],
-                    previous.astray[people])
-
-
-def _source(views: list[View], rows: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """(P, 24) DEPTH where any view has measured it, else OBSERVED or INFERRED."""
-    source = np.where(observed, OBSERVED, INFERRED)
-    for number, view in enumerate(views):
-        if view.people.joint_source is not None and len(view.people):
-            measured = (view.people.joint_source[rows[:, number]] == DEPTH) \
-                & (rows[:, number] >= 0)[:, None]
-            source = np.where(measured, DEPTH, source)
-    return source
-
-
-def _without_pixels(views: list[View], rows: np.ndarray) -> People:
-    """P people with the best of their scores."""
-    def best(name: str) -> np.ndarray:
-        return np.max([np.where((rows[:, number] >= 0).reshape(-1, *[1] * (values.ndim - 1)),
-                                values[rows[:, number]], 0.0)
-                       for number, view in enumerate(views)
-                       if len(values := getattr(view.people, name))], axis=0)
-
+def _rough(views: list[View], rows: np.ndarray) -> People:
+    """P people roughly where they are: the mean of what each view says, by its covariance."""
     if not len(rows):
         return People.nobody()
-    blank = People.nobody()
-    unknown = {name: np.full((len(rows), *getattr(blank, name).shape[1:]), np.nan)
-               for name in ("boxes", "keypoints", "keypoint_cov")}
-    return People(scores=best("scores"), keypoint_scores=best("keypoint_scores"), **unknown)
+    information = np.zeros((len(rows), 3, 3))
+    towards = np.zeros((len(rows), 3, 1))
+    scores = np.zeros(len(rows))
+    for view, column in zip(views, rows.T):
+        people = view.in_common
+        for person in np.flatnonzero(column >= 0):
+            row = column[person]
+            scores[person] = max(scores[person], people.scores[row])
+            if people.root is not None and np.isfinite(people.root[row]).all():
+                precision = np.linalg.inv(people.root_cov[row, :3, :3])
+                information[person] += precision
+                towards[person] += precision @ people.root[row, :, None]
+    cov = np.full((len(rows), 6, 6), np.nan)
+    cov[:, :3, :3] = np.linalg.inv(information)
+    unknown = {name: np.full((len(rows), *getattr(People.nobody(), name).shape[1:]), np.nan)
+               for name in ("boxes", "keypoints", "keypoint_cov", "keypoint_scores")}
+    return People(scores=scores, root=(cov[:, :3, :3] @ towards)[..., 0], root_cov=cov, **unknown)
+
+
+def _remembered(people: People, astray: np.ndarray, row: int, frames: int,
+                stamp: int) -> Remembered | None:
+    """What a track knows of a body in the common frame."""
+    if not np.isfinite(people.root[row]).all():
+        return None
+    state = BodyState(*(torch.from_numpy(getattr(people, name)[row])
+                        for name in BodyState._fields))
+    return Remembered(state, float(astray[row]), frames, stamp)
+
+
+def _moved(state: BodyState, turn: np.ndarray, origin: np.ndarray) -> BodyState:
+    """One person's body of the common frame in a camera's, whose axes are the rows of turn."""
+    theta = state.theta.clone()
+    theta[0] = torch.from_numpy((Rotation.from_matrix(turn)
+                                 * Rotation.from_quat(theta[0].numpy())).as_quat())
+    return state._replace(theta=theta, root=torch.from_numpy(turn @ (state.root.numpy() - origin)))

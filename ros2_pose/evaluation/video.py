@@ -30,7 +30,7 @@ from ros2_pose.sources import VideoSource
 JOINTS = tuple(f"{side}_{joint}" for joint in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
                for side in ("left", "right"))
 _HIPS = (0, 1)
-_OURS = [COCO17.index(name) for name in JOINTS]
+OURS = [COCO17.index(name) for name in JOINTS]
 _LONGEST_LAG_S = 0.5
 
 
@@ -42,6 +42,7 @@ class Clip(NamedTuple):
     up: np.ndarray  # (3,) the world's, in the camera frame
     seconds: float  # between frames
     poses: np.ndarray  # (T, 12, 3) m, camera frame; NaN where not known
+    place: np.ndarray  # (4, 4) the camera in the frame that all clips of a scene share, m
 
 
 class VideoScore(NamedTuple):
@@ -64,8 +65,11 @@ def read_clip(path: Path) -> Clip:
     camera = Camera.from_opencv(width, height, values["camera"]["K"],
                                 values["camera"]["dist_opencv"])
     poses = np.stack([_pose(frame["people"]) for frame in values["frames"]])
-    up = np.array(values["camera"]["R_world2cam"])[:, 2]
-    return Clip(video.path, camera, up, 1 / values["fps"], poses)
+    turn = np.array(values["camera"]["R_world2cam"])
+    place = np.eye(4)
+    place[:3, :3] = turn.T
+    place[:3, 3] = -turn.T @ np.array(values["camera"]["t_world2cam_mm"]) / 1000
+    return Clip(video.path, camera, turn[:, 2], 1 / values["fps"], poses, place)
 
 
 def _pose(people: list[dict]) -> np.ndarray:
@@ -97,7 +101,7 @@ def _nearest(people: People, body: BodyModel, camera: Camera, truth: np.ndarray)
         return nobody
     seen = people[people.tracking_state != LOST]
     state = (torch.from_numpy(value) for value in (seen.theta, seen.betas, seen.root))
-    poses = body(*state, with_vertices=False).keypoints.numpy()[:, _OURS]
+    poses = body(*state, with_vertices=False).keypoints.numpy()[:, OURS]
     pixels = camera.project(truth)
     apart = np.linalg.norm(camera.project(poses) - pixels, axis=2).mean(1)
     near = apart < np.ptp(pixels[:, 1]) / 2

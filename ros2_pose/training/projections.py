@@ -51,7 +51,7 @@ class Projector(Bodies):
         turned, root = self._before_camera(rotmats, betas)
         rotmats = torch.cat([turned[:, None], rotmats[:, 1:]], 1)
         posed = pose_rig(self.model.rig(betas), rotmats, betas, root)
-        points, cov = self._detected(posed.keypoints, posed.joints)
+        points, cov = self.detected(posed.keypoints, posed.joints)
         return Projections(points, cov, rotmats, betas, root, posed.joints, posed.keypoints)
 
     def _before_camera(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ class Projector(Bodies):
 
     # ------------------------------------------------------------------------- detection
 
-    def _detected(self, keypoints: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
+    def detected(self, keypoints: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
         """(P, 17, 2) what a detector finds, NaN where nothing, and its covariances."""
         truth = self._as_labelled(keypoints, joints)
         points = truth[..., :2] / truth[..., 2:]
