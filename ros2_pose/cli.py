@@ -19,6 +19,10 @@ _JSON, _VIDEO = ".jsonl", ".mp4"
 _DONE, _INCOMPLETE, _UNUSABLE = 0, 1, 2  # exit statuses
 
 
+class CommandError(PoseError):
+    """Arguments that do not fit together."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status. Errors that a user can mend are one line."""
     settle()
@@ -58,7 +62,9 @@ def _add_replay(commands) -> None:
         "a video, a picture or a folder of pictures. OUT is a new bag, or a file: people as "
         ".jsonl, the images with people drawn in as .mp4; several may be given.")
     replay.add_argument("source", type=Path, metavar="IN")
-    replay.add_argument("out", type=Path, nargs="+", metavar="OUT")
+    replay.add_argument("out", type=Path, nargs="*", metavar="OUT")
+    replay.add_argument("--rerun", type=Path, metavar="FILE", help="also an .rrd for the Rerun "
+                        "viewer: pictures, keypoints, skeletons; needs pip install rerun-sdk")
     replay.add_argument("--image-topic", default="", help="which, if the bag has several")
     replay.add_argument("--camera-info-topic", default="",
                         help="by default the camera_info beside the image topic")
@@ -138,10 +144,15 @@ def _settings(options) -> PoseConfig:
 def _replay(options) -> int:
     from ros2_pose.pipeline import Pipeline
     from ros2_pose.replay import replay
+    if not options.out and not options.rerun:
+        raise CommandError("nowhere to write to: name an OUT, or --rerun FILE")
     source = _source(options)
     pipeline = Pipeline(_settings(options))
-    summary = replay(source, pipeline, [_sink(path, source, pipeline, options)
-                                        for path in options.out])
+    sinks = [_sink(path, source, pipeline, options) for path in options.out]
+    if options.rerun:
+        from ros2_pose.rerun_log import RerunLog
+        sinks.append(RerunLog(options.rerun, pipeline))
+    summary = replay(source, pipeline, sinks)
     print(f"{summary.images} images, {summary.unreadable} unreadable, "
           f"{len(summary.ids)} people: {' '.join(sorted(summary.ids))}")
     if summary.stopped:

@@ -17,7 +17,7 @@ from ros2_pose.people import LOST, TENTATIVE, People
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 
 LEFT, RIGHT = (255, 140, 0), (30, 144, 255)
-_VISIBLE = 0.15  # keypoints scored lower are not drawn
+VISIBLE = 0.15  # keypoints scored lower are not drawn
 _LIGHT = np.array([0.3, -0.6, -0.74])  # to the light, camera frame
 _AXIS, _PAPER, _INK = (200, 200, 200), 250, (60, 60, 60)
 
@@ -60,7 +60,7 @@ def joint_colour(joints: JointSet, joint: int, own: tuple) -> tuple[int, int, in
 
 def _draw_keypoints(canvas, people: People, i: int, width: int) -> None:
     own, points = person_colour(_id(people, i)), people.keypoints[i]
-    seen = (people.keypoint_scores[i] >= _VISIBLE) & np.isfinite(points).all(-1)
+    seen = (people.keypoint_scores[i] >= VISIBLE) & np.isfinite(points).all(-1)
     for a, b in COCO17.edges:
         if seen[a] and seen[b]:
             cv2.line(canvas, _cell(points[a]), _cell(points[b]), joint_colour(COCO17, b, own),
