@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.depth import DepthError, DepthGauge, DepthMeasurement
 from ros2_pose.body.lift import Lift, Lifted
@@ -66,6 +67,7 @@ class Pipeline:
         self.tracker.confirm_hits = config.confirm_hits
         self.tracker.lost_s = config.lost_s
         self.tracker.birth_score = config.score_threshold
+        self.tracker.still_mps = config.still_mps
         self.fitter.settings = replace(self.fitter.settings, adult_height_m=config.adult_height_m)
 
     def another(self) -> Pipeline:
@@ -95,8 +97,8 @@ class Pipeline:
             log.warning("time went back by %.3f s: everyone is forgotten",
                         (self.tracker.latest - frame.stamp) * 1e-9)
             self.reset()
-        people, tracks = self.tracker.assign(people, frame.stamp)
         camera, note = self.camera(frame)
+        people, tracks = self.tracker.assign(people, frame.stamp, camera, frame.pose)
         if camera is not None:
             people = self._with_bodies(people, tracks, frame, camera)
         note = note or people.note
@@ -125,7 +127,7 @@ class Pipeline:
         rays, cov = camera.normalise_with_cov(pixels, people.keypoint_cov)
         sighting = Sighting(torch.from_numpy(rays), torch.from_numpy(cov), **self._surroundings(),
                             proposed=self._proposed(people))
-        previous = previous_of(tracks, frame.stamp)
+        previous = previous_of(tracks, frame.stamp, frame.pose)
         bodies = self.fitter.fit(sighting, previous)
         measured = None
         if frame.depth is not None:
@@ -137,7 +139,7 @@ class Pipeline:
                 bodies = self.fitter.fit(_with_depth(sighting, measured),
                                          _at_depth(bodies, measured, previous))
         for row, track in enumerate(tracks):
-            track.body = Remembered.of(bodies, row, int(previous.frames[row]) + 1, frame.stamp)
+            track.body = Remembered.of(bodies, row, int(previous.frames[row]) + 1, frame)
         people = _with_fit(people, bodies, measured)
         return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
 
@@ -184,14 +186,26 @@ class Remembered(NamedTuple):
     astray: float  # s, as of BodyFit
     frames: int
     stamp: int
+    pose: np.ndarray | None = None  # of the camera then, as of Frame
 
     @staticmethod
-    def of(bodies: BodyFit, row: int, frames: int, stamp: int) -> Remembered | None:
+    def of(bodies: BodyFit, row: int, frames: int, frame: Frame) -> Remembered | None:
         """None if the body was not found."""
         if not bodies.ok[row]:
             return None
         state = BodyState(*(value[row] for value in bodies.state))
-        return Remembered(state, float(bodies.astray[row]), frames, stamp)
+        return Remembered(state, float(bodies.astray[row]), frames, frame.stamp, frame.pose)
+
+    def seen_from(self, pose: np.ndarray | None) -> BodyState:
+        """The state in the frame of a camera that has moved, while the person stood."""
+        if pose is None or self.pose is None:
+            return self.state
+        way = np.linalg.inv(pose) @ self.pose
+        turn = Rotation.from_matrix(way[:3, :3])
+        theta = self.state.theta.clone()
+        theta[0] = torch.from_numpy((turn * Rotation.from_quat(theta[0].numpy())).as_quat())
+        root = torch.from_numpy(turn.apply(self.state.root.numpy()) + way[:3, 3])
+        return self.state._replace(theta=theta, root=root)
 
 
 def _device(wanted: str, require_gpu: bool) -> torch.device:
@@ -213,13 +227,13 @@ def check_image(image: np.ndarray) -> None:
                             "expected uint8 (height, width, 3), RGB, not empty")
 
 
-def previous_of(tracks: list[Track], stamp: int) -> Previous:
-    """The bodies of the images before, NaN for people who have none."""
+def previous_of(tracks: list[Track], stamp: int, pose: np.ndarray | None = None) -> Previous:
+    """The bodies of the images before, NaN for people who have none; pose: as of `Frame`."""
     zeros = torch.zeros(len(tracks))
     previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long(), zeros.clone())
     for row, track in enumerate(tracks):
         if track.body is not None:
-            for values, value in zip(previous.state, track.body.state):
+            for values, value in zip(previous.state, track.body.seen_from(pose)):
                 values[row] = value
             previous.seconds[row] = (stamp - track.body.stamp) * 1e-9
             previous.frames[row] = track.body.frames
