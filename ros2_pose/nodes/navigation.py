@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 
 from ros2_pose import interop
@@ -125,14 +126,20 @@ class BodiesOutput:
 
 
 class _Body:
-    """A person's topics."""
+    """A person's topics.
+
+    They come and go while the node runs, at the hand of the worker's thread: publishers with
+    events are among what the executor waits for, and one that goes meanwhile would end its spin.
+    """
 
     def __init__(self, node: Node, topic: str):
         self.node, self.seen = node, 0  # stamp
-        self.skeleton = node.create_publisher(message_class("hri_msgs/msg/Skeleton2D"),
-                                              f"{topic}/skeleton2d", _DEPTH)
-        self.region = node.create_publisher(
-            message_class("hri_msgs/msg/NormalizedRegionOfInterest2D"), f"{topic}/roi", _DEPTH)
+        no_events = PublisherEventCallbacks(use_default_callbacks=False)
+        self.skeleton, self.region = (
+            node.create_publisher(message_class(kind), f"{topic}/{name}", _DEPTH,
+                                  event_callbacks=no_events)
+            for kind, name in (("hri_msgs/msg/Skeleton2D", "skeleton2d"),
+                               ("hri_msgs/msg/NormalizedRegionOfInterest2D", "roi")))
 
     def close(self) -> None:
         """Take the topics away."""
