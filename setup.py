@@ -23,6 +23,7 @@ setup(
     packages=find_packages(include=["ros2_pose", "ros2_pose.*"]),
     package_data={"ros2_pose": ["**/*.npz", "**/*.pt", "**/*.csv", "**/*.yaml"]},
     install_requires=[*requirements("requirements.txt"), "torch>=2.1"],
-    extras_require={"test": requirements("requirements-test.txt"), "smplx": ["smplx"]},
+    extras_require={"test": requirements("requirements-test.txt"), "smplx": ["smplx"],
+                    "rerun": ["rerun-sdk>=0.23,<1"]},
     entry_points={"console_scripts": ["ros2_pose = ros2_pose.cli:main"]},
 )
