@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -70,28 +70,30 @@ class BagSource:
     def __init__(self, path: Path, image_topic: str = "", camera_info_topic: str = "",
                  camera: Camera | None = None):
         self.path, self.camera = path, camera
-        with closing(self._open()) as reader:
+        with self._reading(lambda: "as a bag") as reader:
             self.image_topic = _choose(reader, image_topic)
             self.info_topic = camera_info_topic or _beside(self.image_topic)
             self.count = reader.topics[self.image_topic].msgcount
             self.first_camera = camera or self._first_camera(reader)
 
-    def _open(self) -> AnyReader:
-        reader = AnyReader([self.path], default_typestore=typestore())
+    @contextmanager
+    def _reading(self, how_far: Callable[[], str]) -> Iterator[AnyReader]:
+        """The bag, open. What any library finds damaged becomes a SourceError."""
         try:
-            reader.open()
+            with AnyReader([self.path], default_typestore=typestore()) as reader:
+                yield reader
+        except (SourceError, GeneratorExit, KeyboardInterrupt):
+            raise
         except Exception as error:  # sqlite's, mcap's, yaml's, struct's and rosbags' own
-            raise SourceError(f"{self.path} cannot be read as a bag: {error}; if it was cut off, "
-                              "`ros2 bag reindex` may save it") from error
-        return reader
+            raise SourceError(f"{self.path} cannot be read {how_far()}: {error}; if it was cut "
+                              "off, `ros2 bag reindex` may save it") from error
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[Shot]:
         camera, number = self.first_camera, 0
-        reader = self._open()
-        try:
+        with self._reading(lambda: f"further than image {number} of {self.count}") as reader:
             wanted = [c for c in reader.connections
                       if c.topic in (self.image_topic, self.info_topic)]
             for connection, received, data in reader.messages(wanted):
@@ -101,13 +103,6 @@ class BagSource:
                     number += 1
                 elif self.camera is None:
                     camera = _camera(message)
-        except (GeneratorExit, KeyboardInterrupt):
-            raise
-        except Exception as error:  # a damaged page or message, by whatever library finds it
-            raise SourceError(f"{self.path} cannot be read further than image {number} of "
-                              f"{self.count}: {error}") from error
-        finally:
-            reader.close()
 
     def _first_camera(self, reader) -> Camera | None:
         """The first calibration: an image may come before it."""
