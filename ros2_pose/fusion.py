@@ -121,7 +121,7 @@ class Fuser:
             view, row = _best_view(views, rows[person])
             for name, values in fields.items():
                 values[person] = getattr(in_common[view], name)[row]
-        return Fused(_without_pixels(views, rows).with_fields(**fields), astray)
+        return Fused(without_pixels(views, rows).with_fields(**fields), astray)
 
     # ----------------------------------------------------------------------- association
 
@@ -278,8 +278,10 @@ def _source(views: list[View], rows: np.ndarray, observed: np.ndarray) -> np.nda
     return source
 
 
-def _without_pixels(views: list[View], rows: np.ndarray) -> People:
-    """P people with the best of their scores."""
+def without_pixels(views: list[View], rows: np.ndarray) -> People:
+    """P people of whom the best of their scores is known, rows (P, V) as of `Fuser.associate`;
+    boxes and keypoints belong to views."""
+
     def best(name: str) -> np.ndarray:
         return np.max([np.where((rows[:, number] >= 0).reshape(-1, *[1] * (values.ndim - 1)),
                                 values[rows[:, number]], 0.0)

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.state import BodyState
 from ros2_pose.config import PoseConfig
-from ros2_pose.fusion import Fuser, MultiviewError, View
+from ros2_pose.fusion import Fuser, MultiviewError, View, without_pixels
 from ros2_pose.motion import gate
 from ros2_pose.people import LOST, Frame, People
 from ros2_pose.pipeline import Pipeline, Remembered, check_image, previous_of
@@ -188,13 +188,12 @@ class MultiPipeline:
         """Give what all views know of a person to each that sees him."""
         for view, number, column in zip(views, numbers, rows.T):
             own = {track.id: track for track in self.cameras[number].tracker.tracks}
-            turn = view.pose[:3, :3].T
             for person in np.flatnonzero((column >= 0) & ((rows >= 0).sum(1) > 1)):
                 body = tracks[person].body
                 mine = own[view.people.ids[column[person]]]
                 if body is not None and mine.body is not None:
-                    mine.body = body._replace(state=_moved(body.state, turn, view.pose[:3, 3]),
-                                              stamp=mine.body.stamp)
+                    mine.body = Remembered(body.seen_from(view.pose), body.astray, body.frames,
+                                           mine.body.stamp, view.pose)
 
 
 class _SpaceTracker(Tracker):
@@ -216,25 +215,20 @@ class _SpaceTracker(Tracker):
 
 def _rough(views: list[View], rows: np.ndarray) -> People:
     """P people roughly where they are: the mean of what each view says, by its covariance."""
-    if not len(rows):
-        return People.nobody()
     information = np.zeros((len(rows), 3, 3))
     towards = np.zeros((len(rows), 3, 1))
-    scores = np.zeros(len(rows))
     for view, column in zip(views, rows.T):
         people = view.in_common
         for person in np.flatnonzero(column >= 0):
             row = column[person]
-            scores[person] = max(scores[person], people.scores[row])
             if people.root is not None and np.isfinite(people.root[row]).all():
                 precision = np.linalg.inv(people.root_cov[row, :3, :3])
                 information[person] += precision
                 towards[person] += precision @ people.root[row, :, None]
     cov = np.full((len(rows), 6, 6), np.nan)
     cov[:, :3, :3] = np.linalg.inv(information)
-    unknown = {name: np.full((len(rows), *getattr(People.nobody(), name).shape[1:]), np.nan)
-               for name in ("boxes", "keypoints", "keypoint_cov", "keypoint_scores")}
-    return People(scores=scores, root=(cov[:, :3, :3] @ towards)[..., 0], root_cov=cov, **unknown)
+    return without_pixels(views, rows).with_fields(
+        root=(cov[:, :3, :3] @ towards)[..., 0], root_cov=cov)
 
 
 def _remembered(people: People, astray: np.ndarray, row: int, frames: int,
@@ -244,12 +238,4 @@ def _remembered(people: People, astray: np.ndarray, row: int, frames: int,
         return None
     state = BodyState(*(torch.from_numpy(getattr(people, name)[row])
                         for name in BodyState._fields))
-    return Remembered(state, float(astray[row]), frames, stamp)
-
-
-def _moved(state: BodyState, turn: np.ndarray, origin: np.ndarray) -> BodyState:
-    """One person's body of the common frame in a camera's, whose axes are the rows of turn."""
-    theta = state.theta.clone()
-    theta[0] = torch.from_numpy((Rotation.from_matrix(turn)
-                                 * Rotation.from_quat(theta[0].numpy())).as_quat())
-    return state._replace(theta=theta, root=torch.from_numpy(turn @ (state.root.numpy() - origin)))
+    return Remembered(state, float(astray[row]), frames, stamp, np.eye(4))
