@@ -83,9 +83,9 @@ class MultiPipeline:
                                  "camera: leave them 0; several have poses, up and floor_m")
         self.config = config
         self.fuser.keypoint_threshold = config.keypoint_threshold
-        # Each camera's own tracker has decided who is to be reported.
         self.tracker.confirm_hits, self.tracker.lost_s = config.confirm_hits, config.lost_s
-        self.tracker.birth_score = 0.0
+        self.tracker.still_mps = config.still_mps
+        self.tracker.birth_score = 0.0  # each camera's own tracker decides who is reported
 
     def reset(self) -> None:
         """Forget everyone: the next images are no continuation of the last."""

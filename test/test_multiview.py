@@ -14,7 +14,7 @@ from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.fusion import Fuser, MultiviewError, View
 from ros2_pose.multiview import MultiPipeline
-from ros2_pose.people import LOST, TRACKED, Frame, People
+from ros2_pose.people import DEPTH, LOST, TRACKED, Frame, People
 from ros2_pose.pipeline import Pipeline, PipelineError
 from ros2_pose.skeleton import COCO17, SMPL24
 
@@ -209,6 +209,32 @@ def test_who_was_seen_at_another_moment_is_less_certain(single, room):
     now, then = (fuser.fuse(some, rows).people for some in (views, late))
     assert (np.trace(then.joint_cov, axis1=2, axis2=3).mean(1)
             > 1.02 * np.trace(now.joint_cov, axis1=2, axis2=3).mean(1)).all()
+
+
+def test_a_measured_distance_counts_where_rays_are_nearly_parallel(single):
+    """A stereo pair 0.1 m apart hardly knows a distance, and a depth image does."""
+    beside = POSES[0].copy()
+    beside[:3, 3] += 0.1 * beside[:3, 0]
+    joints, keypoints = standing([(0.0, 0.0)], (1.0,), single.body)
+    rng = np.random.default_rng(5)
+    views = [View(_fitted(single, detected(keypoints, pose, rng), pose), CAMERA, pose)
+             for pose in (POSES[0], beside)]
+    people = views[0].people
+    true_z = ((joints[0, 0] - POSES[0, :3, 3]) @ POSES[0, :3, :3])[2]
+    cov = people.root_cov.copy()
+    cov[:, :, 2] = cov[:, 2] = 0
+    cov[:, 2, 2] = 0.02**2
+    measured = people.with_fields(
+        root=people.root * true_z / people.root[:, 2:], root_cov=cov,
+        joint_source=np.full_like(people.joint_source, DEPTH))
+    fuser, rows = Fuser(single.fitter), np.zeros((1, 2), int)
+    blind, seeing = (fuser.fuse([views[0]._replace(people=one), views[1]], rows).people
+                     for one in (people, measured))
+    away = [np.linalg.norm(one.root[0] - joints[0, 0]) for one in (blind, seeing)]
+    assert away[1] < 0.06 < away[0]
+    spreads = [np.trace(one.root_cov[0, :3, :3]) for one in (blind, seeing)]
+    assert spreads[1] < 0.5 * spreads[0]
+    assert (seeing.joint_source == DEPTH).all() and not (blind.joint_source == DEPTH).any()
 
 
 def test_nobody_anywhere_is_nobody(single):
