@@ -24,6 +24,7 @@ _STATURE_M = 1.7  # how far people move in the image, in heights, follows from t
 _SPEED, _WANDER = 1.5, 1.0  # m/s, m^2/s^3, as of `Motion`
 _TRUNK_STD = 0.03  # heights: the trunk is no point, and bends
 _SWING, _MOST_SWING = 0.5, 0.15  # heights/s, heights: limbs move about the trunk
+_SIZE_STD, _SIZE_RATE = 0.1, 0.1  # of the logarithm of the height in the image, and per second
 _PLACE_GATE = gate(2, 1 - 1e-6)  # keypoints err by more than they say, now and then
 
 
@@ -122,7 +123,9 @@ def likeness(tracks: list[Track], people: People, stamp: int) -> np.ndarray:
                                           variance).max(0)
         able = (alike >= _MATCH) & (track.middle.surprise(places, covs, stamp) <= _PLACE_GATE)
         own = areas[:, None] * oks.FALL_OFF**2
-        out[row] = np.where(able, alike * (own / (own + variance)).mean(1), 0)
+        growth = np.log(height(people.boxes) / height(track.box))
+        as_tall = np.exp(-(growth / (_SIZE_STD + _SIZE_RATE * dt)) ** 2 / 2)
+        out[row] = np.where(able, alike * as_tall * (own / (own + variance)).mean(1), 0)
     return out
 
 

@@ -72,7 +72,7 @@ class PoseConfig:
                                 low=1, high=30, live=True)
     lost_s: float = setting(2.0, "a person unseen for longer is forgotten, s",
                             low=0.0, high=60.0, live=True)
-    still_mps: float = setting(0.2, "a slower person, whose motion is not significant, stands: "
+    still_mps: float = setting(0.4, "a slower person, whose motion is not significant, stands: "
                                "velocity 0; m/s", low=0.0, high=2.0, live=True)
 
 

@@ -17,8 +17,8 @@ class Motion:
     the velocity of something just met. Defaults are a walking person's, in metres.
     """
 
-    def __init__(self, place: np.ndarray, cov: np.ndarray, stamp: int, speed: float = 1.5,
-                 wander: float = 1.0):
+    def __init__(self, place: np.ndarray, cov: np.ndarray, stamp: int, speed: float = 1.0,
+                 wander: float = 0.1):
         size = len(place)
         self.state = np.concatenate([place, np.zeros(size)])
         self.cov = np.zeros((2 * size, 2 * size))
@@ -45,11 +45,15 @@ class Motion:
         """(D, D)."""
         return self.cov[self.size:, self.size:]
 
-    def predicted(self, stamp: int) -> tuple[np.ndarray, np.ndarray]:
-        """State (2D,) and covariance (2D, 2D) at a time that is not before the last update."""
+    def predicted(self, stamp: int, wander: float | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """State (2D,) and covariance (2D, 2D) at a time that is not before the last update.
+
+        wander: in place of the filter's own, for what happens out of sight.
+        """
+        wander = self.wander if wander is None else wander
         dt = seconds(stamp - self.stamp)
         step = np.kron([[1, dt], [0, 1]], np.eye(self.size))
-        noise = self.wander * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]])
+        noise = wander * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]])
         return step @ self.state, step @ self.cov @ step.T + np.kron(noise, np.eye(self.size))
 
     def surprise(self, places: np.ndarray, covs: np.ndarray, stamp: int) -> np.ndarray:

@@ -12,12 +12,11 @@ from scipy.optimize import linear_sum_assignment
 from ros2_pose.association import Track, height
 from ros2_pose.motion import gate, seconds
 
-_WALK = 0.7  # m/s: how far people get, standard deviation; they do not only walk away
+_ROAM = 0.6  # m per root of a second: how far people get, who come back
 _STATURE_M = 1.7
 _IMAGE_STD = 0.3  # heights
-_SIZE_STD, _SIZE_RATE = 0.15, 0.1  # of the logarithm of the height in the image, and per second
-_GATE = gate(3, 0.99)
-_SHAPE_STD = 0.7
+_SIZE_STD, _SIZE_ROAM = 0.15, 0.1  # of the logarithm of the height in the image; as _ROAM
+_GATE = gate(3, 0.95)
 
 
 def recognised(gone: list[Track], new: list[Track], stamp: int) -> list[tuple[Track, Track]]:
@@ -35,13 +34,13 @@ def _unlikeness(old: Track, new: Track, stamp: int) -> float:
     dt = seconds(stamp - old.seen)
     if old.root is not None and new.root is not None:
         off = new.root.place - old.root.place
-        spread = old.root.cov[:3, :3] + new.root.cov[:3, :3] + (_WALK * dt) ** 2 * np.eye(3)
+        spread = old.root.cov[:3, :3] + new.root.cov[:3, :3] + _ROAM**2 * dt * np.eye(3)
     else:
         heights = height(np.stack([old.box, new.box]))
         size = np.log(heights[1] / heights[0])
         off = np.append((new.middle.place - old.middle.place) / heights.mean(), size)
-        spread = np.diag([_IMAGE_STD + _WALK / _STATURE_M * dt] * 2
-                         + [_SIZE_STD + _SIZE_RATE * dt]) ** 2
+        spread = np.diag([_IMAGE_STD**2 + (_ROAM / _STATURE_M) ** 2 * dt] * 2
+                         + [_SIZE_STD**2 + _SIZE_ROAM**2 * dt])
     surprise = off @ np.linalg.solve(spread, off)
     if surprise > _GATE:
         return np.inf

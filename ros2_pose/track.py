@@ -26,8 +26,10 @@ _WEAK = 0.5  # of birth_score: what someone must score to be watched, not yet re
 _UNSURE_S = 0.3  # someone not confirmed and unseen for longer is forgotten
 _REMEMBERED_S = 10.0  # so long after someone was forgotten the id is still theirs
 _ROOT_GATE = gate(3, 0.9997)
+_LEAP_STD = 0.2  # m: who sets off or bends is no outlier
 _STUBBORN_S = 0.3  # who is outside the gate for longer is there
 _STANDING = gate(3, 0.95)  # a velocity within it may be none
+_UNSEEN_WANDER = 1.0  # m^2/s^3: those out of sight stop and turn, and nobody corrects the filter
 
 
 class Tracker:
@@ -43,7 +45,7 @@ class Tracker:
     """
 
     def __init__(self, confirm_hits: int = 3, lost_s: float = 2.0, birth_score: float = 0.3,
-                 still_mps: float = 0.2):
+                 still_mps: float = 0.4):
         self.confirm_hits, self.lost_s, self.birth_score = confirm_hits, lost_s, birth_score
         self.still_mps = still_mps
         self.tracks: list[Track] = []
@@ -211,8 +213,8 @@ class Tracker:
             return person
         turn, root = self._turn, track.root
         step = turn.T @ self._velocity(root) * seconds(stamp - track.seen)
-        growth = np.kron(np.eye(2), turn.T) @ (root.predicted(stamp)[1] - root.cov) \
-            @ np.kron(np.eye(2), turn)
+        both = np.kron(np.eye(2), turn)
+        growth = both.T @ (root.predicted(stamp, _UNSEEN_WANDER)[1] - root.cov) @ both
         cov = person.root_cov.copy()
         cov[:, :3, :3] += growth[:3, :3]
         return person.with_fields(root=person.root + step, root_cov=cov,
@@ -237,7 +239,8 @@ def _filtered(root: Motion | None, place: np.ndarray, cov: np.ndarray,
         return Motion(place, cov, stamp), True
     if stamp <= root.stamp:
         return root, False
-    if root.surprise(place[None], cov[None], stamp)[0] <= _ROOT_GATE:
+    spread = cov + _LEAP_STD**2 * np.eye(3)
+    if root.surprise(place[None], spread[None], stamp)[0] <= _ROOT_GATE:
         root.update(place, cov, stamp)
     elif seconds(stamp - root.stamp) > _STUBBORN_S:
         return Motion(place, cov, stamp), True

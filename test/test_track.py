@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 
+from scipy.spatial.transform import Rotation
+
+from ros2_pose.camera import Camera
+from ros2_pose.motion import Motion, gate
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.skeleton import COCO17
-from ros2_pose.track import Motion, Tracker
+from ros2_pose.track import Tracker
 
 _FIGURE = np.random.default_rng(0).uniform(-1, 1, (17, 2)) * (30, 90)
 _SECOND = 1_000_000_000
@@ -158,3 +162,187 @@ def test_a_double_with_its_sides_changed_is_nobody_new():
         people = _facing((200, 200), (203, 200), swapped=[1])
         shown, _ = tracker.assign(people, number * _SECOND // 10)
         assert len(shown) == 1
+
+
+def test_what_time_does_does_not_depend_on_the_steps():
+    motion = Motion(np.zeros(2), np.eye(2), 0)
+    at_once = motion.predicted(2 * _SECOND)
+    for step in range(1, 9):
+        motion.state, motion.cov = motion.predicted(step * _SECOND // 4)
+        motion.stamp = step * _SECOND // 4
+    np.testing.assert_allclose(motion.cov, at_once[1], rtol=1e-9)
+
+
+def test_the_gate_holds_the_share_that_it_says():
+    rng, cov = np.random.default_rng(0), np.diag([0.1, 0.2, 0.3]) ** 2
+    motion = Motion(np.zeros(3), cov, 0, speed=0.5)
+    truth = rng.multivariate_normal(np.zeros(6), motion.predicted(_SECOND)[1], 4000)[:, :3]
+    seen = truth + rng.multivariate_normal(np.zeros(3), cov, 4000)
+    surprise = motion.surprise(seen, np.tile(cov, (4000, 1, 1)), _SECOND)
+    for share in (0.5, 0.9, 0.99):
+        assert (surprise < gate(3, share)).mean() == pytest.approx(share, abs=0.02)
+
+
+def test_who_is_hidden_takes_nobodys_detections():
+    """Two stand close; one is hidden for a while, and the ids stay."""
+    images = [[(200, 200), (245, 205)]] * 10 + [[(200, 200)]] * 18 + [[(200, 200), (245, 205)]] * 5
+    reports = _run(Tracker(), images)
+    assert all(r.ids[:1] == ("p1",) for r in reports)
+    assert reports[27].ids == ("p1", "p2") and reports[27].tracking_state[1] == LOST
+    assert all(r.ids == ("p1", "p2") for r in reports[28:])
+
+
+def test_two_who_cross_while_one_is_hidden_keep_their_ids():
+    images = [[(100 + 12 * i, 200), (460 - 12 * i, 230)] for i in range(31)]
+    for i in range(11, 20):
+        del images[i][1]
+    reports = _run(Tracker(), images)
+    assert {r.ids[0] for r in reports} == {"p1"} and reports[-1].ids == ("p1", "p2")
+
+
+_CAMERA = Camera.from_fov(640, 480, 70)
+_STANDING = np.stack([np.linspace(-0.2, 0.2, 17), np.linspace(-0.8, 0.8, 17), np.zeros(17)], 1)
+_ROOT_STD = np.array([0.02, 0.02, 0.05])
+
+
+def _bodies(places, pose=np.eye(4), rng=None) -> People:
+    """People with a figure and a root at places (P, 3) m in the fixed frame, as a camera sees
+    them."""
+    places = (np.asarray(places, float) - pose[:3, 3]) @ pose[:3, :3]
+    if rng is not None:
+        places = places + _ROOT_STD * rng.normal(size=places.shape)
+    count = len(places)
+    points = _CAMERA.project(places[:, None] + _STANDING)
+    boxes = np.concatenate([points.min(1), points.max(1)], -1)
+    theta = np.tile((0.0, 0.0, 0.0, 1.0), (count, 24, 1))
+    return People(boxes, np.full(count, 0.8), points, np.tile(4 * np.eye(2), (count, 17, 1, 1)),
+                  np.ones((count, 17)), joints=np.repeat(places[:, None], 24, 1),
+                  joint_cov=np.tile(1e-3 * np.eye(3), (count, 24, 1, 1)),
+                  joint_source=np.ones((count, 24)), theta=theta, betas=np.zeros((count, 10)),
+                  root=places, root_cov=np.tile(np.diag([*_ROOT_STD, 0.1, 0.1, 0.1]) ** 2,
+                                                (count, 1, 1)))
+
+
+def _report(tracker, people, stamp, pose=None) -> People:
+    shown, tracks = tracker.assign(people, stamp, _CAMERA, pose)
+    return tracker.report(shown, tracks, stamp)
+
+
+def _driving(second: float) -> np.ndarray:
+    """(4, 4) of a camera that drives forwards at 1 m/s and looks to and fro."""
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("y", 0.2 * np.sin(2 * second)).as_matrix()
+    pose[:3, 3] = 0, 0, second
+    return pose
+
+
+def _driven_past(place, steps=40, fixed=True):
+    """Reports of a person at place(second) before the driving camera, noise in each image."""
+    rng, tracker = np.random.default_rng(0), Tracker()
+    for number in range(steps):
+        pose = _driving(number / 20)
+        yield pose, _report(tracker, _bodies([place(number / 20)], pose, rng),
+                            number * _SECOND // 20, pose if fixed else None)
+
+
+def test_a_standing_person_stands_before_a_robot_that_drives():
+    reports = [people for _, people in _driven_past(lambda t: (0.3, 0, 7))]
+    still = [np.array_equal(r.velocity[0], np.zeros(3)) for r in reports[5:]]
+    assert np.mean(still) > 0.9 and {r.ids for r in reports} == {("p1",)}
+    *_, (_, blind) = _driven_past(lambda t: (0.3, 0, 7), fixed=False)
+    assert blind.velocity[0, 2] < -0.7
+
+
+def test_velocity_is_that_over_ground_along_the_cameras_axes():
+    *_, (pose, people) = _driven_past(lambda t: (0.9 * t - 1, 0, 7))
+    np.testing.assert_allclose(pose[:3, :3] @ people.velocity[0], (0.9, 0, 0), atol=0.25)
+    assert np.linalg.norm(people.root[0] - (np.array((0.9 * 39 / 20 - 1, 0, 7)) - pose[:3, 3])
+                          @ pose[:3, :3]) < 0.3
+
+
+def test_a_slow_walker_walks_and_a_threshold_of_0_lets_nobody_stand():
+    rng, tracker = np.random.default_rng(1), Tracker()
+    for number in range(60):
+        people = _report(tracker, _bodies([(0.5 * number / 20 - 0.7, 0, 4)], rng=rng),
+                         number * _SECOND // 20)
+    assert people.velocity[0, 0] == pytest.approx(0.5, abs=0.2)
+    tracker = Tracker(still_mps=0.0)
+    reports = [_report(tracker, _bodies([(0, 0, 4)], rng=rng), n * _SECOND // 20)
+               for n in range(20)]
+    assert all(r.velocity.any() for r in reports[2:])
+
+
+def test_the_lost_stay_where_they_were_going_and_grow_less_certain():
+    tracker, nobody = Tracker(), _bodies(np.zeros((0, 3)))
+    spreads = []
+    for number in range(70):
+        second = number / 20
+        pose, place = _driving(second), (0.5 * second - 0.5, 0, 8)
+        people = _bodies([place], pose) if number < 30 else nobody
+        report = _report(tracker, people, number * _SECOND // 20, pose)
+        if number < 30:
+            continue
+        assert report.ids == ("p1",) and report.tracking_state[0] == LOST
+        predicted = pose[:3, :3] @ report.root[0] + pose[:3, 3]
+        np.testing.assert_allclose(predicted, place, atol=0.2)
+        np.testing.assert_allclose(pose[:3, :3] @ report.joints[0, 0] + pose[:3, 3], place,
+                                   atol=0.2)
+        spreads.append([np.trace(report.root_cov[0, :3, :3]), np.trace(report.joint_cov[0, 0]),
+                        np.trace(report.velocity_cov[0])])
+    assert (np.diff(spreads, axis=0) > 0).all()
+    assert spreads[-1][0] > 1.0
+
+
+def test_a_place_far_off_for_one_image_is_an_outlier_and_for_longer_the_truth():
+    tracker, places = Tracker(), [(0, 0, 4)] * 20
+    for number, place in enumerate(places + [(0, 0, 9)] + places[:5] + [(0, 0, 9)] * 20):
+        people = _bodies([(0, 0, 4)])
+        seen = people.with_fields(root=np.array([place], float))
+        report = _report(tracker, seen, number * _SECOND // 20)
+        if 15 < number < 26:
+            np.testing.assert_array_equal(report.velocity[0], 0)
+    np.testing.assert_allclose(tracker.tracks[0].root.place, (0, 0, 9), atol=0.1)
+
+
+def test_an_equal_stamp_is_no_motion():
+    tracker = Tracker()
+    for _ in range(4):
+        report = _report(tracker, _bodies([(0, 0, 4)], rng=np.random.default_rng()), 5)
+    np.testing.assert_array_equal(report.velocity[0], 0)
+
+
+def test_known_again_by_the_last_place_after_some_seconds():
+    for back, again in (((0.8, 0, 5), True), ((-3.5, 0, 9), False)):
+        tracker, nobody = Tracker(), _bodies(np.zeros((0, 3)))
+        images = [_bodies([(0, 0, 5)])] * 10 + [nobody] * 50 + [_bodies([back])] * 5
+        reports, born, died = [], [], []
+        for number, people in enumerate(images):
+            reports.append(_report(tracker, people, number * _SECOND // 10))
+            born += [(number, one) for one in tracker.born]
+            died += [(number, one) for one in tracker.died]
+        assert len(reports[40]) == 0
+        assert reports[-1].ids == (("p1",) if again else ("p2",))
+        assert born == [(0, "p1"), (60, reports[-1].ids[0])]
+        assert [one for _, one in died] == ["p1"]
+        assert reports[-1].age[0] == pytest.approx(6.4 if again else 0.4)
+        assert reports[60].tracking_state[0] == (TRACKED if again else TENTATIVE)
+
+
+def test_there_are_those_born_who_have_not_died_and_ids_are_few():
+    rng, tracker, present, most = np.random.default_rng(0), Tracker(lost_s=0.5), set(), 0
+    centres = {}
+    for number in range(1500):
+        if rng.random() < 0.05 and len(centres) < 4:
+            centres[number] = rng.uniform(100, 5000)
+        for one in [one for one in centres if rng.random() < 0.02]:
+            del centres[one]
+        if number == 700:
+            tracker.reset()
+        seen = _seen(*[(x, 200) for x in centres.values() if rng.random() > 0.1])
+        report = tracker.report(*tracker.assign(seen, number * _SECOND // 10), number
+                                * _SECOND // 10)
+        present = (present - set(tracker.died)) | set(tracker.born)
+        assert set(report.ids) <= present
+        assert present == {track.id for track in tracker.tracks if track.number}
+        most = max(most, *(int(one[1:]) for one in report.ids), 0)
+    assert 4 <= most <= 25
