@@ -21,7 +21,7 @@ _TURNING_S = 0.3  # to turn round takes longer
 _TRUNK = [COCO17.index(f"{side}_{joint}") for side in ("left", "right")
           for joint in ("shoulder", "hip")]
 _STATURE_M = 1.7  # how far people move in the image, in heights, follows from this
-_SPEED, _WANDER = 1.5, 1.0  # m/s, m^2/s^3, as of `Motion`
+_SPEED, _WANDER = 1.0, 0.3  # m/s, m^2/s^3, as of `Motion`
 _TRUNK_STD = 0.03  # heights: the trunk is no point, and bends
 _SWING, _MOST_SWING = 0.5, 0.15  # heights/s, heights: limbs move about the trunk
 _SIZE_STD, _SIZE_RATE = 0.1, 0.1  # of the logarithm of the height in the image, and per second
@@ -42,6 +42,7 @@ class Track:
     swaps: int = 0  # images in a row in which the detector took left for right
     number: int = 0  # of the id; 0 until the person is reported
     body: object = None
+    shape: np.ndarray | None = None  # (10,) betas
     root: Motion | None = None  # m, where the tracker counts as standing still
     last: People | None = None  # the person alone, as last reported
     pose: np.ndarray | None = None  # (4, 4) of the camera then, as of `Frame`

@@ -176,6 +176,7 @@ class Tracker:
         for row, track in enumerate(tracks):
             if not np.isfinite(people.root[row]).all():
                 continue
+            track.shape = people.betas[row] if people.betas is not None else None
             track.root, fresh = _filtered(track.root, turn @ people.root[row] + origin,
                                           turn @ people.root_cov[row, :3, :3] @ turn.T, stamp)
             if not fresh:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
@@ -10,7 +11,7 @@ from ros2_pose.evaluation.render import depth_image, sensed
 from ros2_pose.body.state import BodyState
 from ros2_pose.messages import STATUS_2D_ONLY, STATUS_OK, status_of
 from ros2_pose.people import DEPTH, Frame, People
-from ros2_pose.pipeline import Pipeline
+from ros2_pose.pipeline import Pipeline, Remembered
 from ros2_pose.skeleton import COCO17, SMPL24
 
 CAMERA = Camera.from_fov(640, 480, 60)
@@ -173,3 +174,20 @@ def test_odd_covariances_are_no_evidence(look, person, value):
     assert len(seen) == 1
     finite = [np.isfinite(getattr(seen, name)).all() for name in _BODY_FIELDS]
     assert all(finite) or not any(finite)
+
+
+def test_a_body_stands_where_it_stood_when_the_camera_has_moved(person):
+    _, state = person
+    poses = [np.eye(4), np.eye(4)]
+    poses[1][:3, :3] = Rotation.from_euler("xyz", (0.1, 0.5, -0.2)).as_matrix()
+    poses[1][:3, 3] = 0.4, -0.1, 1.0
+    body = BodyState(*(value[0].double() for value in state))
+    moved = Remembered(body, 0.0, 5, 0, poses[0]).seen_from(poses[1])
+    back = poses[1][:3, :3] @ moved.root.numpy() + poses[1][:3, 3]
+    np.testing.assert_allclose(back, body.root, atol=1e-9)
+    turned = poses[1][:3, :3] @ Rotation.from_quat(moved.theta[0].numpy()).as_matrix()
+    np.testing.assert_allclose(turned, Rotation.from_quat(body.theta[0].numpy()).as_matrix(),
+                               atol=1e-6)
+    np.testing.assert_array_equal(moved.theta[1:], body.theta[1:])
+    for unknown in (None, poses[1]):
+        assert Remembered(body, 0.0, 5, 0, None).seen_from(unknown) is body

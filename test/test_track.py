@@ -328,6 +328,16 @@ def test_known_again_by_the_last_place_after_some_seconds():
         assert reports[60].tracking_state[0] == (TRACKED if again else TENTATIVE)
 
 
+def test_who_has_another_body_is_somebody_else():
+    for betas, again in ((0.2, True), (3.0, False)):
+        tracker = Tracker()
+        images = [_bodies([(0, 0, 5)])] * 10 + [_bodies(np.zeros((0, 3)))] * 40
+        images.append(images[0].with_fields(betas=np.full((1, 10), betas)))
+        for number, people in enumerate(images):
+            report = _report(tracker, people, number * _SECOND // 10)
+        assert report.ids == (("p1",) if again else ("p2",))
+
+
 def test_there_are_those_born_who_have_not_died_and_ids_are_few():
     rng, tracker, present, most = np.random.default_rng(0), Tracker(lost_s=0.5), set(), 0
     centres = {}

@@ -95,7 +95,8 @@ class Ours:
         seen = self.pipeline.step(Frame(self.image, self.recording.camera, stamp))
         seen = seen[seen.tracking_state != LOST]
         rows = [int(np.abs(people.boxes - box).sum(1).argmin()) for box in seen.boxes]
-        return rows, list(seen.ids)
+        # Ids are given again; the age says that somebody else has it now.
+        return rows, [(one, round(stamp * 1e-9 - age, 3)) for one, age in zip(seen.ids, seen.age)]
 
 
 def trackers(recording: Recording, pipeline: Pipeline) -> dict[str, Follow]:
