@@ -25,6 +25,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from ros2_pose import messages
 from ros2_pose.images import image_message
 from ros2_pose.nodes.convert import make
+from ros2_pose.nodes.rig import own_domain
 
 FRAME = "camera_optical_frame"
 INSTALL = Path(__file__).parents[1] / "install"
@@ -32,14 +33,13 @@ BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
-_domains = itertools.count(os.getpid() % 100)
-
 
 class Graph:
     """A ROS context on a domain of its own, and a node in it that plays camera and listener."""
 
     def __init__(self) -> None:
-        self.domain = 1 + next(_domains) % 100
+        self._own_domain = own_domain()
+        self.domain = self._own_domain.__enter__()
         self.context = rclpy.Context()
         rclpy.init(context=self.context, domain_id=self.domain)
         self.executor = SingleThreadedExecutor(context=self.context)
@@ -108,6 +108,7 @@ class Graph:
             node.destroy_node()
         self.executor.shutdown()
         rclpy.shutdown(context=self.context)
+        self._own_domain.__exit__(None, None, None)
 
 
 def camera_info(width: int, height: int, focal: float | None = None) -> CameraInfo:

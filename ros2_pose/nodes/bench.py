@@ -76,7 +76,7 @@ def camera():
 
 
 def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: float) -> Row:
-    domain, latency, people = own_domain(), [], []
+    latency, people = [], []
     arguments = ["--ros-args", "-r", f"image:={TOPIC}/image_raw"]
     for key, value in parameters.items():
         arguments += ["-p", f"{key}:={value}"]
@@ -85,7 +85,7 @@ def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: fl
         latency.append(source.delay_ms(message))
         people.append(len(message.people))
     log = Path(tempfile.gettempdir()) / f"ros2_pose_bench_{os.getpid()}.log"
-    with observer(domain, "bench") as node, \
+    with own_domain() as domain, observer(domain, "bench") as node, \
             process("pose_node", *arguments, domain=domain, log=log) as child:
         source = Camera(node, pictures)
         node.create_subscription(PeopleMessage, "/ros2_pose/people", answered, 10)

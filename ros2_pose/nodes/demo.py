@@ -52,11 +52,10 @@ def run(out: Path) -> int:
 
 def _record(out: Path) -> list[int]:
     """Play the input past the node and record what it says; times of publication of the images."""
-    domain = own_domain()
     node_arguments = ("--ros-args", "-r", "image:=/camera/image_raw", "-p", "transport:=compressed")
     player_arguments = (str(out / "input"), "--wait", "--rate", str(_RATE),
                         "--times", str(out / "times.json"))
-    with observer(domain) as node, \
+    with own_domain() as domain, observer(domain) as node, \
             process("pose_node", *node_arguments, domain=domain, log=out / "node.log") as pose, \
             _Recorder(node, out / "output") as recorder:
         wait_until(lambda: "/ros2_pose/skeleton_info" in recorder.counts, "skeleton_info from the "

@@ -6,10 +6,13 @@ of its own; processes are ended by their pids.
 
 from __future__ import annotations
 
+import fcntl
+import itertools
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,15 +27,35 @@ from ros2_pose.errors import PoseError
 
 _STOP_S = 10.0  # for a process to end after SIGINT
 _POLL_S = 0.05
+_DOMAINS = 100
+_starts = itertools.count(os.getpid())
 
 
 class RigError(PoseError):
     """A process of the rig ended or a wait took too long; the message says which."""
 
 
-def own_domain() -> int:
-    """A ROS domain id that other rigs on this machine are unlikely to use, 1 to 100."""
-    return 1 + os.getpid() % 100
+@contextmanager
+def own_domain() -> Iterator[int]:
+    """A ROS domain id, 1 to 100, that no other rig on this machine has at the same time.
+
+    A locked file says whose it is, so that a killed process leaves none behind. Another one each
+    time: participants that were killed are still remembered for a while where they were.
+    """
+    first = next(_starts)
+    for domain in (1 + (first + i) % _DOMAINS for i in range(_DOMAINS)):
+        try:
+            file = open(Path(tempfile.gettempdir()) / f"ros2_pose_domain_{domain}", "a")
+        except PermissionError:  # another user's
+            continue
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield domain
+            return
+    raise RigError(f"all ROS domain ids up to {_DOMAINS} are taken by other runs of this package")
 
 
 @contextmanager

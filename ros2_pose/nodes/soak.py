@@ -40,9 +40,9 @@ class Span:
 
 def run(minutes: float) -> int:
     """Run for so long and print the table; 1 if anything grew or slowed down."""
-    domain, spans, answers = own_domain(), [], []
+    spans, answers = [], []
     log = Path(tempfile.gettempdir()) / f"ros2_pose_soak_{os.getpid()}.log"
-    with observer(domain, "soak") as node, \
+    with own_domain() as domain, observer(domain, "soak") as node, \
             process("pose_node", "--ros-args", "-r", f"image:={TOPIC}/image_raw", domain=domain,
                     log=log) as child:
         camera = Camera(node, list(pictures_of_clip()))
