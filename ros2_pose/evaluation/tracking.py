@@ -211,8 +211,9 @@ def _detected(points: np.ndarray, size: tuple[int, int], drop: DropOuts,
 
 def pets_recording(video: Path, truth: Path, pipeline: Pipeline) -> Recording:
     """The video as the default network sees it, beside the truth in MOTChallenge's form."""
-    network = NETWORKS[pipeline.config.network].from_config(pipeline.config)
-    network.score_threshold = pipeline.config.score_threshold * CONTINUES
+    config = pipeline.config
+    network = NETWORKS[config.network].from_config(config, config.engine)
+    network.score_threshold = config.score_threshold * CONTINUES
     source = VideoSource(video)
     shots = list(tqdm(source, video.stem, unit="image"))
     found = [network.detect([shot.frame])[0] for shot in tqdm(shots, "detecting", unit="image")]
