@@ -413,7 +413,7 @@ def test_the_installed_node_with_a_tree_that_comes_late(graph, tmp_path, clip, m
     heard = graph.listen(message_class("people_msgs/msg/People"), "/people", BEST_EFFORT)
     settings = ("target_frame:=map", "navigation_frame:=map", "detections:=true")
     with installed_node(graph, tmp_path, *settings):
-        graph.matched(images)
+        graph.until(lambda: images.get_subscription_count(), 90)  # it loads networks
         graph.matched(calibration)
         calibration.publish(info)
         flat = graph.ask(images, graph.image(picture), 60)
