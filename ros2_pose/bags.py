@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 from rosbags.highlevel import AnyReader
@@ -31,7 +31,7 @@ _BAG_VERSION = 8  # what Humble's and later distributions' tools read
 _MARKER_LIFETIME_S = 0.5
 
 
-@lru_cache(maxsize=None)
+@cache
 def typestore():
     """Jazzy's message types and our own."""
     store = get_typestore(Stores.ROS2_JAZZY)

@@ -27,7 +27,8 @@ class JointSet:
         try:
             return self.names.index(joint)
         except ValueError:
-            raise KeyError(f"{self.name} has no joint {joint!r}, only {', '.join(self.names)}")
+            raise KeyError(f"{self.name} has no joint {joint!r}, only {', '.join(self.names)}") \
+                from None
 
     @cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:

@@ -2,7 +2,8 @@
 
 import json
 import pickle
-from typing import Callable, NamedTuple
+from typing import NamedTuple
+from collections.abc import Callable
 
 import cv2
 import numpy as np

@@ -1,7 +1,7 @@
 """Faults put into a running node on purpose: what is lost, what is said, and that it lives on.
 
-Here are those of cameras, parameters and files. A silent camera and a missing model: test_lifecycle.
-A clock that jumps: test_node. A TF tree that breaks: test_node_frames.
+Here are those of cameras, parameters and files. A silent camera and a missing model:
+test_lifecycle. A clock that jumps: test_node. A TF tree that breaks: test_node_frames.
 """
 
 from __future__ import annotations

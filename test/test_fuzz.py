@@ -92,8 +92,8 @@ def test_a_picture_with_flipped_bytes_is_read_or_refused(seed, flips):
                        st.text(max_size=10)), rectified=st.booleans())
 def test_a_calibration_is_usable_or_refused(width, height, k, p, d, model, rectified):
     roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0, do_rectify=False)
-    info = SimpleNamespace(width=width, height=height, k=k, p=p, d=d, r=[1.0, 0, 0, 0, 1, 0, 0, 0, 1],
-                           distortion_model=model, binning_x=0, binning_y=0, roi=roi)
+    info = SimpleNamespace(width=width, height=height, k=k, p=p, d=d, distortion_model=model,
+                           r=[1.0, 0, 0, 0, 1, 0, 0, 0, 1], binning_x=0, binning_y=0, roi=roi)
     try:
         camera = camera_from_info(info, rectified)
     except CameraError as error:

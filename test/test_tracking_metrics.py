@@ -73,8 +73,7 @@ def _random_moments(rng) -> list[Moment]:
 
 def _choices(rows: int, columns: int):
     """All one-to-one choices: for each row a column or None."""
-    for chosen in permutations([*range(columns), *[None] * rows], rows):
-        yield chosen
+    yield from permutations([*range(columns), *[None] * rows], rows)
 
 
 def _clear_by_force(moments, least):

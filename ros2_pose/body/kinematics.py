@@ -11,7 +11,7 @@ polynomial.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -119,7 +119,7 @@ def turned(quat: Tensor, turns: Tensor) -> Tensor:
     return product / product.norm(dim=-1, keepdim=True)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _constant(name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Structure constants of quaternions, where they are needed."""
     return _BILINEAR[name]().to(dtype=dtype, device=device)

@@ -13,7 +13,8 @@ import argparse
 import logging
 import time
 from pathlib import Path
-from typing import Iterator, NamedTuple
+from typing import NamedTuple
+from collections.abc import Iterator
 
 import cv2
 import numpy as np

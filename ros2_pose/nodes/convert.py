@@ -8,8 +8,9 @@ from __future__ import annotations
 import array
 import importlib
 import logging
-from functools import lru_cache
-from typing import Any, Callable
+from functools import cache
+from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
@@ -31,14 +32,14 @@ def make(type_name: str, **fields) -> Any:
     return cls(**fields)
 
 
-@lru_cache(maxsize=None)
+@cache
 def message_class(type_name: str) -> type:
     """An rclpy message class by its name, "std_msgs/msg/Header"."""
     package, folder, name = type_name.split("/")
     return getattr(importlib.import_module(f"{package}.{folder}"), name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _sequences(cls: type) -> frozenset[str]:
     """The names of a message's fields that are sequences."""
     kinds = cls.get_fields_and_field_types()
