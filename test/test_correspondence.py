@@ -86,6 +86,21 @@ def test_people_in_a_room_are_told_apart(seed):
     np.testing.assert_array_equal(np.equal.outer(found, found), np.equal.outer(who, who))
 
 
+def test_epipolar_lines_alone_tell_people_apart_and_outliers_do_not():
+    rng = np.random.default_rng(0)
+    figure = rng.uniform((-0.25, -0.25, 0), (0.25, 0.25, 1.7), (17, 3))
+    spots = np.array([(-1, -1, 0), (-1, 0.8, 0.3), (1.2, 0.8, -0.4)])
+    bodies, who = _people(figure + spots[:, None], rng)
+    bodies = bodies._replace(joints=np.full_like(bodies.joints, np.nan))
+    bodies.rays[:, :2] += 0.3 * rng.normal(size=(len(who), 2, 2))
+    same = np.equal.outer(who, who)
+    found = correspond(bodies, POSES)
+    np.testing.assert_array_equal(np.equal.outer(found, found), same)
+    odds = log_odds(bodies, POSES)
+    finite = np.isfinite(odds)
+    assert odds[finite & same].min() > 0 > -5 > np.median(odds[finite & ~same])
+
+
 def test_the_order_of_people_does_not_matter():
     rng = np.random.default_rng(3)
     figure = rng.uniform((-0.25, -0.25, 0), (0.25, 0.25, 1.7), (17, 3))

@@ -156,6 +156,23 @@ def test_a_lost_image_costs_the_others_one_period():
     assert None not in moments[11 * _PERIOD]
 
 
+def test_a_slower_camera_is_waited_for_only_when_it_is_due():
+    sync = CameraSync(2)
+    rng = np.random.default_rng(0)
+    _run(sync, [_stream(rng, 20), _stream(rng, 10, phase=8 * _MS, period=2 * _PERIOD)])
+    assert sync.put(0, 20 * _PERIOD, "waits") is None
+    assert sync.put(1, 20 * _PERIOD + 8 * _MS, "slow").items == ("waits", "slow")
+    assert sync.put(0, 21 * _PERIOD, "at once").items == ("at once", None)
+
+
+def test_three_cameras_a_third_of_a_period_apart_are_all_used():
+    rng = np.random.default_rng(0)
+    moments = _run(CameraSync(3), [_stream(rng, 30, phase=11 * _MS * n) for n in range(3)])
+    given = [item for moment in moments for item in moment.items if item]
+    assert len(given) >= 88
+    assert sum(sum(item is not None for item in moment.items) > 1 for moment in moments) >= 28
+
+
 def test_time_that_starts_again_clears_all():
     rng = np.random.default_rng(0)
     sync = CameraSync(2)
