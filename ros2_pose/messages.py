@@ -10,9 +10,9 @@ A message's pixels are CameraInfo's, whose first pixel's centre is 0; ours has i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
-from collections.abc import Callable
 
 import numpy as np
 from scipy.spatial.transform import Rotation

@@ -2,8 +2,8 @@
 
 import json
 import pickle
-from typing import NamedTuple
 from collections.abc import Callable
+from typing import NamedTuple
 
 import cv2
 import numpy as np

@@ -12,9 +12,9 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
-from collections.abc import Iterator
 
 import cv2
 import numpy as np

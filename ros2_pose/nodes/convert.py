@@ -8,9 +8,9 @@ from __future__ import annotations
 import array
 import importlib
 import logging
+from collections.abc import Callable
 from functools import cache
 from typing import Any
-from collections.abc import Callable
 
 import numpy as np
 

@@ -8,8 +8,8 @@ once, and the subscription is made anew when they change.
 from __future__ import annotations
 
 import time
-from typing import Any, NamedTuple
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
