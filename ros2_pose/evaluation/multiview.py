@@ -157,7 +157,7 @@ _ROOM_M, _CORNER_M = 2.0, 4.0  # people stand within, cameras in the corners of 
 _CAMERA = Camera.from_fov(1280, 720, 80.0)
 _HEIGHTS_M = (1.2, 2.5)  # of cameras
 _LEAST_APART_M = 0.6
-_MISSED, _MADE_UP = 0.08, 0.1  # shares of people, and of images
+_MISSED, _MADE_UP = 0.08, 0.3  # shares of people in a view, and of moments with someone made up
 _HIDDEN_RAD = 0.06  # someone behind another within it is not found
 _Y_UP_TO_Z_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])
 
@@ -185,7 +185,9 @@ def crowd(projector: Projector, people: int, cameras: int, rng: np.random.Genera
     shift[:, 2] = -posed.joints[..., 2].amin(1)
     keypoints, joints = (value + shift[:, None] for value in (posed.keypoints, posed.joints))
     poses = np.stack([_corner(number, rng) for number in range(cameras)])
-    views = [_found(projector, keypoints, joints, pose, rng) for pose in poses]
+    ghost = rng.integers(cameras) if rng.random() < _MADE_UP else -1
+    views = [_found(projector, keypoints, joints, pose, rng, number == ghost)
+             for number, pose in enumerate(poses)]
     return Crowd(joints[:people].numpy(), poses, *map(list, zip(*views)))
 
 
@@ -215,8 +217,9 @@ def _corner(number: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _found(projector: Projector, keypoints: torch.Tensor, joints: torch.Tensor, pose: np.ndarray,
-           rng: np.random.Generator) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
-    """What a camera finds; the last person is not there, and only now and then made up."""
+           rng: np.random.Generator,
+           with_ghost: bool) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
+    """What a camera finds; the last person is not there, and at most made up."""
     turn, centre = (torch.from_numpy(value).float() for value in (pose[:3, :3], pose[:3, 3]))
     local, local_joints = ((value - centre) @ turn for value in (keypoints, joints))
     points, cov = projector.detected(local, local_joints)
@@ -228,7 +231,7 @@ def _found(projector: Projector, keypoints: torch.Tensor, joints: torch.Tensor, 
     before = (np.abs(bearing[:, None] - bearing) < _HIDDEN_RAD) & (far[:, None] > far)
     chance = rng.random(len(far))
     shown = ~before[:, :-1].any(1) & (chance > _MISSED) & (inside.sum(1) >= 8)
-    shown[-1] = chance[-1] < _MADE_UP and inside[-1].sum() >= 8
+    shown[-1] = with_ghost and inside[-1].sum() >= 8
     rows = np.flatnonzero(shown)
     return np.where(rows == len(far) - 1, -1, rows), points[rows], cov[rows]
 
@@ -264,8 +267,8 @@ def _score(fitter: Fitter, moment: Crowd) -> _Outcome:
     people = fuser.fuse(views, rows).people
     who = np.stack([np.where(column >= 0, np.append(of, -2)[column], -2)
                     for of, column in zip(moment.who, rows.T)], 1)  # -2: nobody there
-    pairs = np.array([_pairs(who)[0], _pairs(who)[1], sum(
-        count * (count - 1) // 2 for count in _counts(who).values())])
+    pairs = np.array([*_pairs(who), sum(count * (count - 1) // 2
+                                        for count in _counts(who).values())])
     counts = np.array([(who == person).any(1).sum() for person in _counts(who)])
     of = who.max(1)
     fused = ((who >= 0).sum(1) > 1) & (of >= 0)
