@@ -185,11 +185,16 @@ def test_the_gate_holds_the_share_that_it_says():
 
 def test_who_is_hidden_takes_nobodys_detections():
     """Two stand close; one is hidden for a while, and the ids stay."""
-    images = [[(200, 200), (245, 205)]] * 10 + [[(200, 200)]] * 18 + [[(200, 200), (245, 205)]] * 5
-    reports = _run(Tracker(), images)
-    assert all(r.ids[:1] == ("p1",) for r in reports)
-    assert reports[27].ids == ("p1", "p2") and reports[27].tracking_state[1] == LOST
-    assert all(r.ids == ("p1", "p2") for r in reports[28:])
+    rng, tracker, reports = np.random.default_rng(0), Tracker(), []
+    for number in range(33):
+        seen = _seen((200, 200), (230, 205))
+        noise = 8 * rng.normal(size=seen.keypoints.shape)
+        seen = seen.with_fields(keypoints=seen.keypoints + noise)
+        seen = seen[:1] if 10 <= number < 28 else seen
+        stamp = number * _SECOND // 10
+        reports.append(tracker.report(*tracker.assign(seen, stamp), stamp))
+    assert all(r.ids == ("p1", "p2") for r in reports)
+    assert all(list(r.tracking_state) == [TRACKED, LOST] for r in reports[10:28])
 
 
 def test_two_who_cross_while_one_is_hidden_keep_their_ids():
@@ -258,6 +263,16 @@ def test_velocity_is_that_over_ground_along_the_cameras_axes():
     np.testing.assert_allclose(pose[:3, :3] @ people.velocity[0], (0.9, 0, 0), atol=0.25)
     assert np.linalg.norm(people.root[0] - (np.array((0.9 * 39 / 20 - 1, 0, 7)) - pose[:3, 3])
                           @ pose[:3, :3]) < 0.3
+
+
+def test_ids_stay_when_the_camera_jerks_round():
+    tracker = Tracker()
+    for number in range(30):
+        pose = np.eye(4)
+        pose[:3, :3] = Rotation.from_euler("y", 0.35 * (-1) ** (number // 4)).as_matrix()
+        people = _bodies([(-0.5, 0, 6), (0.9, 0, 6)], pose)
+        report = _report(tracker, people, number * _SECOND // 10, pose)
+        assert report.ids == ("p1", "p2")
 
 
 def test_a_slow_walker_walks_and_a_threshold_of_0_lets_nobody_stand():

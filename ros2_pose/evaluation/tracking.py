@@ -262,7 +262,7 @@ def mupots(bench: Bench) -> Iterator[Row]:
         return
     recordings = [recording for seed in range(bench.seeds)
                   for recording in mupots_recordings(bench.data / _MUPOTS, DropOuts(seed))]
-    yield from _rows(f"MuPoTS 1-10, drop-outs of {bench.seeds} seeds", recordings, bench)
+    yield from _rows(f"MuPoTS 1-10, {bench.seeds} seed(s) of drop-outs", recordings, bench)
 
 
 def pets(bench: Bench) -> Iterator[Row]:
