@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -41,7 +42,7 @@ class Track:
     hits: int = 1
     swaps: int = 0  # images in a row in which the detector took left for right
     number: int = 0  # of the id; 0 until the person is reported
-    body: object = None
+    body: Any = None
     shape: np.ndarray | None = None  # (10,) betas
     root: Motion | None = None  # m, where the tracker counts as standing still
     last: People | None = None  # the person alone, as last reported
@@ -50,7 +51,7 @@ class Track:
     @staticmethod
     def of(people: People, row: int, stamp: int) -> Track:
         """Someone new."""
-        per_metre = height(people.boxes[row]) / _STATURE_M
+        per_metre = float(height(people.boxes[row])) / _STATURE_M
         places, covs = trunks(people)
         middle = Motion(places[row], covs[row], stamp, _SPEED * per_metre,
                         _WANDER * per_metre**2)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Final
 
 from rosbags.highlevel import AnyReader
-from rosbags.interfaces import (Qos, QosDurability, QosHistory, QosLiveliness, QosReliability,
-                                QosTime)
+from rosbags.interfaces import (Connection, Qos, QosDurability, QosHistory, QosLiveliness,
+                                QosReliability, QosTime)
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 _STORAGE = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
-_BAG_VERSION = 8  # what Humble's and later distributions' tools read
+_BAG_VERSION: Final = 8  # what Humble's and later distributions' tools read
 _MARKER_LIFETIME_S = 0.5
 
 
@@ -156,7 +157,7 @@ class BagWriter:
             raise SourceError(f"{path} exists already: give another name for the new bag")
         self.writer = Writer(path, version=_BAG_VERSION, storage_plugin=_STORAGE[storage])
         self.writer.open()
-        self.connections: dict[str, object] = {}
+        self.connections: dict[str, Connection] = {}
 
     def put(self, topic: str, message, received: int, latched: bool = False) -> None:
         """Write a message of `rosbags`; received: ns."""

@@ -7,7 +7,7 @@ import logging
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from ros2_pose.camera import read_calibration
 from ros2_pose.config import PoseConfig, from_dict, from_yaml
@@ -121,7 +121,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     for setting in fields(PoseConfig):
         kind = types[setting.name]
         element = (get_args(kind) or (kind,))[0]
-        options = {"nargs": "+"} if get_args(kind) else {}
+        options: dict[str, Any] = {"nargs": "+"} if get_args(kind) else {}
         if element is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:

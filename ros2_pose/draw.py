@@ -6,6 +6,7 @@ Left limbs are drawn in orange, right limbs in blue, the middle in the person's 
 from __future__ import annotations
 
 import colorsys
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -25,7 +26,8 @@ _AXIS, _PAPER, _INK = (200, 200, 200), 250, (60, 60, 60)
 def person_colour(person_id: str) -> tuple[int, int, int]:
     """RGB 0..255 of a person, the same wherever the person is drawn."""
     number = int("".join(c for c in person_id if c.isdigit()) or 0)
-    return tuple(int(255 * c) for c in colorsys.hsv_to_rgb(number * 0.381966 % 1, 0.65, 0.95))
+    r, g, b = colorsys.hsv_to_rgb(number * 0.381966 % 1, 0.65, 0.95)
+    return int(255 * r), int(255 * g), int(255 * b)
 
 
 def overlay(image: np.ndarray, people: People, camera: Camera | None = None,
@@ -135,7 +137,7 @@ def view_from_above(people: People, size: int = 480, reach: float = 0.0) -> np.n
     known = _with_root(people)
     furthest = max((people.root[i, 2] for i in known), default=4.0)
     reach = reach or max(2.0 * np.ceil((furthest + 1.0) / 2), 4.0)
-    to_pixel = _above(size, reach)
+    to_pixel = _Above(size, size * 0.92 / reach)
     _draw_grid(canvas, to_pixel, reach)
     for i in known:
         _draw_from_above(canvas, people, i, to_pixel)
@@ -148,19 +150,19 @@ def _with_root(people: People) -> list[int]:
     return [i for i in range(len(people)) if np.isfinite(people.root[i]).all()]
 
 
-def _above(size: int, reach: float):
+class _Above(NamedTuple):
     """Function from (..., 3) m in the camera frame to (..., 2) px of the map."""
-    scale = size * 0.92 / reach
 
-    def to_pixel(points):
+    size: int  # px
+    scale: float  # px per m
+
+    def __call__(self, points) -> np.ndarray:
         points = np.asarray(points, float)
-        return np.stack([size / 2 + points[..., 0] * scale,
-                         size * 0.96 - points[..., 2] * scale], -1)
-    to_pixel.scale = scale
-    return to_pixel
+        return np.stack([self.size / 2 + points[..., 0] * self.scale,
+                         self.size * 0.96 - points[..., 2] * self.scale], -1)
 
 
-def _draw_grid(canvas, to_pixel, reach: float) -> None:
+def _draw_grid(canvas, to_pixel: _Above, reach: float) -> None:
     for metres in range(int(reach) + 1):
         for ends in ([(-reach, 0, metres), (reach, 0, metres)],
                      [(metres - reach // 2, 0, 0), (metres - reach // 2, 0, reach)]):
@@ -172,7 +174,7 @@ def _draw_grid(canvas, to_pixel, reach: float) -> None:
     cv2.fillConvexPoly(canvas, np.round(camera).astype(np.int32), _INK, cv2.LINE_AA)
 
 
-def _draw_from_above(canvas, people: People, i: int, to_pixel) -> None:
+def _draw_from_above(canvas, people: People, i: int, to_pixel: _Above) -> None:
     own, joints = person_colour(_id(people, i)), to_pixel(people.joints[i])
     for a, b in SMPL24.edges:
         cv2.line(canvas, _cell(joints[a]), _cell(joints[b]), joint_colour(SMPL24, b, own), 2,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import copy
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import roma
@@ -163,9 +163,9 @@ class Fuser:
     def _fit(self, views: list[View], rows: np.ndarray,
              previous: Previous | None) -> tuple[BodyFit, dict[str, np.ndarray]]:
         """P people whom several views see, and their fields in the common frame."""
-        seen = [self._seen(view, rows[:, number]) for number, view in enumerate(views)]
+        each = [self._seen(view, rows[:, number]) for number, view in enumerate(views)]
         seen = Seen(*(np.stack(values).reshape(len(views), -1, *values[0].shape[2:])
-                      for values in zip(*seen)))
+                      for values in zip(*each)))
         poses = np.stack([view.pose for view in views])
         points, cov = triangulate(seen, poses)
         points, cov = (v.reshape(len(rows), len(COCO17), *v.shape[1:]) for v in (points, cov))
@@ -291,6 +291,7 @@ def without_pixels(views: list[View], rows: np.ndarray) -> People:
     if not len(rows):
         return People.nobody()
     blank = People.nobody()
-    unknown = {name: np.full((len(rows), *getattr(blank, name).shape[1:]), np.nan)
-               for name in ("boxes", "keypoints", "keypoint_cov")}
+    unknown: dict[str, Any] = {
+        name: np.full((len(rows), *getattr(blank, name).shape[1:]), np.nan)
+        for name in ("boxes", "keypoints", "keypoint_cov")}
     return People(scores=best("scores"), keypoint_scores=best("keypoint_scores"), **unknown)

@@ -80,13 +80,13 @@ def depth_from_image(message) -> np.ndarray:
     32FC1 is metres; 16UC1 and mono16 are millimetres, 0 if not known. Raises ImageError if size,
     step, length of the data or encoding is impossible or no depth image's.
     """
-    kind = _DEPTHS.get(message.encoding)
-    if kind is None:
+    name = _DEPTHS.get(message.encoding)
+    if name is None:
         raise ImageError(f"encoding {message.encoding!r} is no depth image's; publish one of "
                          f"{', '.join(_DEPTHS)}")
-    kind = np.dtype((">" if message.is_bigendian else "<") + kind)
+    kind = np.dtype((">" if message.is_bigendian else "<") + name)
     check_size(message, kind.itemsize)
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    rows: np.ndarray = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
     values = np.ascontiguousarray(rows[:, : message.width * kind.itemsize]).view(kind)
     metres = values.astype(np.float32)
     if kind.kind == "u":
@@ -117,7 +117,7 @@ def check_size(message, pixel_bytes: int | None = None) -> None:
 
 def _pixels(message, layout: _Layout) -> np.ndarray:
     """(height, width[, channels]) uint8 view of the data; 16-bit values lose their low byte."""
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    rows: np.ndarray = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
     width, size = message.width, layout.bytes_per_channel
     rows = rows[:, : width * layout.channels * size]
     if size == 2:

@@ -126,4 +126,4 @@ def hri_region(make: Make, header, people: People, i: int, size: tuple[int, int]
 
 def _in_unit_square(places: np.ndarray) -> np.ndarray:
     """(N,) whether points (N, 2) are; NaN is not."""
-    return ((places >= 0) & (places <= 1)).all(-1)
+    return np.all((places >= 0) & (places <= 1), axis=-1)

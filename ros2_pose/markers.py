@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -96,8 +98,9 @@ def _colour(make: Make, rgb: tuple, opacity: float):
 
 def _marker(make: Make, header, ns: str, id: int, **given):
     """A Marker with every field; what is not given is empty."""
-    values = dict(type=_LINE_LIST, action=_ADD, scale=(0, 0, 0), place=(0, 0, 0), color=(0, 0, 0),
-                  opacity=1.0, lifetime=0.0, points=[], colors=[], text="") | given
+    values: dict[str, Any] = dict(
+        type=_LINE_LIST, action=_ADD, scale=(0, 0, 0), place=(0, 0, 0), color=(0, 0, 0),
+        opacity=1.0, lifetime=0.0, points=[], colors=[], text="") | given
     whole = int(values["lifetime"])
     return make(
         "visualization_msgs/msg/Marker", header=header, ns=ns, id=id, type=values["type"],

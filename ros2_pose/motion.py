@@ -21,7 +21,7 @@ class Motion:
                  wander: float = 0.1):
         size = len(place)
         self.state = np.concatenate([place, np.zeros(size)])
-        self.cov = np.zeros((2 * size, 2 * size))
+        self.cov: np.ndarray = np.zeros((2 * size, 2 * size))
         self.cov[:size, :size], self.cov[size:, size:] = cov, speed**2 * np.eye(size)
         self.stamp, self.wander = stamp, wander
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -151,7 +152,8 @@ class People:
     def nobody() -> People:
         """An image that was looked at and shows no one."""
         detected = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
-        return People(**{name: np.zeros((0, *_SHAPES[name])) for name in detected})
+        empty: dict[str, Any] = {name: np.zeros((0, *_SHAPES[name])) for name in detected}
+        return People(**empty)
 
 
 def _root_turned(rotation: Rotation, theta: np.ndarray) -> np.ndarray:

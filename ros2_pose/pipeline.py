@@ -221,7 +221,7 @@ def _device(wanted: str, require_gpu: bool) -> torch.device:
 
 def check_image(image: np.ndarray) -> None:
     """Raises PipelineError for what is no picture."""
-    shape = getattr(image, "shape", ())
+    shape: tuple[int, ...] = getattr(image, "shape", ())
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or image.dtype != np.uint8:
         raise PipelineError(f"image is {getattr(image, 'dtype', type(image).__name__)} {shape}, "
                             "expected uint8 (height, width, 3), RGB, not empty")

@@ -112,7 +112,9 @@ class OverlayVideo:
 
     def __init__(self, path: Path, fps: float, pipeline: Pipeline, bodies: bool = False):
         self.path, self.fps, self.pipeline, self.bodies = path, fps, pipeline, bodies
-        self.writer, self.size, self.latest = None, None, None
+        self.writer: cv2.VideoWriter | None = None
+        self.size: tuple[int, ...] = ()
+        self.latest: np.ndarray | None = None
 
     def write(self, shot: Shot, people: People | None) -> None:
         if people is not None:

@@ -6,6 +6,7 @@ The viewer's package is large and therefore an extra: pip install rerun-sdk.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -94,7 +95,7 @@ class RerunLog:
                                                        media_type="image/jpeg"))
 
     def _log_people(self, people: People) -> None:
-        entities = {}
+        entities: dict[str, Any] = {}
         for i, name in enumerate(people.ids):
             lost = people.tracking_state[i] == LOST
             label = f"{name} lost" if lost else name

@@ -98,8 +98,9 @@ def align_model(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor) 
     here = _linearised(match, rotation, place)
     aligned = (joints.double() - match.centre) @ rotation.mT + place[:, None]
     ok = _is_placed(match, here, place)
-    return Alignment(*(value.to(points.dtype) for value in
-                       (rotation, place, aligned, here.agreement)), ok)
+    rotation, place, aligned, agreement = (
+        value.to(points.dtype) for value in (rotation, place, aligned, here.agreement))
+    return Alignment(rotation, place, aligned, agreement, ok)
 
 
 class _Match(NamedTuple):

@@ -79,7 +79,7 @@ class _Mesh:
         before = self.normal(self.faces[i])
         after = self.normal([v if w == u else w for w in self.faces[i]])
         size = np.linalg.norm(before) * np.linalg.norm(after)
-        return size > 0 and before @ after > _MIN_NORMAL_COSINE * size
+        return bool(size > 0 and before @ after > _MIN_NORMAL_COSINE * size)
 
     def collapse(self, u: int, v: int) -> None:
         """Move u onto v."""

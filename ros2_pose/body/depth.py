@@ -187,7 +187,7 @@ def _quantiles(samples: _Samples, count: int) -> np.ndarray:
     known = samples.weight > 0
     ordered = np.sort(np.where(known, samples.root_z, np.inf), axis=1)
     places = known.sum(1, keepdims=True) * (2 * np.arange(count) + 1) // (2 * count)
-    return np.where(known.any(1)[:, None], np.take_along_axis(ordered, places, 1), 0.0)
+    return np.where(np.any(known, axis=1)[:, None], np.take_along_axis(ordered, places, 1), 0.0)
 
 
 def _log_posterior(candidates: np.ndarray, samples: _Samples, prior_z: np.ndarray,
@@ -235,7 +235,7 @@ def _area_vectors(surface: Tensor, faces: Tensor) -> Tensor:
 def _look(depth: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """(N,) m the median of the 3x3 pixels around pixels (N, 2); 0: too few valid, or outside."""
     height, width = depth.shape
-    inside = ((pixels >= 0) & (pixels < (width, height))).all(1)  # False for NaN
+    inside = np.all((pixels >= 0) & (pixels < (width, height)), axis=1)  # False for NaN
     column, row = np.where(inside[:, None], pixels, 0).astype(int).T
     rows = np.clip(row[:, None] + _WINDOW[:, 0], 0, height - 1)
     columns = np.clip(column[:, None] + _WINDOW[:, 1], 0, width - 1)

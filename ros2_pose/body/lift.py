@@ -158,8 +158,10 @@ def _to_camera(parts: dict[str, Tensor], logits: Tensor, seen_from: View) -> Lif
     far = (parts["root"][..., 2:].clamp(-5, 5) + _USUAL_LOG_SPREAD).exp()
     root = torch.cat([across, torch.ones_like(far)], 2) * (far / spread)
     root = (back @ root[..., None])[..., 0]
-    stds = [parts[name].clamp(-4.5, 1.0).exp() for name in ("log_turn_std", "log_root_std")]
-    return Lifted(roma.rotmat_to_unitquat(rotmats), parts["betas"], root, *stds, logits)
+    turn_std, root_std = (parts[name].clamp(-4.5, 1.0).exp()
+                          for name in ("log_turn_std", "log_root_std"))
+    return Lifted(roma.rotmat_to_unitquat(rotmats), parts["betas"], root, turn_std, root_std,
+                  logits)
 
 
 # Facing the camera, limbs as in the T-pose: what a network that knows nothing would say.

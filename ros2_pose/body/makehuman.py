@@ -97,7 +97,9 @@ def _opener(path: Path):
 
 
 def _parse_obj(text: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    vertices, groups, current = [], {}, "none"
+    vertices: list[list[float]] = []
+    groups: dict[str, list] = {}
+    current = "none"
     for line in text.splitlines():
         kind, _, rest = line.strip().partition(" ")
         if kind == "v":
@@ -123,8 +125,8 @@ def _corner_weights(phenotypes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _targets():
     """(file name, labels whose weights multiply) of every macro target."""
-    for labels in itertools.product(RACES, GENDERS, AGES):
-        yield "-".join(labels), labels
+    for origin in itertools.product(RACES, GENDERS, AGES):
+        yield "-".join(origin), origin
     for labels in itertools.product(GENDERS, AGES, MUSCLES, WEIGHTS):
         stem = "-".join(labels)
         yield f"universal-{stem}", labels

