@@ -23,7 +23,7 @@ from ros2_pose.skeleton import COCO17, SMPL24
 
 Make = Callable[..., Any]
 
-STATUS_OK, STATUS_2D_ONLY = 0, 1
+STATUS_OK, STATUS_2D_ONLY, STATUS_PARTIAL = 0, 1, 2
 STATUS_BAD_IMAGE, STATUS_FAILED, STATUS_NO_IMAGE = 10, 11, 12
 
 # SMPL's axes are x left, y up, z forward; a ROS body's x forward, y left, z up.
@@ -110,8 +110,10 @@ def camera_info(make: Make, header, camera: Camera):
 
 
 def status_of(people: People) -> int:
-    """STATUS_OK, or STATUS_2D_ONLY for people without 3D whose note says why."""
-    return STATUS_2D_ONLY if people.note and people.joints is None else STATUS_OK
+    """STATUS_OK; with a note that says what is missing, STATUS_2D_ONLY or STATUS_PARTIAL."""
+    if not people.note:
+        return STATUS_OK
+    return STATUS_2D_ONLY if people.joints is None else STATUS_PARTIAL
 
 
 def people_message(make: Make, header, people: People, look: Look):

@@ -23,6 +23,7 @@ from ros2_pose.fusion import Fuser, MultiviewError, View, without_pixels
 from ros2_pose.motion import gate
 from ros2_pose.people import LOST, Frame, People
 from ros2_pose.pipeline import Pipeline, Remembered, check_image, previous_of
+from ros2_pose.skeleton import SMPL24
 from ros2_pose.track import Track, Tracker
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ class MultiPipeline:
                  floor_m: float | None = None):
         self.floor_m = floor_m
         first = Pipeline(config)
+        self.device, self.body = first.device, first.body
+        self.network_name, self.body_name = first.network_name, first.body_name
         self.fuser = Fuser(first.fitter, up)
         self.cameras = [first, *(first.another() for _ in range(cameras - 1))]
         self.tracker = _SpaceTracker()
@@ -115,6 +118,8 @@ class MultiPipeline:
             views[number], note = self._look(self.cameras[number], people, frame, stamp)
             notes += [f"camera {number + 1}: {note}"] if note else []
         people, rows = self._together(views, stamp)
+        if not len(people) and any(views):
+            people = people.with_fields(joints=np.zeros((0, len(SMPL24), 3)))  # nobody, in 3D
         return Scene(people.with_fields(note="; ".join(notes)), tuple(views), rows)
 
     def _checked(self, frames: list[Frame | None]) -> dict[int, Frame]:

@@ -143,7 +143,7 @@ def test_settings_that_are_not_live_change_while_unconfigured(graph, start):
     node = start()
     assert node.set_parameters([Parameter("transport", value="compressed")])[0].successful
     node.autostart()
-    assert node.camera_input.image.topic == "/image/compressed"
+    assert node.camera_inputs[0].image.topic == "/image/compressed"
     refused = node.set_parameters([Parameter("transport", value="raw")])[0]
     assert not refused.successful and "clean the node up" in refused.reason
     node.trigger_deactivate()

@@ -90,7 +90,7 @@ def start(graph):
 
 
 def _topics(node: PoseNode) -> tuple[str, str]:
-    return node.camera_input.image.topic, node.camera_input.info.topic
+    return node.camera_inputs[0].image.topic, node.camera_inputs[0].info.topic
 
 
 # What is looked at ------------------------------------------------------------------------------
@@ -137,7 +137,7 @@ def test_the_camera_is_in_the_frame(graph, start):
     info = graph.node.create_publisher(CameraInfo, "/camera_info", 5)
     graph.matched(info)
     info.publish(camera_info(64, 48, focal=50.0))
-    graph.until(lambda: node.camera_input.camera is not None)
+    graph.until(lambda: node.camera_inputs[0].camera is not None)
     graph.ask(images, graph.image(PICTURE))
     camera = node.pipeline.frames[-1].camera
     assert (camera.width, camera.fx, camera.cx) == (64, 50.0, 32.0)
@@ -160,7 +160,7 @@ def test_reliability_follows_the_publishers(graph, start):
     node = start()
 
     def policy() -> str:
-        return node.camera_input.image.policy.name
+        return node.camera_inputs[0].image.policy.name
     reliable = graph.camera(RELIABLE)
     graph.until(lambda: policy() == "RELIABLE")
     graph.ask(reliable, graph.image(PICTURE))
@@ -174,7 +174,7 @@ def test_reliability_follows_the_publishers(graph, start):
 def test_reliability_can_be_given(graph, start):
     node = start(reliability="best_effort")
     graph.ask(graph.camera(RELIABLE), graph.image(PICTURE))
-    assert node.camera_input.image.policy.name == "BEST_EFFORT"
+    assert node.camera_inputs[0].image.policy.name == "BEST_EFFORT"
 
 
 # What goes wrong --------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_a_useless_calibration_is_named(graph, start, focal, size, word):
     message.width = size[0]
     graph.matched(info)
     info.publish(message)
-    graph.until(lambda: node.camera_input.camera_problem)
+    graph.until(lambda: node.camera_inputs[0].camera_problem)
     answer = graph.ask(images, graph.image(PICTURE))
     assert answer.status == People.STATUS_2D_ONLY and word in answer.status_text
     assert node.pipeline.frames[-1].camera is None

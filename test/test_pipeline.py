@@ -9,7 +9,7 @@ from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.evaluation.render import depth_image, sensed
 from ros2_pose.body.state import BodyState
-from ros2_pose.messages import STATUS_2D_ONLY, STATUS_OK, status_of
+from ros2_pose.messages import STATUS_2D_ONLY, STATUS_PARTIAL, status_of
 from ros2_pose.people import DEPTH, Frame, People
 from ros2_pose.pipeline import Pipeline, Remembered
 from ros2_pose.skeleton import COCO17, SMPL24
@@ -103,7 +103,7 @@ def test_a_depth_image_of_another_size_is_said_and_ignored(look, person):
     pixels, _ = person
     people = look(detected(pixels), np.zeros((240, 320), np.float32))
     assert "240" in people.note and np.isfinite(people.root).all()
-    assert status_of(people) == STATUS_OK
+    assert status_of(people) == STATUS_PARTIAL
     assert status_of(look(detected(pixels), body=False)) == STATUS_2D_ONLY
 
 

@@ -19,23 +19,28 @@ from ros2_pose.msg import People as PeopleMessage
 from ros2_pose.msg import SkeletonInfo
 from ros2_pose.nodes.convert import make
 from ros2_pose.nodes.frames import Frames, Views
+from ros2_pose.nodes.looking import Picture
 from ros2_pose.nodes.navigation import optional_outputs
 from ros2_pose.nodes.params import Parameters
-from ros2_pose.people import Frame, People
+from ros2_pose.multiview import MultiPipeline
+from ros2_pose.people import People
 from ros2_pose.pipeline import Pipeline
 
 
 class Outputs:
     """The node's publishers, with the image's stamp on all that they say."""
 
-    def __init__(self, node: Node, parameters: Parameters, pipeline: Pipeline, frames: Frames):
+    def __init__(self, node: Node, parameters: Parameters, pipeline: Pipeline | MultiPipeline,
+                 frames: Frames):
         self.node, self.parameters, self.pipeline = node, parameters, pipeline
         self.frames = frames
         self._shown: set[str] = set()  # ids whose markers are there
         self._last_surfaces = self._last_tf = -int(1e18)  # stamps
         self._people = node.create_publisher(PeopleMessage, "~/people", 5)
         self._markers = node.create_publisher(MarkerArray, "~/markers", 5)
-        self._overlay = node.create_publisher(Image, "~/overlay", 1)
+        self._overlays = {
+            name: node.create_publisher(Image, f"~/{name}/overlay" if name else "~/overlay", 1)
+            for name in parameters.node.camera_names}
         self._tf = node.create_publisher(TFMessage, "/tf", 100)
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self._skeleton_info = node.create_publisher(SkeletonInfo, "~/skeleton_info", latched)
@@ -45,7 +50,7 @@ class Outputs:
 
     def close(self) -> None:
         """Take the topics away."""
-        for publisher in (self._people, self._markers, self._overlay, self._tf,
+        for publisher in (self._people, self._markers, *self._overlays.values(), self._tf,
                           self._skeleton_info):
             self.node.destroy_publisher(publisher)
         for output in self._optional:
@@ -55,18 +60,22 @@ class Outputs:
         """Say that nobody could look, and why: never an empty room."""
         self._people.publish(messages.people_message(make, header, People.nobody(), look))
 
-    def publish(self, views: Views, frame: Frame, look: Look) -> None:
-        """Everything about an image that was looked at."""
+    def publish(self, views: Views, pictures: list[Picture], look: Look) -> None:
+        """Everything about images that were looked at."""
         self._people.publish(messages.people_message(make, *views.shown, look))
         for output in self._optional:
-            output.publish(views, frame.image.shape[1::-1])
+            output.publish(views, pictures[0].image.shape[1::-1])
         self._publish_tf(*views.shown)
         self._publish_markers(*views.shown)
-        if self._overlay.get_subscription_count():
+        for picture in pictures:
+            self._publish_overlay(picture)
+
+    def _publish_overlay(self, picture: Picture) -> None:
+        publisher = self._overlays[picture.camera_name]
+        if publisher.get_subscription_count():
             body = self.pipeline.body if self.parameters.node.overlay_bodies else None
-            camera, _ = self.pipeline.camera(frame)
-            drawn = overlay(frame.image, views.seen.people, camera, body)
-            self._overlay.publish(image_message(make, views.seen.header, drawn))
+            drawn = overlay(picture.image, picture.people, picture.camera, body)
+            publisher.publish(image_message(make, picture.header, drawn))
 
     def _publish_tf(self, header, people: People) -> None:
         stamp = messages.stamp_of(header)

@@ -28,6 +28,11 @@ class NodeConfig:
                               "lifecycle manager")
     silence_s: float = setting(5.0, "without an image, until the reason is published and logged, s",
                                low=1.0, high=3600.0, live=True)
+    cameras: str = setting("", "names of several calibrated cameras, separated by spaces, whose "
+                           "people are put together in target_frame; their topics are "
+                           "<name>/image and so on; empty: one camera")
+    depth: bool = setting(False, "use a depth image that is aligned with the image, on the topic "
+                          "depth")
     transport: str = setting("raw", "raw subscribes to <image>, compressed to <image>/compressed",
                              choices=("raw", "compressed"))
     reliability: str = setting("auto", "of the image subscription: auto takes what the publishers "
@@ -61,6 +66,11 @@ class NodeConfig:
     def __post_init__(self) -> None:
         """Raises ConfigError for names that cannot be used."""
         self.frame_names
+        if len(self.camera_names) != len(set(self.camera_names)):
+            raise ConfigError(f"cameras: {self.cameras!r} names one twice")
+        if len(self.camera_names) > 1 and not self.target_frame:
+            raise ConfigError("cameras: several need target_frame, in which all are placed by tf: "
+                              "set it to a frame that stands still, z up")
 
     @cached_property
     def frame_names(self) -> FrameNames:
@@ -68,8 +78,15 @@ class NodeConfig:
         return REP155 if self.tf_names == "rep155" else FrameNames(self.tf_person, self.tf_joint)
 
     @property
+    def camera_names(self) -> list[str]:
+        """Of the cameras; the only one has none."""
+        return self.cameras.split() or [""]
+
+    @property
     def still_frame(self) -> str:
         """The frame that velocities are measured in; empty for the camera's."""
+        if len(self.camera_names) > 1:
+            return self.target_frame
         return self.fixed_frame or self.navigation_frame
 
 

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -22,14 +23,17 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from ros2_pose import messages
 from ros2_pose.errors import PoseError
+from ros2_pose.multiview import MultiPipeline
 from ros2_pose.nodes.convert import image_reader, make
 from ros2_pose.nodes.diagnostics import OK, Statistics, diagnostics
 from ros2_pose.nodes.frames import Frames
 from ros2_pose.nodes.image_input import Arrival, CameraInput
 from ros2_pose.nodes.log import log_to, stop_logging
+from ros2_pose.nodes.looking import ManyCameras, OneCamera
 from ros2_pose.nodes.outputs import Outputs
 from ros2_pose.nodes.params import Parameters
 from ros2_pose.nodes.worker import Worker
+from ros2_pose.pairing import CameraSync
 from ros2_pose.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
@@ -48,6 +52,8 @@ class PoseNode(LifecycleNode):
         image (sensor_msgs/Image), or <image>/compressed (sensor_msgs/CompressedImage) if the
             parameter transport says so
         camera_info (sensor_msgs/CameraInfo), beside the image topic unless remapped
+        depth (sensor_msgs/Image): if the parameter depth says so; aligned with the image
+            of several cameras <name>/image and so on
         /tf, /tf_static (tf2_msgs/TFMessage): if a parameter names a frame
     Publishes, with the image's stamp, in its frame or in target_frame
         ~/people (ros2_pose/People): one for every image looked at, also when nobody is there, and
@@ -68,10 +74,10 @@ class PoseNode(LifecycleNode):
         self._log_handler = log_to(self)
         self._make_pipeline, self._read_image = make_pipeline, image_reader()
         self.statistics = Statistics()
-        self.pipeline: Pipeline | None = None  # while configured
+        self.pipeline: Pipeline | MultiPipeline | None = None  # while configured
         self.frames: Frames | None = None
         self.outputs: Outputs | None = None
-        self.camera_input: CameraInput | None = None  # while active
+        self.camera_inputs: list[CameraInput] = []  # while active
         self.worker: Worker | None = None
         self._last_header = messages.header(make, 0, "")  # of an image
         self._why_failed = ""
@@ -96,7 +102,7 @@ class PoseNode(LifecycleNode):
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the networks, create the publishers. Fails with the reason in the log."""
         try:
-            self.pipeline = self._make_pipeline(self.parameters.pose)
+            self.pipeline = self._new_pipeline()
             self.frames = Frames(self, lambda: self.parameters.node)
             self.outputs = Outputs(self, self.parameters, self.pipeline, self.frames)
         except Exception as error:  # the node stays, to be configured better
@@ -111,11 +117,16 @@ class PoseNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and look."""
-        self.worker = Worker(self.pipeline, self.parameters, self.frames, self.outputs,
-                             self.statistics, self._read_image)
-        self.camera_input = CameraInput(self, lambda: self.parameters.node, self._on_image,
-                                        self._on_silence)
-        log.info("images from %s", self.camera_input.image.topic)
+        config, names = self.parameters.node, self.parameters.node.camera_names
+        looker = OneCamera(self.pipeline, self.frames, self._read_image) if len(names) == 1 else \
+            ManyCameras(self.pipeline, names, self.frames, self._read_image, config.target_frame)
+        self.worker = Worker(looker, self.parameters, self.frames, self.outputs, self.statistics)
+        self._sync = CameraSync(len(names))
+        self.camera_inputs = [
+            CameraInput(self, name, lambda: self.parameters.node,
+                        partial(self._on_image, number), self._on_silence)
+            for number, name in enumerate(names)]
+        log.info("images from %s", ", ".join(c.image.topic for c in self.camera_inputs))
         return _DONE
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -139,11 +150,16 @@ class PoseNode(LifecycleNode):
         """Begin again."""
         return self.on_shutdown(state)
 
+    def _new_pipeline(self) -> Pipeline | MultiPipeline:
+        names = self.parameters.node.camera_names
+        if len(names) == 1:
+            return self._make_pipeline(self.parameters.pose)
+        return MultiPipeline(len(names), self.parameters.pose)
+
     def _deactivate(self) -> bool:
-        camera, worker = self.camera_input, self.worker
-        self.camera_input = self.worker = None
-        if camera is not None:
+        for camera in self.camera_inputs:
             camera.close()
+        worker, self.worker, self.camera_inputs = self.worker, None, []
         return worker is None or worker.stop()
 
     def _cleanup(self) -> None:
@@ -156,14 +172,20 @@ class PoseNode(LifecycleNode):
 
     # Callbacks ----------------------------------------------------------------------------------
 
-    def _on_image(self, arrival: Arrival) -> None:
+    def _on_image(self, number: int, arrival: Arrival) -> None:
         self._last_header = arrival.message.header
-        self.worker.put(arrival)
+        if len(self.camera_inputs) == 1:
+            self.worker.put(arrival)
+        elif moment := self._sync.put(number, messages.stamp_of(self._last_header), arrival):
+            self.worker.put(moment)
 
     def _on_silence(self, why: str) -> None:
-        self.outputs.failure(self._last_header, messages.Look(
-            0, 0, messages.STATUS_NO_IMAGE, why, self.statistics.received,
-            self.statistics.dropped))
+        """A camera is silent; that is published only when nobody else looks either."""
+        problems = [camera.problem for camera in self.camera_inputs]
+        if all(problems):
+            self.outputs.failure(self._last_header, messages.Look(
+                0, 0, messages.STATUS_NO_IMAGE, "; ".join(problems), self.statistics.received,
+                self.statistics.dropped))
 
     def _report(self) -> None:
         """Publish the diagnostics."""
@@ -180,16 +202,21 @@ class PoseNode(LifecycleNode):
         if self.pipeline is not None:
             values |= {"device": self.pipeline.device, "network": self.pipeline.network_name}
         status = OK, "inactive" if self.pipeline is not None else "unconfigured"
-        if (heard := self.camera_input) is not None:
-            values |= {"topic": heard.image.topic,
-                       "reliability": heard.image.policy.name.lower(),
-                       "camera": heard.camera_problem
-                       or ("known" if heard.camera else "no CameraInfo")}
-            counts.no_image = heard.problem
+        for camera in self.camera_inputs:
+            values |= {f"{camera.name} {key}".strip(): value
+                       for key, value in _of_camera(camera).items()}
+        if self.camera_inputs:
+            counts.no_image = "; ".join(filter(None, (c.problem for c in self.camera_inputs)))
             status = counts.status(rate_in)
         header = messages.header(make, self.get_clock().now().nanoseconds, "")
         self._diagnostics.publish(diagnostics(make, header, self.get_fully_qualified_name(),
                                               values, status))
+
+
+def _of_camera(camera: CameraInput) -> dict[str, str]:
+    """What the diagnostics say of a camera."""
+    return {"topic": camera.image.topic, "reliability": camera.image.policy.name.lower(),
+            "camera": camera.camera_problem or ("known" if camera.camera else "no CameraInfo")}
 
 
 def _spin(node: PoseNode) -> None:

@@ -5,21 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-
-from sensor_msgs.msg import CompressedImage
 
 from ros2_pose import messages
-from ros2_pose.images import ImageError, rgb_from_compressed
+from ros2_pose.fusion import MultiviewError
+from ros2_pose.images import ImageError
 from ros2_pose.messages import Look
 from ros2_pose.nodes.diagnostics import Statistics
 from ros2_pose.nodes.frames import Frames
-from ros2_pose.nodes.image_input import Arrival
+from ros2_pose.nodes.looking import ManyCameras, OneCamera
 from ros2_pose.nodes.newest import Newest
 from ros2_pose.nodes.outputs import Outputs
 from ros2_pose.nodes.params import Parameters
-from ros2_pose.people import Frame, People
-from ros2_pose.pipeline import Pipeline, PipelineError
+from ros2_pose.pipeline import PipelineError
 
 log = logging.getLogger(__name__)
 
@@ -28,22 +25,21 @@ _JUMP_NS = 500_000_000  # stamps that go back by less are late images, by more a
 
 
 class Worker:
-    """Answers the newest image with people, or with the reason why not. One that comes while
-    another is looked at replaces the one that waits."""
+    """Answers the newest arrival with people, or with the reason why not. One that comes while
+    another is looked at replaces the one that waits. An arrival is what the looker looks at."""
 
-    def __init__(self, pipeline: Pipeline, parameters: Parameters, frames: Frames,
-                 outputs: Outputs, statistics: Statistics, read_image: Callable):
-        self.pipeline, self.parameters, self.frames = pipeline, parameters, frames
+    def __init__(self, looker: OneCamera | ManyCameras, parameters: Parameters, frames: Frames,
+                 outputs: Outputs, statistics: Statistics):
+        self.looker, self.parameters, self.frames = looker, parameters, frames
         self.outputs, self.statistics = outputs, statistics
         self._waiting = Newest()
-        self._read_image = read_image
         self._latest = -int(1e18)  # stamp
         # A daemon: an image that takes for ever must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
         self._thread.start()
 
-    def put(self, arrival: Arrival) -> None:
-        """Leave an image; returns at once."""
+    def put(self, arrival) -> None:
+        """Leave an arrival; returns at once."""
         self.statistics.received += 1
         self.statistics.dropped += self._waiting.put(arrival)
 
@@ -56,7 +52,7 @@ class Worker:
     def _work(self) -> None:
         while (arrival := self._waiting.take()) is not None:
             try:
-                if self._is_new(messages.stamp_of(arrival.message.header)):
+                if self._is_new(messages.stamp_of(self.looker.header(arrival))):
                     self._answer(arrival)
             except Exception as error:  # an output failed; the next image is another one
                 if not self._waiting.closed:
@@ -74,47 +70,33 @@ class Worker:
         self._latest = stamp
         return True
 
-    def _answer(self, arrival: Arrival) -> None:
+    def _answer(self, arrival) -> None:
         """With people, or with the reason why not."""
-        header = arrival.message.header
+        header = self.looker.header(arrival)
         try:
-            frame = Frame(self._picture(arrival.message), arrival.camera,
-                          messages.stamp_of(header), pose=self.frames.pose(header))
-            people = self._people_in(frame, arrival)
-        except (ImageError, PipelineError) as error:
+            if self.parameters.pose is not self.looker.pipeline.config:
+                self.looker.pipeline.configure(self.parameters.pose)
+            seen = self.looker.look(arrival)
+        except (ImageError, PipelineError, MultiviewError) as error:
             self.statistics.bad_images += 1
             log.warning("bad image: %s", error)
-            self._answer_failure(header, arrival, messages.STATUS_BAD_IMAGE, str(error))
+            self._answer_failure(header, messages.STATUS_BAD_IMAGE, str(error))
         except Exception as error:  # the robot must not lose its eyes to one image
             self.statistics.failures += 1
             text = f"{type(error).__name__}: {error}"
             self._fail(text)
-            self._answer_failure(header, arrival, messages.STATUS_FAILED, text)
+            self._answer_failure(header, messages.STATUS_FAILED, text)
         else:
-            views = self.frames.views(header, people)
+            views = self.frames.views(header, seen.people)
             self.statistics.problem = views.note
-            look = self._look(frame.image.shape[1::-1], messages.status_of(views.shown.people),
-                              views.note)
-            self.outputs.publish(views, frame, look)
-            self.statistics.good(len(people), time.perf_counter() - arrival.time)
+            size = seen.pictures[0].image.shape[1::-1]
+            look = self._look(size, messages.status_of(views.shown.people), views.note)
+            self.outputs.publish(views, seen.pictures, look)
+            self.statistics.good(len(seen.people), time.perf_counter() - self.looker.came(arrival))
 
-    def _picture(self, message):
-        if isinstance(message, CompressedImage):
-            return rgb_from_compressed(message)
-        return self._read_image(message)
-
-    def _people_in(self, frame: Frame, arrival: Arrival) -> People:
-        if self.parameters.pose is not self.pipeline.config:
-            self.pipeline.configure(self.parameters.pose)
-        people = self.pipeline.step(frame)
-        if people.note and frame.camera is None and arrival.camera_problem:
-            return people.with_fields(note=arrival.camera_problem)
-        return people
-
-    def _answer_failure(self, header, arrival: Arrival, status: int, text: str) -> None:
+    def _answer_failure(self, header, status: int, text: str) -> None:
         self.statistics.problem = self.statistics.last_error = text
-        size = getattr(arrival.message, "width", 0), getattr(arrival.message, "height", 0)
-        self.outputs.failure(header, self._look(size, status, text))
+        self.outputs.failure(header, self._look((0, 0), status, text))
 
     def _look(self, size: tuple[int, int], status: int, text: str) -> Look:
         return Look(*size, status, text, self.statistics.received, self.statistics.dropped)
