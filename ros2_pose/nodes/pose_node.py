@@ -247,6 +247,7 @@ def main(args=None) -> int:
             ended = node.close()
             node.destroy_node()
         rclpy.try_shutdown()
+    gc.freeze()  # or Python's last collection goes through all of torch: seconds on a busy machine
     if not ended:  # an image takes for ever; Python would wait for its thread, or crash in it
         sys.stdout.flush()
         os._exit(0)
