@@ -3,26 +3,37 @@
 ros2 launch ros2_pose pose.launch.py image:=/camera/image_raw rviz:=true
 """
 
-from pathlib import Path
-
-from ament_index_python.packages import get_package_share_directory
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+import yaml
+from launch import LaunchDescription
+from launch.actions import OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from launch import LaunchDescription
+from ros2_pose.nodes.launching import SHARE, declare
 
-CONFIG = Path(get_package_share_directory("ros2_pose")) / "config"
+CONFIG = SHARE / "config"
 
-# name: (default, description); an empty default leaves the matter to params_file
+# Parameters of the node that are arguments, too; empty: as in params_file.
+PARAMETERS = {
+    "transport": "raw or compressed; empty: as in params_file",
+    "device": "auto, cpu or cuda; empty: as in params_file",
+    "fov_deg": "horizontal field of view, degrees, for a camera without CameraInfo; empty: as in "
+               "params_file",
+    "target_frame": "frame of people, markers and TF, such as map; empty: as in params_file",
+    "navigation_frame": "frame of /people for costmaps, such as odom; empty: as in params_file",
+    "tf_person": "name of a person's TF frame, such as left_{id}; empty: as in params_file",
+    "tf_joint": "name of a joint's TF frame, such as left_{id}_{joint}; empty: as in params_file",
+    "autostart": "false leaves configuring and activating to a lifecycle manager; empty: as in "
+                 "params_file",
+}
+NAMES = {"target_frame", "navigation_frame", "tf_person", "tf_joint"}  # text always
+
+# name: (default, description)
 ARGUMENTS = {
     "image": ("image", "image topic; with transport compressed, <image>/compressed is read"),
     "camera_info": ("", "calibration topic; empty: camera_info beside the image topic"),
-    "transport": ("", "raw or compressed; empty: as in params_file"),
-    "device": ("", "auto, cpu or cuda; empty: as in params_file"),
-    "fov_deg": ("", "horizontal field of view, degrees, for a camera without CameraInfo; empty: "
-                    "as in params_file"),
     "params_file": (str(CONFIG / "pose.yaml"), "parameters of the node"),
+    **{name: ("", description) for name, description in PARAMETERS.items()},
     "frame": ("camera_optical_frame", "frame_id of the images; only RViz needs to be told"),
     "namespace": ("", "namespace of the node; its topics and the image topic move along"),
     "rviz": ("false", "whether to start RViz with overlay, skeletons and TF"),
@@ -32,39 +43,42 @@ ARGUMENTS = {
 
 def generate_launch_description():
     """The arguments, then what depends on their values."""
-    declared = [DeclareLaunchArgument(name, default_value=default, description=description)
-                for name, (default, description) in ARGUMENTS.items()]
-    return LaunchDescription([*declared, OpaqueFunction(function=_nodes)])
+    return LaunchDescription([*declare(ARGUMENTS), OpaqueFunction(function=_nodes)])
 
 
 def _nodes(context):
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    namespace = given["namespace"].strip("/")
     sim_time = {"use_sim_time": given["use_sim_time"].lower() == "true"}
-    overrides = {name: given[name] for name in ("transport", "device") if given[name]}
-    if given["fov_deg"]:
-        overrides["fov_deg"] = float(given["fov_deg"])
     remappings = [("image", given["image"])]
     if given["camera_info"]:
         remappings.append(("camera_info", given["camera_info"]))
     nodes = [Node(package="ros2_pose", executable="pose_node", name="ros2_pose", output="screen",
                   namespace=given["namespace"], remappings=remappings,
-                  parameters=[given["params_file"], overrides, sim_time])]
+                  parameters=[given["params_file"], _overrides(given), sim_time])]
     if given["rviz"].lower() == "true":
-        nodes += [_upright(given["frame"]), _rviz(given["namespace"].strip("/"), sim_time)]
+        view = f"{namespace}_view" if namespace else "ros2_pose_view"
+        nodes += [_upright(given["frame"], view), _rviz(namespace, view, sim_time)]
     return nodes
 
 
-def _upright(frame):
+def _overrides(given):
+    """The parameters that an argument sets, numbers and truth values as such."""
+    return {name: given[name] if name in NAMES else yaml.safe_load(given[name])
+            for name in PARAMETERS if given[name]}
+
+
+def _upright(frame, view):
     """A frame at the camera with x ahead and z up, because RViz draws z upwards."""
     turn = ("--qx", "0.5", "--qy", "-0.5", "--qz", "0.5", "--qw", "0.5")
-    return Node(package="tf2_ros", executable="static_transform_publisher", name="ros2_pose_view",
-                arguments=["--frame-id", frame, "--child-frame-id", "ros2_pose_view", *turn])
+    return Node(package="tf2_ros", executable="static_transform_publisher", name=view,
+                arguments=["--frame-id", frame, "--child-frame-id", view, *turn])
 
 
-def _rviz(namespace, sim_time):
+def _rviz(namespace, view, sim_time):
     """RViz; its configuration names the topics of a node without a namespace."""
     moved = [(f"/ros2_pose/{topic}", f"/{namespace}/ros2_pose/{topic}")
              for topic in ("overlay", "markers") if namespace]
     return Node(package="rviz2", executable="rviz2", name="rviz2", namespace=namespace,
                 parameters=[sim_time], remappings=moved,
-                arguments=["-d", str(CONFIG / "pose.rviz")])
+                arguments=["-d", str(CONFIG / "pose.rviz"), "-f", view])

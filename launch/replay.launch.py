@@ -4,39 +4,26 @@ ros2 launch ros2_pose replay.launch.py bag:=walk image:=/camera/image_raw
 For every frame of the bag and without waiting, use `ros2_pose replay` instead.
 """
 
-from pathlib import Path
-
-from ament_index_python.packages import get_package_share_directory
-from launch.actions import (
-    DeclareLaunchArgument,
-    ExecuteProcess,
-    IncludeLaunchDescription,
-    OpaqueFunction,
-)
-from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch import LaunchDescription
+from launch.actions import ExecuteProcess, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
 
-from launch import LaunchDescription
-
-POSE_LAUNCH = Path(get_package_share_directory("ros2_pose")) / "launch" / "pose.launch.py"
+from ros2_pose.nodes.launching import declare, pose
 
 # name: (default, description); no default: must be given
 ARGUMENTS = {
     "bag": (None, "the bag to play"),
     "rate": ("1.0", "speed of the player"),
-    "loop": ("false", "whether the player starts again at the end"),
+    "loop": ("false", "whether the player starts again at the end; people are then forgotten"),
     "rviz": ("true", "whether to start RViz"),
 }
 
 
 def generate_launch_description():
     """The player, and pose.launch.py with its arguments, on simulated time."""
-    declared = [DeclareLaunchArgument(name, default_value=default, description=description)
-                for name, (default, description) in ARGUMENTS.items()]
-    pose = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(POSE_LAUNCH)),
-        launch_arguments={"use_sim_time": "true", "rviz": LaunchConfiguration("rviz")}.items())
-    return LaunchDescription([*declared, pose, OpaqueFunction(function=_player)])
+    return LaunchDescription([*declare(ARGUMENTS),
+                              pose(use_sim_time="true", rviz=LaunchConfiguration("rviz")),
+                              OpaqueFunction(function=_player)])
 
 
 def _player(context):
