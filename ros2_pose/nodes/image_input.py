@@ -16,13 +16,9 @@ from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-try:
-    from rclpy.event_handler import SubscriptionEventCallbacks
-except ImportError:  # Humble
-    from rclpy.qos_event import SubscriptionEventCallbacks
-
 from ros2_pose import messages
 from ros2_pose.camera import Camera, CameraError
+from ros2_pose.nodes.events import SubscriptionEventCallbacks
 from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.pairing import DepthQueue
 

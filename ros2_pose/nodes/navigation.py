@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 import os
 
-from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.node import Node
 
 from ros2_pose import interop
 from ros2_pose.messages import person_id, stamp_of
 from ros2_pose.nodes.convert import make, message_class
+from ros2_pose.nodes.events import PublisherEventCallbacks
 from ros2_pose.nodes.frames import Views
 from ros2_pose.nodes.params import NodeConfig
 
