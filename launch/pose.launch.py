@@ -15,6 +15,10 @@ CONFIG = SHARE / "config"
 
 # Parameters of the node that are arguments, too; empty: as in params_file.
 PARAMETERS = {
+    "cameras": "names of several calibrated cameras, such as \"left right\"; empty: as in "
+               "params_file",
+    "depth": "true uses a depth image aligned with the image, on the topic depth; empty: as in "
+             "params_file",
     "transport": "raw or compressed; empty: as in params_file",
     "device": "auto, cpu or cuda; empty: as in params_file",
     "fov_deg": "horizontal field of view, degrees, for a camera without CameraInfo; empty: as in "
@@ -26,11 +30,12 @@ PARAMETERS = {
     "autostart": "false leaves configuring and activating to a lifecycle manager; empty: as in "
                  "params_file",
 }
-NAMES = {"target_frame", "navigation_frame", "tf_person", "tf_joint"}  # text always
+NAMES = {"cameras", "target_frame", "navigation_frame", "tf_person", "tf_joint"}  # text always
 
 # name: (default, description)
 ARGUMENTS = {
-    "image": ("image", "image topic; with transport compressed, <image>/compressed is read"),
+    "image": ("image", "image topic, of several cameras that below each one's name; with transport "
+              "compressed, <image>/compressed is read"),
     "camera_info": ("", "calibration topic; empty: camera_info beside the image topic"),
     "params_file": (str(CONFIG / "pose.yaml"), "parameters of the node"),
     **{name: ("", description) for name, description in PARAMETERS.items()},
@@ -50,15 +55,20 @@ def _nodes(context):
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     namespace = given["namespace"].strip("/")
     sim_time = {"use_sim_time": given["use_sim_time"].lower() == "true"}
-    remappings = [("image", given["image"])]
+    cameras = given["cameras"].split()
+    remappings = [(f"{name}/image", f"{name}/{given['image']}") for name in cameras] \
+        or [("image", given["image"])]
     if given["camera_info"]:
         remappings.append(("camera_info", given["camera_info"]))
     nodes = [Node(package="ros2_pose", executable="pose_node", name="ros2_pose", output="screen",
                   namespace=given["namespace"], remappings=remappings,
                   parameters=[given["params_file"], _overrides(given), sim_time])]
     if given["rviz"].lower() == "true":
-        view = f"{namespace}_view" if namespace else "ros2_pose_view"
-        nodes += [_upright(given["frame"], view), _rviz(namespace, view, sim_time)]
+        view = given["target_frame"]
+        if not view:
+            view = f"{namespace}_view" if namespace else "ros2_pose_view"
+            nodes.append(_upright(given["frame"], view))
+        nodes.append(_rviz(namespace, view, sim_time, cameras[:1]))
     return nodes
 
 
@@ -75,10 +85,11 @@ def _upright(frame, view):
                 arguments=["--frame-id", frame, "--child-frame-id", view, *turn])
 
 
-def _rviz(namespace, view, sim_time):
-    """RViz; its configuration names the topics of a node without a namespace."""
-    moved = [(f"/ros2_pose/{topic}", f"/{namespace}/ros2_pose/{topic}")
-             for topic in ("overlay", "markers") if namespace]
+def _rviz(namespace, view, sim_time, shown):
+    """RViz; its configuration names the topics of a node without a namespace, with one camera."""
+    own = "/".join(["", *filter(None, [namespace]), "ros2_pose"])
+    moved = [("/ros2_pose/markers", f"{own}/markers"),
+             ("/ros2_pose/overlay", "/".join([own, *shown, "overlay"]))]
     return Node(package="rviz2", executable="rviz2", name="rviz2", namespace=namespace,
                 parameters=[sim_time], remappings=moved,
                 arguments=["-d", str(CONFIG / "pose.rviz"), "-f", view])
