@@ -57,7 +57,7 @@ def test_replay_commands_run(recordings):
 
 def test_make_targets_exist():
     named = set(re.findall(r"\bmake (\w+)", _TEXT))
-    assert {"demo", "test", "bench"} <= named
+    assert {"demo", "test", "bench", "soak"} <= named
     defined = set(re.findall(r"^(\w+):", (_ROOT / "Makefile").read_text(), re.M))
     assert named <= defined
 
@@ -65,7 +65,7 @@ def test_make_targets_exist():
 def test_launch_commands_name_files_and_arguments_that_exist():
     launches = [shlex.split(line.partition("ros2 launch ")[2]) for line in _lines("bash")
                 if "ros2 launch" in line]
-    assert len(launches) == 2
+    assert len(launches) == 4
     pose = (_ROOT / "launch" / "pose.launch.py").read_text()
     for package, name, *arguments in launches:
         text = (_ROOT / "launch" / name).read_text() + pose

@@ -17,12 +17,12 @@ from ros2_pose.markers import marker_array
 from ros2_pose.messages import Look
 from ros2_pose.msg import People as PeopleMessage
 from ros2_pose.msg import SkeletonInfo
+from ros2_pose.multiview import MultiPipeline
 from ros2_pose.nodes.convert import make
 from ros2_pose.nodes.frames import Frames, Views
 from ros2_pose.nodes.looking import Picture
 from ros2_pose.nodes.navigation import optional_outputs
 from ros2_pose.nodes.params import Parameters
-from ros2_pose.multiview import MultiPipeline
 from ros2_pose.people import People
 from ros2_pose.pipeline import Pipeline
 
