@@ -182,7 +182,7 @@ class BagSink:
     """
 
     def __init__(self, path: Path, storage: str, pipeline: Pipeline):
-        self.pipeline = pipeline
+        self.path, self.pipeline = path, pipeline
         self.bag = BagWriter(path, storage)
         self.shown: set[str] = set()
         self.received = 0

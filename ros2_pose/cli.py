@@ -143,12 +143,15 @@ def _settings(options) -> PoseConfig:
 
 def _replay(options) -> int:
     from ros2_pose.pipeline import Pipeline
-    from ros2_pose.replay import replay
+    from ros2_pose.replay import replay, writing
     if not options.out and not options.rerun:
         raise CommandError("nowhere to write to: name an OUT, or --rerun FILE")
     source = _source(options)
     pipeline = Pipeline(_settings(options))
-    sinks = [_sink(path, source, pipeline, options) for path in options.out]
+    sinks = []
+    for path in options.out:
+        with writing(path):
+            sinks.append(_sink(path, source, pipeline, options))
     if options.rerun:
         from ros2_pose.rerun_log import RerunLog
         sinks.append(RerunLog(options.rerun, pipeline))

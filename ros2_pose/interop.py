@@ -39,13 +39,12 @@ def navigation_people(make: Make, header, people: People):
     """A people_msgs/People of those tracked, and of those just lost from sight where they must be.
 
     A velocity that is not known yet is 0, which a costmap draws as a circle: it would be lost with
-    a NaN. The tag `velocity` says so. None if someone is there whose place is not known, or nobody
-    was seen while something was missing (`People.note`), such as one of several cameras: an empty
+    a NaN. The tag `velocity` says so. None if someone is there whose place is not known: an empty
     list would say that the room is empty.
     """
     there = [i for i in range(len(people)) if tracking_state(people, i) in _STATES]
     placed = [i for i in there if has_body(people, i)]
-    if (there or people.note) and not placed:
+    if there and not placed:
         return None
     return make("people_msgs/msg/People", header=header,
                 people=[_navigation_person(make, people, i) for i in placed])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ros2_pose.draw import overlay
+from ros2_pose.errors import PoseError
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.sources import Shot, SourceError
@@ -36,22 +39,40 @@ def replay(source: Iterable[Shot], pipeline: Pipeline, sinks: list) -> Summary:
     """Step through a recording and give every image's people to every sink.
 
     source: what `sources` or `bags` offer. sinks: objects with `write(shot, people)`, where people
-    is None for an image that could not be read, and `close()`. What was finished is kept when the
-    recording ends in an error.
+    is None for an image that could not be read, `close()` and `path`. What was finished is kept
+    when the recording ends in an error, or the disk is full.
     """
     summary = Summary()
     try:
         for shot in tqdm(source, "replay", unit="image", dynamic_ncols=True):
             people = None if shot.frame is None else pipeline.step(shot.frame)
             for sink in sinks:
-                sink.write(shot, people)
+                with writing(sink.path):
+                    sink.write(shot, people)
             _count(summary, shot, people)
-    except SourceError as error:
+    except (SourceError, SinkError) as error:
         summary.stopped = str(error)
     finally:
         for sink in sinks:
-            sink.close()
+            try:
+                with writing(sink.path):
+                    sink.close()
+            except SinkError as error:
+                summary.stopped = summary.stopped or str(error)
     return summary
+
+
+class SinkError(PoseError):
+    """A result that cannot be written; the message names the file and the reason."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong while something is written becomes a SinkError."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise SinkError(f"{path} cannot be written ({error}): is the disk full?") from error
 
 
 def _count(summary: Summary, shot: Shot, people: People | None) -> None:
@@ -68,6 +89,7 @@ class JsonLines:
     """One JSON object an image; what is not known is null. Pixels with the first centre at 0.5."""
 
     def __init__(self, path: Path):
+        self.path = path
         self.file = open(path, "w", encoding="utf-8")
 
     def write(self, shot: Shot, people: People | None) -> None:
@@ -115,6 +137,7 @@ class OverlayVideo:
         self.writer: cv2.VideoWriter | None = None
         self.size: tuple[int, ...] = ()
         self.latest: np.ndarray | None = None
+        self.count = 0
 
     def write(self, shot: Shot, people: People | None) -> None:
         if people is not None:
@@ -130,7 +153,13 @@ class OverlayVideo:
         picture = self.latest if self.latest.shape[1::-1] == self.size else \
             cv2.resize(self.latest, self.size)
         self.writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+        self.count += 1
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.release()
+        if self.writer is None:
+            return
+        self.writer.release()
+        kept = int(cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT))
+        if kept < self.count:  # OpenCV does not tell
+            raise SinkError(f"{self.path} holds {max(kept, 0)} of {self.count} images: is the disk "
+                            "full?")

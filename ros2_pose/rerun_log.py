@@ -41,7 +41,7 @@ class RerunLog:
     """
 
     def __init__(self, path: Path, pipeline: Pipeline):
-        self._rr, self.pipeline = _rerun(), pipeline
+        self._rr, self.path, self.pipeline = _rerun(), path, pipeline
         self._camera: Camera | None = None
         self._shown: set[str] = set()  # entities
         self._stream = self._rr.RecordingStream("ros2_pose")

@@ -97,3 +97,36 @@ def upright():
         root=root.numpy().astype(float), root_cov=spread, ids=("p1",),
         tracking_state=np.array([TRACKED]), age=np.array([1.0]))
     return people, body
+
+
+@pytest.fixture
+def graph():
+    """A ROS domain of its own, with a camera's and listener's node in it."""
+    from ros_helpers import Graph
+    graph = Graph()
+    yield graph
+    graph.close()
+
+
+@pytest.fixture
+def start(graph):
+    """Function that starts a node in the graph, around a pipeline that is made up and sees these
+    people, with parameters."""
+    from rclpy.parameter import Parameter
+    from ros_helpers import FakePipeline
+
+    from ros2_pose.nodes.pose_node import PoseNode
+    nodes = []
+
+    def run(people=None, remap=(), make_pipeline=FakePipeline, **parameters) -> PoseNode:
+        arguments = ["--ros-args", *(word for rule in remap for word in ("-r", rule))]
+        node = PoseNode(lambda config: make_pipeline(config, people), context=graph.context,
+                        cli_args=arguments, use_global_arguments=False,
+                        parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
+        nodes.append(graph.add(node))
+        if node.parameters.node.autostart:
+            node.autostart()
+        return node
+    yield run
+    for node in nodes:
+        node.close()

@@ -23,15 +23,46 @@ from ros2_pose.msg import People
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros2_pose import messages
+from ros2_pose.config import PoseConfig
 from ros2_pose.images import image_message
 from ros2_pose.nodes.convert import make
 from ros2_pose.nodes.rig import own_domain
+from ros2_pose.people import People as CorePeople
 
 FRAME = "camera_optical_frame"
 INSTALL = Path(__file__).parents[1] / "install"
 BEST_EFFORT = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 RELIABLE = QoSProfile(depth=5, reliability=ReliabilityPolicy.RELIABLE)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+PICTURE = np.zeros((48, 64, 3), np.uint8)
+
+
+class FakePipeline:
+    """Reports the same people for every frame and keeps what it was given."""
+
+    device, body, network_name, body_name = "cpu", None, "fake", "open_body"
+
+    def __init__(self, config: PoseConfig, people: CorePeople | None = None):
+        self.config = config
+        self.people = people if people is not None else CorePeople.nobody()
+        self.frames = []
+        self.before = lambda frame: None
+
+    def configure(self, config: PoseConfig) -> None:
+        self.config = config
+
+    def camera(self, frame):
+        return frame.camera, ""
+
+    def reset(self) -> None:
+        self.resets = getattr(self, "resets", 0) + 1
+
+    def step(self, frame) -> CorePeople:
+        self.frames.append(frame)
+        self.before(frame)
+        return self.people
 
 
 class Graph:

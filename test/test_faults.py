@@ -26,24 +26,16 @@ from lifecycle_msgs.msg import Transition
 from rclpy.exceptions import ParameterException
 from rclpy.parameter import Parameter
 from ros2_pose.msg import People
-from ros_helpers import RELIABLE, Graph, camera_info, installed_node
+from ros_helpers import PICTURE, RELIABLE, FakePipeline, Graph, camera_info, installed_node
 from sensor_msgs.msg import CameraInfo
 from test_body_smpl_file import arrays  # noqa: F401, a fixture
 from test_lifecycle import Manager
-from test_node import PICTURE, FakePipeline
 
 from ros2_pose.config import PoseConfig
 from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.nodes.pose_node import PoseNode
 
 _ROOM = np.full((120, 160, 3), 127, np.uint8)
-
-
-@pytest.fixture
-def graph():
-    graph = Graph()
-    yield graph
-    graph.close()
 
 
 def _memory_mb(pid: int) -> float:
@@ -146,7 +138,7 @@ def test_a_model_file_that_disappears_between_configurations(graph, tmp_path, ar
     model, kept = tmp_path / "SMPL_MINE.npz", tmp_path / "kept.npz"
     np.savez(kept, **arrays)
     shutil.copy(kept, model)
-    with installed_node(graph, tmp_path, "autostart:=false", f"body_model:={model}") as node:
+    with installed_node(graph, tmp_path, "autostart:=false", f"body_model:={model.name}") as node:
         manager = Manager(graph)
         assert manager.change(Transition.TRANSITION_CONFIGURE)
         assert manager.change(Transition.TRANSITION_CLEANUP)
@@ -161,8 +153,8 @@ _VALUES = st.one_of(st.none(), st.booleans(), st.integers(-2**63, 2**63 - 1),
                     st.floats(), st.text(max_size=20), st.binary(max_size=8),
                     st.lists(st.integers(-2**63, 2**63 - 1), max_size=4),
                     st.lists(st.floats(), max_size=4), st.lists(st.text(max_size=5), max_size=4))
-_NAMES = st.one_of(st.sampled_from([*PoseConfig.__dataclass_fields__,
-                                    *NodeConfig.__dataclass_fields__]), st.text(max_size=20))
+_SETTINGS = [*PoseConfig.__dataclass_fields__, *NodeConfig.__dataclass_fields__]
+_NAMES = st.one_of(st.sampled_from(_SETTINGS), st.text(max_size=20))
 
 
 @pytest.fixture(scope="module")
@@ -191,6 +183,8 @@ def test_parameter_garbage_is_refused_with_the_reason(node, name, value):
     if not result.successful:
         assert result.reason
         return
+    if name not in _SETTINGS:
+        return  # nobody's
     holder = node.parameters.pose if hasattr(node.parameters.pose, name) else node.parameters.node
     found = getattr(holder, name)
     assert found == value or list(np.atleast_1d(found)) == list(np.atleast_1d(value))

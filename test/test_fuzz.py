@@ -14,8 +14,13 @@ from hypothesis import strategies as st
 from ros2_pose.bags import BagSource
 from ros2_pose.camera import Camera, CameraError
 from ros2_pose.errors import PoseError
-from ros2_pose.images import (ENCODINGS, ImageError, depth_from_image, rgb_from_compressed,
-                              rgb_from_image)
+from ros2_pose.images import (
+    ENCODINGS,
+    ImageError,
+    depth_from_image,
+    rgb_from_compressed,
+    rgb_from_image,
+)
 from ros2_pose.messages import camera_from_info
 
 _ANY_UINT32 = st.one_of(st.integers(0, 64), st.integers(0, 2**32 - 1))

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 import weakref
+from functools import partial
 
 import numpy as np
 import pytest
@@ -19,34 +20,25 @@ from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.parameter import Parameter
 from ros2_pose.msg import People
-from ros_helpers import BEST_EFFORT, RELIABLE, Graph, camera_info, installed_node
+from ros_helpers import (
+    BEST_EFFORT,
+    PICTURE,
+    RELIABLE,
+    FakePipeline,
+    Graph,
+    camera_info,
+    installed_node,
+)
 from sensor_msgs.msg import CameraInfo
-from test_node import PICTURE, FakePipeline
 
-from ros2_pose.nodes.pose_node import NodeError, PoseNode
+from ros2_pose.nodes.pose_node import NodeError
 from ros2_pose.pipeline import PipelineError
 
 
 @pytest.fixture
-def graph():
-    graph = Graph()
-    yield graph
-    graph.close()
-
-
-@pytest.fixture
-def start(graph):
-    """Function that makes a node around pipelines made up, not yet configured."""
-    nodes = []
-
-    def run(make_pipeline=FakePipeline, **parameters) -> PoseNode:
-        node = PoseNode(make_pipeline, context=graph.context, use_global_arguments=False,
-                        parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
-        nodes.append(graph.add(node))
-        return node
-    yield run
-    for node in nodes:
-        node.close()
+def start(start):
+    """Function that makes a node around a pipeline that is made up, not yet configured."""
+    return partial(start, autostart=False)
 
 
 class Manager:
@@ -56,8 +48,8 @@ class Manager:
         self.graph = graph
         self._change = graph.node.create_client(ChangeState, f"{node}/change_state")
         self._get = graph.node.create_client(GetState, f"{node}/get_state")
-        graph.until(self._change.service_is_ready)
-        graph.until(self._get.service_is_ready)
+        graph.until(self._change.service_is_ready, 60)
+        graph.until(self._get.service_is_ready, 60)
 
     def _call(self, client, request):
         done = client.call_async(request)
@@ -121,11 +113,11 @@ def test_cleaning_up_frees_the_networks_and_leaves_nothing_behind(graph, start):
 def test_a_model_that_is_missing_fails_the_transition_with_the_reason(graph, start, caplog):
     there = []
 
-    def made(config):
+    def made(config, people):
         if not there:
             raise PipelineError("body_model: smpl.npz is missing; give its path")
         return FakePipeline(config)
-    node = start(made)
+    node = start(make_pipeline=made)
     manager = Manager(graph)
     with caplog.at_level(logging.ERROR, "ros2_pose"):
         assert not manager.change(Transition.TRANSITION_CONFIGURE)

@@ -19,74 +19,20 @@ import yaml
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.parameter import Parameter
 from ros2_pose.msg import People
-from ros_helpers import BEST_EFFORT, RELIABLE, Graph, camera_info
+from ros_helpers import BEST_EFFORT, PICTURE, RELIABLE, camera_info
 from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
 from ros2_pose.config import ConfigError, PoseConfig
 from ros2_pose.images import ImageError, rgb_from_image
-from ros2_pose.nodes import convert
 from ros2_pose.messages import stamp_of
+from ros2_pose.nodes import convert
 from ros2_pose.nodes.convert import make
 from ros2_pose.nodes.newest import Newest
 from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.nodes.pose_node import PoseNode
 from ros2_pose.people import People as CorePeople
-
-PICTURE = np.zeros((48, 64, 3), np.uint8)
-
-
-class FakePipeline:
-    """Reports the same people for every frame and keeps what it was given."""
-
-    device, body, network_name, body_name = "cpu", None, "fake", "open_body"
-
-    def __init__(self, config: PoseConfig, people: CorePeople | None = None):
-        self.config = config
-        self.people = people if people is not None else CorePeople.nobody()
-        self.frames = []
-        self.before = lambda frame: None
-
-    def configure(self, config: PoseConfig) -> None:
-        self.config = config
-
-    def camera(self, frame):
-        return frame.camera, ""
-
-    def reset(self) -> None:
-        self.resets = getattr(self, "resets", 0) + 1
-
-    def step(self, frame) -> CorePeople:
-        self.frames.append(frame)
-        self.before(frame)
-        return self.people
-
-
-@pytest.fixture
-def graph():
-    graph = Graph()
-    yield graph
-    graph.close()
-
-
-@pytest.fixture
-def start(graph):
-    """Function that starts a node with parameters and the fake pipeline."""
-    nodes = []
-
-    def run(people=None, remap=(), **parameters) -> PoseNode:
-        arguments = ["--ros-args", *(word for rule in remap for word in ("-r", rule))]
-        node = PoseNode(lambda config: FakePipeline(config, people), context=graph.context,
-                        cli_args=arguments, use_global_arguments=False,
-                        parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
-        nodes.append(graph.add(node))
-        if node.parameters.node.autostart:
-            node.autostart()
-        return node
-    yield run
-    for node in nodes:
-        node.close()
 
 
 def _topics(node: PoseNode) -> tuple[str, str]:

@@ -10,45 +10,19 @@ pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
 pytest.importorskip("ros2_pose.msg", reason="needs the built messages: run make test")
 
 from geometry_msgs.msg import TransformStamped
-from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros2_pose.msg import People, Person
-from ros_helpers import RELIABLE, Graph, camera_info, installed_node
+from ros_helpers import PICTURE, RELIABLE, camera_info, installed_node
 from sensor_msgs.msg import CameraInfo, Image
-from test_node import PICTURE, FakePipeline
 from tf2_msgs.msg import TFMessage
 
 from ros2_pose.config import ConfigError
 from ros2_pose.images import image_message
 from ros2_pose.messages import header
 from ros2_pose.nodes.convert import make
-from ros2_pose.nodes.pose_node import PoseNode
 from ros2_pose.people import People as CorePeople
 
 MS = 1_000_000
-
-
-@pytest.fixture
-def graph():
-    graph = Graph()
-    yield graph
-    graph.close()
-
-
-@pytest.fixture
-def start(graph):
-    """Function that starts a node around a pipeline made up."""
-    nodes = []
-
-    def run(**parameters) -> PoseNode:
-        node = PoseNode(FakePipeline, context=graph.context, use_global_arguments=False,
-                        parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
-        nodes.append(graph.add(node))
-        node.autostart()
-        return node
-    yield run
-    for node in nodes:
-        node.close()
 
 
 def colour(stamp: int):
@@ -191,7 +165,8 @@ def test_two_cameras_in_one_place_see_everybody_once(graph, clip, tmp_path):
         assert overlay and overlay[-1].header.frame_id == "left_optical"
         graph.people.clear()
         alone = rig.until(lambda p: "right" in p.status_text and p.people, ["left"])
-        assert alone.status == People.STATUS_PARTIAL and len(alone.people) == len(both.people)
+        assert alone.status == People.STATUS_PARTIAL and len(alone.people) <= 3
+        assert {p.id for p in both.people} <= {p.id for p in alone.people}
         again = rig.until(lambda p: not p.status_text and p.people)
         assert again.status == 0
 

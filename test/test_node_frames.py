@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,10 +17,17 @@ import cv2
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from ros2_pose.msg import People
-from ros_helpers import BEST_EFFORT, FRAME, Graph, camera_info, installed_node
+from ros_helpers import (
+    BEST_EFFORT,
+    FRAME,
+    PICTURE,
+    FakePipeline,
+    Graph,
+    camera_info,
+    installed_node,
+)
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
-from test_node import PICTURE, FakePipeline
 from tf2_msgs.msg import TFMessage
 
 from ros2_pose import messages
@@ -131,27 +139,9 @@ def _xyz(value) -> np.ndarray:
 
 
 @pytest.fixture
-def graph():
-    graph = Graph()
-    yield graph
-    graph.close()
-
-
-@pytest.fixture
-def start(graph):
-    """Function that starts a node that sees these people, with parameters."""
-    nodes = []
-
-    def run(people, **parameters) -> PoseNode:
-        node = PoseNode(lambda config: Walker(config, people), context=graph.context,
-                        use_global_arguments=False,
-                        parameter_overrides=[Parameter(k, value=v) for k, v in parameters.items()])
-        nodes.append(graph.add(node))
-        node.autostart()
-        return node
-    yield run
-    for node in nodes:
-        node.close()
+def start(start):
+    """Function that starts a node that sees these people walk, with parameters."""
+    return partial(start, make_pipeline=Walker)
 
 
 # target_frame -----------------------------------------------------------------------------------

@@ -22,7 +22,6 @@ from ros_helpers import (
     FRAME,
     INSTALL,
     LATCHED,
-    Graph,
     camera_info,
     compressed,
     installed_node,
@@ -30,13 +29,6 @@ from ros_helpers import (
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
-
-
-@pytest.fixture
-def graph():
-    graph = Graph()
-    yield graph
-    graph.close()
 
 
 @pytest.fixture(scope="module")

@@ -117,7 +117,7 @@ def test_the_policy_allows_what_the_node_does_and_no_more():
 def _running(graph, transport: str) -> dict[str, set[str]]:
     """What a node with everything switched on publishes, subscribes and serves."""
     from rclpy.parameter import Parameter
-    from test_node import FakePipeline
+    from ros_helpers import FakePipeline
 
     from ros2_pose.nodes.pose_node import PoseNode
     settings = {"transport": transport, "navigation_frame": "odom", "rep155": True,

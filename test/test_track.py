@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import Camera

@@ -63,8 +63,11 @@ class Outputs:
     def publish(self, views: Views, pictures: list[Picture], look: Look) -> None:
         """Everything about images that were looked at."""
         self._people.publish(messages.people_message(make, *views.shown, look))
-        for output in self._optional:
-            output.publish(views, pictures[0].image.shape[1::-1])
+        # To others an empty list says that the room is empty; a camera that did not look cannot.
+        blind = len(self._overlays) > 1 and look.status != messages.STATUS_OK
+        if len(views.seen.people) or not blind:
+            for output in self._optional:
+                output.publish(views, pictures[0].image.shape[1::-1])
         self._publish_tf(*views.shown)
         self._publish_markers(*views.shown)
         for picture in pictures:

@@ -38,6 +38,7 @@ from ros2_pose.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
+_SIGNAL_S = 0.2
 _DONE, _FAILED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -223,7 +224,8 @@ def _spin(node: PoseNode) -> None:
     """Run the callbacks until rclpy is shut down."""
     try:
         rclpy.spin(node)
-    except Exception:  # a signal that comes while rclpy prepares its wait makes that fail
+    except Exception:  # a signal that comes while rclpy prepares to wait, or takes, makes that fail
+        time.sleep(_SIGNAL_S)  # the one who handles it shuts rclpy down
         if rclpy.ok():
             raise
 
