@@ -212,6 +212,26 @@ def test_keypoints_lie_in_the_enlarged_box(keypoints):
     assert (variance > 0).all() and (variance < (2 * size)**2).all()
 
 
+def test_a_head_that_knows_nothing_says_what_the_lift_says(net):
+    """Of the votes, seen by a usual camera; relative to the ray, so that the place in the image
+    changes nothing but the perspective of a turned camera."""
+    from ros2_pose.body.lift import Lift
+    net = made()
+    torch.nn.init.zeros_(net.smpl_head.out.weight)
+    boxes = torch.tensor([[10.0, 10, 50, 90], [40, 5, 90, 80]])
+    found = described(net, boxes)
+    enlarged = roi.enlarged(boxes, net.config.box_factor)
+    cell = roi.cell_size(enlarged, net.config.cells)[:, None]
+    rays = (enlarged[:, None, :2] + found.points * cell - 48) / 96  # a picture of 96 px
+    lifted = Lift.load()(rays, (found.std * cell / 96).square().diag_embed())
+    best = lifted.quats[torch.arange(2), lifted.logits.argmax(1)]
+    camera = torch.tensor([[96.0, 96, 48, 48]]).repeat(2, 1)
+    quats = along_ray(torch.nn.functional.normalize(found.quats, dim=2),
+                      camera_facing(boxes, camera))
+    alike = (quats * best).sum(2).abs()
+    torch.testing.assert_close(alike, torch.ones_like(alike), rtol=0, atol=1e-4)
+
+
 def test_cells_of_the_enlarged_box_are_pixels(net):
     boxes = torch.tensor([[20.0, 40, 60, 60]])  # enlarged by a quarter: 15 to 65, 37.5 to 62.5
     points = torch.tensor([[0.0, 0], [32, 32], [16, 16], [8, 16]]).repeat(5, 1)[None, :17]
@@ -350,6 +370,17 @@ def test_a_backbone_that_does_not_learn_is_not_saved(tmp_path):
     weights = load_checkpoint(tmp_path / "net.pt").state_dict()
     for name, value in net.state_dict().items():
         assert torch.allclose(weights[name], value, rtol=1e-3, atol=1e-7), name
+
+
+def test_a_backbone_that_learns_is_saved(tmp_path):
+    net = TianNet(tiny(backbone="movenet", frozen=False))
+    weight = net.detr.model.backbone.model.levels.graph.layer0.weight
+    assert weight.requires_grad
+    weight.data.mul_(2)
+    save_checkpoint(tmp_path / "net.pt", net, "")
+    again = load_checkpoint(tmp_path / "net.pt").detr.model.backbone.model.levels.graph.layer0
+    torch.testing.assert_close(again.weight, weight, rtol=1e-3, atol=1e-6)
+    assert not again.weight.requires_grad
 
 
 def test_files_that_are_no_checkpoint_are_named(saved, tmp_path):

@@ -238,14 +238,24 @@ def test_heads_that_are_one_stay_one_and_learn(samples):
         assert there.layers[2].weight.abs().max() > 0  # it was 0
 
 
-def test_only_what_reads_keypoints_learns_if_asked_for(samples):
-    training = made(samples, config=settings(warmup=1, parts="keypoints", batch=1, steps=5))
+def test_only_what_describes_people_learns_if_asked_for(samples):
+    training = made(samples, config=settings(warmup=1, parts="people", batch=1, steps=5))
     before = weights_of(training.net)
     terms = go_on(training, 5)  # one of the pictures shows nobody
     assert sum("keypoint" not in step and step["total"] == 0 for step in terms) == 1
+    assert all("detection" not in step for step in terms)
     changed = moved(training.net, before)
-    assert changed and all(name.startswith(("pyramid", "map_head", "log_temperature"))
-                           for name in changed)
+    assert {name.split(".")[0] for name in changed} == {
+        "pyramid", "map_head", "log_temperature", "smpl_head"}
+
+
+def test_only_what_finds_people_learns_if_asked_for(samples):
+    training = made(samples, config=settings(warmup=1, parts="detection", steps=2))
+    before = weights_of(training.net)
+    terms = go_on(training, 2)
+    assert all(set(step) == {"detection", "total"} for step in terms)
+    changed = moved(training.net, before)
+    assert changed and all(name.startswith("detr.") for name in changed)
 
 
 def test_a_loss_that_is_not_finite_stops_with_all_its_terms(samples):

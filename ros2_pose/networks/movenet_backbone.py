@@ -1,7 +1,8 @@
-"""MoveNet's own features as a backbone: they know real people, and stay as they are.
+"""MoveNet's own features as a backbone: they know real people.
 
 A network that learns from synthetic pictures alone learns synthetic pictures. With this backbone
-frozen, what learns sees them as it will see real ones.
+frozen, what learns sees them as it will see real ones; but it also sees of synthetic people only
+what MoveNet does.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ _OUTPUTS = [f"{_MODEL}/{name}" for name in (
 class Backbone(nn.Module):
     """(B, 3, H, W), 0..255, to features of `CHANNELS` at strides 4 to 32."""
 
-    def __init__(self) -> None:
+    def __init__(self, frozen: bool = True) -> None:
         super().__init__()
         self.graph = load_tflite(fetch("movenet_multipose.tflite"), _OUTPUTS)
-        self.graph.requires_grad_(False)
+        self.graph.requires_grad_(not frozen)
 
-    @torch.no_grad()
     def forward(self, x: Tensor) -> list[Tensor]:
         finest, *others = self.graph(x)
         return [finest, *(torch.cat(pair, 1) for pair in zip(others[::2], others[1::2]))]

@@ -5,8 +5,9 @@ reads 17 keypoints with their uncertainties from it (k-block), and gives theta a
 head). The 2D-3D correction, Algorithm 1, is applied where the camera is known.
 
 Beyond the paper: the SMPL head also sees the box's features and the votes, because a query alone
-knows little of limbs; it tells the facing relative to the ray through the box's centre, because
-that is what a picture shows.
+knows little of limbs, and starts from what the lift (`body/lift.py`), which has seen a hundred
+times more poses than any pictures show, makes of the votes; it tells the facing relative to the
+ray through the box's centre, because that is what a picture shows.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 from ros2_pose import oks
 from ros2_pose.body.align import align_model
 from ros2_pose.body.correct import correct
-from ros2_pose.body.lift import towards
+from ros2_pose.body.lift import Lift, towards
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.config import ConfigError, PoseConfig, from_dict, setting
@@ -64,6 +65,7 @@ class TianConfig:
 
     backbone: str = setting("efficientnet_lite0", "what sees the picture",
                             choices=("movenet", "efficientnet_lite0", *_RESNETS))
+    frozen: bool = setting(True, "MoveNet's features stay as they are")
     input_size: int = setting(256, "long side of the input, px", low=64, high=2048)
     width: int = setting(128, "of Deformable DETR's tokens", low=32, high=512)
     encoder_layers: int = setting(1, "of Deformable DETR", low=1, high=12)
@@ -120,6 +122,14 @@ class Described(NamedTuple):
     betas: Tensor  # (N, 10)
 
 
+class _Start(NamedTuple):
+    """N bodies that the SMPL head starts from."""
+
+    quats: Tensor  # (N, 24, 4) facing relative to the box's ray
+    betas: Tensor  # (N, 10)
+    turn_std: Tensor  # (N, 24) rad
+
+
 class TianNet(nn.Module):
     """Layers alone: what training and inference share."""
 
@@ -130,6 +140,7 @@ class TianNet(nn.Module):
         self.pyramid = roi.Pyramid(_channels(config), config.roi_width, config.features == "fpn")
         self.map_head = roi.MapHead(config.roi_width, config.roi_layers, _K, config.cells)
         self.log_temperature = nn.Parameter(torch.tensor(-math.log(config.cells)))  # sums, at first
+        self.lift = Lift.load()
         self.smpl_head = _SmplHead(config.width + self.map_head.summary + 4 * _K)
         # Measured after training: variances are votes * c^2 + floor, in parts of the box.
         self.register_buffer("votes", torch.ones(_K))
@@ -141,8 +152,9 @@ class TianNet(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
 
     def is_given(self, name: str) -> bool:
-        """Whether a weight came with a backbone that does not learn: nobody needs it twice."""
-        return self.config.backbone == "movenet" and name.startswith("detr.model.backbone.")
+        """Whether a weight came with a part that does not learn: nobody needs it twice."""
+        stays = self.config.backbone == "movenet" and self.config.frozen
+        return name.startswith(("lift.", "detr.model.backbone.") if stays else "lift.")
 
     def pyramid_of(self, images: Tensor) -> list[Tensor]:
         """The pyramid of images (B, 3, H, W), 0..255, without looking for people."""
@@ -190,8 +202,28 @@ class TianNet(nn.Module):
         else:
             points, std = _peaks(joints)
         votes = torch.cat([points, std], 2).flatten(1) / self.config.cells - 0.5
-        quats, betas = self.smpl_head(torch.cat([queries, summary, votes], 1))
+        height, width = maps[0].shape[-2:]
+        start = self._lifted(boxes, points, std, roi.STRIDES[0] * boxes.new_tensor((width, height)))
+        quats, betas = self.smpl_head(torch.cat([queries, summary, votes], 1), start)
         return Described(joints, points, std, quats, betas)
+
+    @torch.no_grad()
+    def _lifted(self, boxes: Tensor, points: Tensor, std: Tensor, size: Tensor) -> _Start:
+        """What the lift takes people for whose keypoints (N, 17, 2) are in cells of boxes, seen by
+        a usual camera: the real one's focal length changes perspective alone, and that a little."""
+        enlarged = roi.enlarged(boxes, self.config.box_factor)
+        cell, focal = roi.cell_size(enlarged, self.config.cells)[:, None], size.max()
+        pixels = enlarged[:, None, :2] + points * cell
+        variance = (std * cell / focal).square()
+        with torch.autocast(boxes.device.type, enabled=False):
+            lifted = self.lift((pixels - size / 2) / focal, variance.diag_embed())
+        best = lifted.logits.argmax(1)
+        people = torch.arange(len(boxes), device=boxes.device)
+        quats, std = lifted.quats[people, best], lifted.turn_std[people, best]
+        camera = torch.cat([focal.expand(2), size / 2]).expand(len(boxes), -1)
+        quats = along_ray(quats, camera_facing(boxes, camera).mT)
+        opposite = (quats * _NEUTRAL.to(quats)).sum(2, keepdim=True) < 0  # q and -q are the same
+        return _Start(torch.where(opposite, -quats, quats), lifted.betas[people, best], std)
 
     def in_px(self, boxes: Tensor, described: Described) -> tuple[Tensor, Tensor]:
         """Keypoints (N, 17, 2) px of people in boxes (N, 4) px, and their variances, px^2."""
@@ -203,20 +235,22 @@ class TianNet(nn.Module):
 
 
 class _SmplHead(nn.Module):
-    """Theta (24 quaternions) and betas (10) of a person (Tian et al. 2023, section 2.3)."""
+    """Theta (24 quaternions) and betas (10) of a person (Tian et al. 2023, section 2.3), as
+    changes of a first guess."""
 
     def __init__(self, inputs: int, width: int = 512) -> None:
         super().__init__()
+        inputs += 4 * _J + 10 + _J  # the first guess
         self.layers = nn.Sequential(nn.Linear(inputs, width), nn.LayerNorm(width), nn.GELU(),
                                     nn.Linear(width, width), nn.LayerNorm(width), nn.GELU())
         self.out = nn.Linear(width, 4 * _J + 10)
         nn.init.zeros_(self.out.bias)
         nn.init.normal_(self.out.weight, std=0.01)
-        self.register_buffer("start", _NEUTRAL, persistent=False)
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        quats, betas = self.out(self.layers(features)).split([4 * _J, 10], 1)
-        return quats.unflatten(1, (_J, 4)) + self.start, betas
+    def forward(self, features: Tensor, start: _Start) -> tuple[Tensor, Tensor]:
+        known = torch.cat([features, *(value.flatten(1) for value in start)], 1)
+        quats, betas = self.out(self.layers(known)).split([4 * _J, 10], 1)
+        return start.quats + quats.unflatten(1, (_J, 4)), start.betas + betas
 
 
 # Facing the camera in the T-pose.
@@ -247,7 +281,8 @@ def _deformable_detr(config: TianConfig):
         _freeze_first_stage(detr.model.backbone.model)
         levels: nn.Module = _ResNetLevels(detr.model.backbone.model)
     else:
-        levels = _OTHERS[config.backbone].Backbone()
+        levels = movenet_backbone.Backbone(config.frozen) if config.backbone == "movenet" \
+            else efficientnet_lite.Backbone()
     detr.model.backbone.model = _Coarse(levels)
     if config.box_refine and not config.two_stage:  # each layer's own, which `transformers` ties
         detr.class_embed = nn.ModuleList(copy.deepcopy(head) for head in detr.class_embed)

@@ -41,6 +41,7 @@ from ros2_pose.training.detection import Truth, detection_loss
 log = logging.getLogger(__name__)
 
 _JITTER_SHIFT, _JITTER_SIZE = 0.06, 0.1  # of true boxes, as detected ones are off
+_PARTS = {"detection": ("detr",), "people": ("pyramid", "map_head", "log_temperature", "smpl_head")}
 _CALIBRATED_ON = 200  # pictures
 _PERCENT, _MM = 100.0, 1000.0
 
@@ -69,8 +70,8 @@ class TrainingConfig:
     seed: int = setting(0, "of everything random", low=0, high=2**31)
     detector: str = setting("", "Deformable DETR trained on COCO to start from: its name on "
                             "Hugging Face or a folder; empty: none")
-    parts: str = setting("all", "what learns: everything, or what reads keypoints off a frozen "
-                         "backbone", choices=("all", "keypoints"))
+    parts: str = setting("all", "what learns: everything, what finds people, or what describes "
+                         "them, from a backbone that stays", choices=("all", *_PARTS))
     shape_weight: float = setting(0.20, "of L_shape", low=0.0, high=1e3)
     pose_weight: float = setting(0.25, "of L_pose", low=0.0, high=1e3)
     smpl_weight: float = setting(0.15, "of L_SMPL", low=0.0, high=1e3)
@@ -112,21 +113,20 @@ class Objective(nn.Module):
         """Terms of the loss, means over people, their weighted sum "total" (eq. 17), and what a
         person reads. seed: of the boxes' jitter."""
         images = batch.images.float()
-        terms, queries = {}, None
-        if self.config.parts == "all":
+        terms = {}
+        if self.config.parts == "people":
+            maps = self.net.pyramid_of(images)
+            queries = maps[0].new_zeros(len(batch.boxes), self.net.config.width)
+        else:
             found = self.net.detect(images)
             maps = found.maps
             terms["detection"], matches = detection_loss(found, _truths(batch))
             queries = _queries_of(found.queries, matches, batch)
-        else:
-            maps = self.net.pyramid_of(images)
-            queries = maps[0].new_zeros(len(batch.boxes), self.net.config.width)
-        if len(batch.boxes):
+        if self.config.parts != "detection" and len(batch.boxes):
             boxes = jittered(batch.boxes, seed)
             described = self.net.describe(maps, boxes, batch.image, queries)
             terms |= self._keypoint_terms(described, boxes, batch)
-            if self.config.parts == "all":
-                terms |= self._body_terms(described, boxes, batch)
+            terms |= self._body_terms(described, boxes, batch)
         nothing = 0 * maps[0].sum()  # what a picture without people has a gradient of, too
         terms["total"] = sum((getattr(self.config, f"{name}_weight") * terms[name]
                               for name in ("detection", "keypoint", "vote", "shape", "pose", "smpl")
@@ -215,8 +215,10 @@ class Training:
         self.config, self.device, self.rank, self.world = config, device, rank, world
         self.body = BodyModel.load().to(device)
         self.net = net.to(device, memory_format=torch.channels_last)
-        if config.parts == "keypoints":
-            self.net.detr.requires_grad_(False)
+        if config.parts != "all":
+            for name, part in self.net.named_parameters():
+                part.requires_grad_(name.split(".")[0] in _PARTS[config.parts] and
+                                    part.requires_grad)
         self.average = TianNet(net.config).to(device).requires_grad_(False)
         self.average.load_state_dict(net.state_dict())
         self.objective = objective = Objective(net, config, self.body)
