@@ -212,12 +212,15 @@ def clip(tmp_path, states) -> video.Clip:
     (tmp_path / "a.json").write_text(json.dumps({
         "fps": 30, "frames": frames,
         "camera": {"K": [[60, 0, 31.5], [0, 60, 23.5], [0, 0, 1]], "dist_opencv": [0] * 5,
-                   "R_world2cam": [[1, 0, 0], [0, 0, -1], [0, 1, 0]]}}))
+                   "R_world2cam": [[1, 0, 0], [0, 0, -1], [0, 1, 0]],
+                   "t_world2cam_mm": [0, 1500, 3000]}}))
     return video.read_clip(tmp_path / "a.json")
 
 
 def test_a_clip_is_read(clip):
     assert clip.camera == Camera(64, 48, 60, 60, 32, 24)
+    np.testing.assert_allclose(clip.place[:3, 3], [0, -3, 1.5])
+    np.testing.assert_allclose(clip.place[:3, :3] @ clip.up, [0, 0, 1])
     assert clip.poses.shape == (30, 12, 3) and clip.seconds == pytest.approx(1 / 30)
     assert np.isnan(clip.poses[7]).all() and np.isfinite(np.delete(clip.poses, 7, 0)).all()
 
