@@ -82,8 +82,11 @@ def test_links_lead_to_files():
 
 
 def test_every_topic_of_the_node_is_in_the_table():
-    node = (_ROOT / "ros2_pose" / "nodes" / "pose_node.py").read_text()
-    published = set(re.findall(r'create_publisher\(\w+, "([^"]+)"', node))
-    assert len(published) >= 6
+    nodes = "".join((_ROOT / "ros2_pose" / "nodes" / f"{name}.py").read_text()
+                    for name in ("pose_node", "outputs", "navigation"))
+    published = {*re.findall(r'create_publisher\(\w+, "([^"]+)"', nodes),
+                 *re.findall(r'topic, package = "([^"]+)"', nodes), "~/overlay"}
+    assert len(published) >= 9
+    table = "".join(line for line in _TEXT.splitlines() if line.startswith("| `"))
     for topic in published:
-        assert f"| `{topic}` |" in _TEXT, topic
+        assert f"`{topic}" in table, topic
