@@ -240,13 +240,12 @@ def test_images_lost_on_the_way_are_noticed_by_their_calibrations(graph, start):
 def test_messages_in_a_row_are_logged_once_in_a_while(graph, start, capfd):
     node, images = start(), graph.camera()
     node.autostart()
-    broken = [graph.image(PICTURE) for _ in range(30)]
     graph.matched(images)
-    for message in broken:
+
+    def broken():
+        message = graph.image(PICTURE)
         message.encoding = "nonsense"
         images.publish(message)
-        count = node.statistics.received
-        graph.until(lambda: node.statistics.received > count)
-    graph.until(lambda: node.statistics.bad_images > 2)
+    graph.until(lambda: node.statistics.bad_images > 5, each=broken)
     assert capfd.readouterr().err.count("'nonsense'") == 1
     assert graph.ask(images, graph.image(PICTURE)).status == People.STATUS_OK
