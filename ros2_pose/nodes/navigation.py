@@ -42,15 +42,26 @@ def optional_outputs(node: Node, config: NodeConfig) -> list:
     return outputs
 
 
-class NavigationOutput:
-    """/people (people_msgs/People) in navigation_frame, for costmap layers."""
+class _OneTopic:
+    """An output that has one topic, of messages of one kind."""
 
-    topic, package = "/people", "people_msgs"
+    topic: str
+    kind: str
 
     def __init__(self, node: Node):
         self.node = node
-        kind = message_class("people_msgs/msg/People")
-        self._publisher = node.create_publisher(kind, self.topic, _DEPTH)
+        self._publisher = node.create_publisher(message_class(self.kind), self.topic, _DEPTH)
+
+    def close(self) -> None:
+        """Take the topic away."""
+        self.node.destroy_publisher(self._publisher)
+
+
+class NavigationOutput(_OneTopic):
+    """/people (people_msgs/People) in navigation_frame, for costmap layers."""
+
+    topic, package = "/people", "people_msgs"
+    kind = "people_msgs/msg/People"
 
     def publish(self, views: Views, size: tuple[int, int]) -> None:
         """The people of an image; nothing if there are some and nobody could be placed."""
@@ -58,29 +69,17 @@ class NavigationOutput:
         if message is not None:
             self._publisher.publish(message)
 
-    def close(self) -> None:
-        """Take the topic away."""
-        self.node.destroy_publisher(self._publisher)
 
-
-class DetectionsOutput:
+class DetectionsOutput(_OneTopic):
     """~/detections (vision_msgs/Detection3DArray) in the frame of ~/people, if subscribed."""
 
     topic, package = "~/detections", "vision_msgs"
-
-    def __init__(self, node: Node):
-        self.node = node
-        kind = message_class("vision_msgs/msg/Detection3DArray")
-        self._publisher = node.create_publisher(kind, self.topic, _DEPTH)
+    kind = "vision_msgs/msg/Detection3DArray"
 
     def publish(self, views: Views, size: tuple[int, int]) -> None:
         """Those seen in an image who have a body."""
         if self._publisher.get_subscription_count():
             self._publisher.publish(interop.detections(make, *views.shown))
-
-    def close(self) -> None:
-        """Take the topic away."""
-        self.node.destroy_publisher(self._publisher)
 
 
 class BodiesOutput:
