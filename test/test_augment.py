@@ -13,7 +13,7 @@ from ros2_pose.data.synthetic import SyntheticPictures
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17, SMPL24, common_joints
 from ros2_pose.training import augment
-from ros2_pose.training.augment import collate, example, mirrored
+from ros2_pose.training.augment import close_up, collate, example, mirrored, mosaic
 
 _SIZE = 128
 _COCO, _SMPL = common_joints(COCO17, SMPL24)
@@ -115,16 +115,28 @@ def place_of(relative, pixels, camera):
     return place, np.abs(seen - pixels).max()
 
 
+def mosaic_of(sample, size, random):
+    return mosaic([close_up(sample, size // 2, random) for _ in range(4)])
+
+
+_MADE = pytest.mark.parametrize("make", [example, close_up, mosaic_of])
+
+
+@_MADE
 @pytest.mark.parametrize("seed", range(6))
-def test_the_examples_camera_sees_its_people_where_its_keypoints_are(samples, seed):
+def test_the_camera_sees_people_where_their_keypoints_are(samples, make, seed):
     for sample in samples:
-        made = example(with_joints_as_keypoints(sample), _SIZE, np.random.default_rng(seed))
+        made = make(with_joints_as_keypoints(sample), _SIZE, np.random.default_rng(seed))
         depths = []
-        for joints, keypoints in zip(made.people["joints"], made.people["keypoints"]):
-            place, error = place_of(joints[_SMPL], keypoints[_COCO], made.camera)
+        for joints, keypoints, camera in zip(*(made.people[name] for name in
+                                               ("joints", "keypoints", "camera"))):
+            known = np.isfinite(keypoints[_COCO]).all(1)
+            if known.sum() < 6:
+                continue
+            place, error = place_of(joints[_SMPL][known], keypoints[_COCO][known], camera)
             assert error < 1e-2
             depths.append(place[2])
-        assert set(np.round(depths, 3)) <= set(np.round(sample.people.root[:, 2], 3))
+        assert depths and set(np.round(depths, 2)) <= set(np.round(sample.people.root[:, 2], 2))
 
 
 @pytest.mark.parametrize("size", [64, 128, 300])
@@ -140,8 +152,9 @@ def test_without_chance_the_whole_picture_is_shown(samples, size):
     assert (made.image[round(size * 0.75) + 1:] == augment.PAD).all()
 
 
+@_MADE
 @pytest.mark.parametrize("size", [70, 128, 200])
-def test_what_is_seen_moves_as_its_keypoint_does(size, monkeypatch):
+def test_what_is_seen_moves_as_its_keypoint_does(make, size, monkeypatch):
     monkeypatch.setattr(augment, "_recoloured", lambda image, random: image)
     y, x = np.mgrid[:120, :160] + 0.5
     spot = 140 * np.exp(-((x - 79.5)**2 + (y - 64.5)**2) / (2 * 6**2))
@@ -149,11 +162,14 @@ def test_what_is_seen_moves_as_its_keypoint_does(size, monkeypatch):
     people = people_at([[60, 40, 100, 90]])
     people.keypoints[:, 0] = 79.5, 64.5
     for seed in range(8):
-        made = example(Sample.whole(Frame(image), people), size, np.random.default_rng(seed))
-        bright = made.image[..., 0].astype(float) - augment.PAD
-        rows, columns = np.mgrid[:size, :size] + 0.5
-        found = np.array([(bright * columns).sum(), (bright * rows).sum()]) / bright.sum()
-        assert np.allclose(found, made.people["keypoints"][0, 0], atol=0.05)
+        made = make(Sample.whole(Frame(image), people), size, np.random.default_rng(seed))
+        for box, points in zip(made.people["boxes"], made.people["keypoints"]):
+            x, y = np.clip(box.round().astype(int), 0, size)[:2]
+            right, low = np.clip(box.round().astype(int), 0, size)[2:]
+            bright = made.image[y:low, x:right, 0].astype(float) - augment.PAD
+            rows, columns = np.mgrid[y:low, x:right] + 0.5
+            found = np.array([(bright * columns).sum(), (bright * rows).sum()]) / bright.sum()
+            assert np.allclose(found, points[0], atol=0.05)
 
 
 def test_the_same_seed_makes_the_same_example(samples):
@@ -161,11 +177,38 @@ def test_the_same_seed_makes_the_same_example(samples):
         return example(samples[0], _SIZE, np.random.default_rng(seed))
 
     one, same = made(3), made(3)
-    assert np.array_equal(one.image, same.image) and np.array_equal(one.camera, same.camera)
+    assert np.array_equal(one.image, same.image)
     for name, value in one.people.items():
         assert np.array_equal(value, same.people[name], equal_nan=True), name
-    different = [made(seed).camera for seed in range(10)]
+    different = [made(seed).people["camera"][0] for seed in range(10)]
     assert len({tuple(camera) for camera in different}) == 10
+
+
+def test_a_close_up_shows_somebody_whatever_the_size_in_the_picture(samples):
+    for seed in range(10):
+        made = close_up(samples[seed % 3], _SIZE, np.random.default_rng(seed))
+        middle = (made.people["boxes"][:, :2] + made.people["boxes"][:, 2:]) / 2
+        assert (np.abs(middle / _SIZE - 0.5) < 0.35).all(1).any()
+    nobody = Sample.whole(Frame(np.zeros((20, 30, 3), np.uint8)), People.nobody())
+    assert not len(close_up(nobody, _SIZE, np.random.default_rng(0)).people["boxes"])
+
+
+def test_a_mosaic_is_its_quarters_and_knows_nothing_across_their_borders(samples):
+    random = np.random.default_rng(1)
+    four = [close_up(sample, _SIZE, random) for sample in (*samples, samples[0])]
+    whole, first = mosaic(four), 0
+    assert whole.image.shape == (2 * _SIZE, 2 * _SIZE, 3) and whole.complete
+    for quarter, (x, y) in zip(four, ((0, 0), (_SIZE, 0), (0, _SIZE), (_SIZE, _SIZE))):
+        assert np.array_equal(whole.image[y:y + _SIZE, x:x + _SIZE], quarter.image)
+        rows = slice(first, first := first + len(quarter.people["boxes"]))
+        points = quarter.people["keypoints"]
+        outside = ~((points >= 0) & (points < _SIZE)).all(2)
+        assert np.isnan(whole.people["keypoints"][rows][outside]).all()
+        assert not whole.people["visible"][rows][outside].any()
+        assert np.allclose(whole.people["keypoints"][rows][~outside], (points + (x, y))[~outside])
+        assert np.allclose(whole.people["boxes"][rows], quarter.people["boxes"] + (x, y, x, y))
+    assert first == len(whole.people["boxes"])
+    assert not mosaic([*four[:3], four[3]._replace(complete=False)]).complete
 
 
 def test_colours_change_and_stay_colours(samples):
@@ -187,12 +230,14 @@ def test_who_is_cut_off_is_ignored():
     assert all(len(value) == 2 for value in made.people.values())
 
 
+@_MADE
 @pytest.mark.parametrize("seed", range(6))
-def test_nobody_is_lost(samples, seed):
+def test_nobody_is_lost(samples, make, seed):
+    times = 4 if make is mosaic_of else 1
     for sample in samples:
-        made = example(sample, _SIZE, np.random.default_rng(seed))
+        made = make(sample, _SIZE, np.random.default_rng(seed))
         boxes = np.concatenate([made.people["boxes"], made.ignored])
-        assert len(boxes) == len(sample.people) + len(sample.ignored)
+        assert len(boxes) == times * (len(sample.people) + len(sample.ignored))
         assert (boxes >= 0).all() and (boxes <= _SIZE).all()
         size = made.people["boxes"][:, 2:] - made.people["boxes"][:, :2]
         assert (size > 0).all()
@@ -212,7 +257,7 @@ def test_a_batch_holds_its_examples_and_says_what_is_not_known(samples):
     assert batch.image.tolist() == [0] * count + [2]
     assert batch.complete.tolist() == [True, True, False]
     assert [len(ignored) for ignored in batch.ignored] == [1, 0, 0]
-    assert batch.camera[:2].isfinite().all() and batch.camera[2].isnan().all()
+    assert batch.camera[:-1].isfinite().all() and batch.camera[-1].isnan().all()
     assert batch.theta[:-1].isfinite().all() and batch.joints.dtype == torch.float32
     for name in ("keypoints", "theta", "betas", "joints"):
         assert getattr(batch, name)[-1].isnan().all(), name

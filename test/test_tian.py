@@ -186,12 +186,6 @@ def test_finer_levels_know_of_coarser_ones_in_the_pyramid_alone(top_down):
     assert changed == [top_down, top_down, True]
 
 
-def test_the_pyramid_alone_is_that_of_detection(net):
-    images = 255 * torch.rand(1, 3, 64, 96)
-    for alone, detected in zip(net.pyramid_of(images), net.detect(images).maps, strict=True):
-        assert torch.allclose(alone, detected, atol=1e-5)
-
-
 # --------------------------------------------------------------------------------- keypoints
 
 
@@ -373,7 +367,7 @@ def test_a_backbone_that_does_not_learn_is_not_saved(tmp_path):
 
 
 def test_a_backbone_that_learns_is_saved(tmp_path):
-    net = TianNet(tiny(backbone="movenet", frozen=False))
+    net = TianNet(tiny(backbone="movenet", frozen="nothing"))
     weight = net.detr.model.backbone.model.levels.graph.layer0.weight
     assert weight.requires_grad
     weight.data.mul_(2)

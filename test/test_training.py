@@ -18,6 +18,7 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.config import ConfigError
 from ros2_pose.data.sample import Sample
 from ros2_pose.data.synthetic import SyntheticPictures
+from ros2_pose.networks import movenet_backbone
 from ros2_pose.networks.tian import (
     CheckpointError,
     TianConfig,
@@ -256,6 +257,26 @@ def test_only_what_finds_people_learns_if_asked_for(samples):
     assert all(set(step) == {"detection", "total"} for step in terms)
     changed = moved(training.net, before)
     assert changed and all(name.startswith("detr.") for name in changed)
+
+
+@pytest.mark.parametrize("frozen, learns", [("all", 0.0), ("fine", 0.9), ("nothing", 1.0)])
+def test_as_much_of_movenet_learns_as_is_asked_for(frozen, learns):
+    backbone = movenet_backbone.Backbone(frozen)
+    image = torch.rand(1, 3, 64, 64, requires_grad=True)
+    sum(level.sum() for level in backbone(255 * image)).backward()
+    sizes = [(weight.numel(), weight.grad is not None) for weight in backbone.parameters()]
+    share = sum(size for size, learned in sizes if learned) / sum(size for size, _ in sizes)
+    assert learns <= share <= min(1.0, learns + 0.1)
+    finest = backbone.graph.layer0.weight.grad
+    assert (finest is not None) == (frozen == "nothing")
+
+
+def test_mosaics_show_more_people_the_same_whoever_asks(samples):
+    plain, mosaics = Endless(samples, 96, 0), Endless(samples, 96, 0, mosaics=1.0)
+    counts = [sum(len(source[n].people["boxes"]) for n in range(20)) for source in (plain, mosaics)]
+    assert counts[1] > 2 * counts[0]
+    again = Endless(samples, 96, 0, mosaics=1.0)
+    assert np.array_equal(mosaics[7].image, again[7].image)
 
 
 def test_a_loss_that_is_not_finite_stops_with_all_its_terms(samples):

@@ -11,10 +11,12 @@ from ros2_pose.data.sample import Sample, Samples
 from ros2_pose.evaluation import tables
 from ros2_pose.evaluation.network import Detect, evaluate
 from ros2_pose.networks import NETWORKS, Tian
+from ros2_pose.networks.tian import TianNet
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
 
 _WEAKEST = 0.02  # average precision wants the weak detections too
+DIRECT, FPN, _ = tables.ABLATION
 _BENCHMARKS = {"3dpw": tables.THREE_DPW, "mupots": tables.MUPOTS, "panoptic": tables.PANOPTIC}
 
 
@@ -57,10 +59,15 @@ def _detectors(config: PoseConfig) -> dict[str, Detect]:
     network.score_threshold = _WEAKEST
     if not isinstance(network, Tian):
         return {network.name: network.detect, f"{network.name} + fit": _fitted(config)}
-    corrected = Tian(network.net, correct=True, score_threshold=_WEAKEST)
-    plain = "FPN" if network.net.config.features == "fpn" else "direct multi-scale"
-    return {plain: network.detect, f"{plain} + correction": corrected.detect,
-            f"{plain} + fit": _fitted(config)}
+    detectors = alone_and_corrected(network.net)
+    return detectors | {f"{next(iter(detectors))} + fit": _fitted(config)}
+
+
+def alone_and_corrected(net: TianNet) -> dict[str, Detect]:
+    """Titles, those of the ablation where it has them, and detectors that say what is weak, too."""
+    title = FPN if net.config.features == "fpn" else DIRECT
+    return {name: Tian(net, correct=correct, score_threshold=_WEAKEST).detect
+            for name, correct in ((title, False), (f"{title} + correction", True))}
 
 
 def _fitted(config: PoseConfig) -> Callable[[list[Frame]], list[People]]:

@@ -2,7 +2,8 @@
 
 A network that learns from synthetic pictures alone learns synthetic pictures. With this backbone
 frozen, what learns sees them as it will see real ones; but it also sees of synthetic people only
-what MoveNet does.
+what MoveNet does. What is finer than stride 8, edges and the like, can stay by itself: it serves
+any picture, and half of the backbone's training is spent there.
 """
 
 from __future__ import annotations
@@ -22,13 +23,20 @@ _OUTPUTS = [f"{_MODEL}/{name}" for name in (
     "re_lu/Relu", "model/block_15_add/add", "conv2d/BiasAdd")]
 
 
+FROZEN = ("all", "fine", "nothing")
+_FINE = tuple(f"layer{number}." for number in (*range(9), 10))  # 9 leads to MoveNet's pyramid
+
+
 class Backbone(nn.Module):
     """(B, 3, H, W), 0..255, to features of `CHANNELS` at strides 4 to 32."""
 
-    def __init__(self, frozen: bool = True) -> None:
+    def __init__(self, frozen: str = "all") -> None:
+        """frozen: what does not learn, one of `FROZEN`."""
         super().__init__()
         self.graph = load_tflite(fetch("movenet_multipose.tflite"), _OUTPUTS)
-        self.graph.requires_grad_(not frozen)
+        for name, weight in self.graph.named_parameters():
+            weight.requires_grad_(frozen == "nothing" or
+                                  frozen == "fine" and not name.startswith(_FINE))
 
     def forward(self, x: Tensor) -> list[Tensor]:
         finest, *others = self.graph(x)

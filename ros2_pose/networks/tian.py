@@ -65,7 +65,8 @@ class TianConfig:
 
     backbone: str = setting("efficientnet_lite0", "what sees the picture",
                             choices=("movenet", "efficientnet_lite0", *_RESNETS))
-    frozen: bool = setting(True, "MoveNet's features stay as they are")
+    frozen: str = setting("all", "which of MoveNet's features stay as they are; fine: of strides "
+                          "below 8", choices=movenet_backbone.FROZEN)
     input_size: int = setting(256, "long side of the input, px", low=64, high=2048)
     width: int = setting(128, "of Deformable DETR's tokens", low=32, high=512)
     encoder_layers: int = setting(1, "of Deformable DETR", low=1, high=12)
@@ -153,12 +154,8 @@ class TianNet(nn.Module):
 
     def is_given(self, name: str) -> bool:
         """Whether a weight came with a part that does not learn: nobody needs it twice."""
-        stays = self.config.backbone == "movenet" and self.config.frozen
+        stays = self.config.backbone == "movenet" and self.config.frozen == "all"
         return name.startswith(("lift.", "detr.model.backbone.") if stays else "lift.")
-
-    def pyramid_of(self, images: Tensor) -> list[Tensor]:
-        """The pyramid of images (B, 3, H, W), 0..255, without looking for people."""
-        return self.pyramid(self._backbone(self._normalised(images)))
 
     @property
     def _backbone(self) -> nn.Module:
@@ -195,17 +192,20 @@ class TianNet(nn.Module):
         enlarged = roi.enlarged(boxes, self.config.box_factor)
         joints, summary = self.map_head(roi.roi_align(maps, enlarged, image, self.config.cells))
         joints = joints.float()  # half precision would count votes to a tenth of a cell
-        if self.config.keypoints == "kblock":
-            points, std = kblock(joints, self.log_temperature.exp())
-            scale = self.config.cells / 32
-            std = std.clamp(_STD_CELLS[0] * scale, _STD_CELLS[1] * scale)
-        else:
-            points, std = _peaks(joints)
+        points, std = self.read(joints)
         votes = torch.cat([points, std], 2).flatten(1) / self.config.cells - 0.5
         height, width = maps[0].shape[-2:]
         start = self._lifted(boxes, points, std, roi.STRIDES[0] * boxes.new_tensor((width, height)))
         quats, betas = self.smpl_head(torch.cat([queries, summary, votes], 1), start)
         return Described(joints, points, std, quats, betas)
+
+    def read(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Points and deviations (N, 17, 2) in cells, of maps (N, 17, cells, cells)."""
+        if self.config.keypoints == "heatmap":
+            return _peaks(maps)
+        points, std = kblock(maps, self.log_temperature.exp())
+        scale = self.config.cells / 32
+        return points, std.clamp(_STD_CELLS[0] * scale, _STD_CELLS[1] * scale)
 
     @torch.no_grad()
     def _lifted(self, boxes: Tensor, points: Tensor, std: Tensor, size: Tensor) -> _Start:

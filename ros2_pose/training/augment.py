@@ -11,11 +11,12 @@ from torch import Tensor
 
 from ros2_pose.data.sample import VISIBLE, Sample
 from ros2_pose.networks.tian import PAD
-from ros2_pose.people import People
 from ros2_pose.skeleton import COCO17, SMPL24
 
 _ZOOM = (0.75, 1.3)
 _SHIFT = 0.1  # of the side
+_CLOSE_UP = (0.4, 1.2)  # diagonal of a person in a close-up, of its side
+_CLOSE_UP_ZOOM = (0.4, 1.5)  # farther, detail is lost; nearer, there is none
 _LEAST_LEFT = 0.25  # of a box: who is cut more is no longer there to be found
 
 
@@ -23,13 +24,13 @@ class Batch(NamedTuple):
     """B pictures and their N people together. What is not known is NaN."""
 
     images: Tensor  # (B, 3, S, S) uint8 RGB
-    camera: Tensor  # (B, 4) fx, fy, cx, cy px
     complete: Tensor  # (B,) bool
     ignored: list[Tensor]  # (M, 4) px of each picture
     image: Tensor  # (N,) whose picture
     boxes: Tensor  # (N, 4) px
     keypoints: Tensor  # (N, 17, 2) px
     visible: Tensor  # (N, 17) bool
+    camera: Tensor  # (N, 4) fx, fy, cx, cy px
     theta: Tensor  # (N, 24, 4) theta[:, 0] to the camera
     betas: Tensor  # (N, 10)
     joints: Tensor  # (N, 24, 3) m from the pelvis, camera axes
@@ -42,8 +43,7 @@ class Batch(NamedTuple):
 class Example(NamedTuple):
     """One picture of a batch, the same fields without B."""
 
-    image: np.ndarray
-    camera: np.ndarray
+    image: np.ndarray  # (S, S, 3)
     complete: bool
     ignored: np.ndarray
     people: dict[str, np.ndarray]
@@ -51,29 +51,76 @@ class Example(NamedTuple):
 
 def example(sample: Sample, size: int, random: np.random.Generator | None = None) -> Example:
     """A sample fitted into a square, at random if there is a generator: place, mirror, colours."""
-    if random is not None and random.random() < 0.5:
+    extent = np.array(sample.frame.image.shape[1::-1])
+    scale, shift = size / extent.max(), np.zeros(2)
+    if random is None:
+        return _placed(sample, size, scale, shift)
+    scale *= random.uniform(*_ZOOM)
+    shift = random.uniform(-_SHIFT, _SHIFT, 2) * size + (size - scale * extent) / 2
+    return _changed(sample, size, scale, shift, random)
+
+
+def close_up(sample: Sample, size: int, random: np.random.Generator) -> Example:
+    """A square that shows one of the people, and who else is there, at a size drawn at random."""
+    if not len(sample.people):
+        return example(sample, size, random)
+    box = sample.people.boxes[random.integers(len(sample.people))]
+    diagonal = np.hypot(*(box[2:] - box[:2]))
+    scale = size * random.uniform(*_CLOSE_UP) / max(diagonal, 1.0)
+    scale = np.clip(scale, *_CLOSE_UP_ZOOM)
+    place = random.uniform(0.5 - _SHIFT, 0.5 + _SHIFT, 2) * size
+    return _changed(sample, size, scale, place - scale * (box[:2] + box[2:]) / 2, random)
+
+
+def mosaic(four: list[Example]) -> Example:
+    """Four examples as the quarters of one (Bochkovskiy et al. 2020, "YOLOv4"): more people for
+    the cost of one picture."""
+    size = len(four[0].image)
+    moves = [np.array(move) * size for move in ((0, 0), (1, 0), (0, 1), (1, 1))]
+    upper, lower = (np.concatenate([e.image for e in pair], 1) for pair in (four[:2], four[2:]))
+    ignored = [e.ignored + np.tile(move, 2) for e, move in zip(four, moves)]
+    people = [_moved(_inside(e.people, size), move) for e, move in zip(four, moves)]
+    return Example(np.concatenate([upper, lower]), all(e.complete for e in four),
+                   np.concatenate(ignored),
+                   {name: np.concatenate([p[name] for p in people]) for name in people[0]})
+
+
+def _changed(sample: Sample, size: int, scale: float, shift: np.ndarray,
+             random: np.random.Generator) -> Example:
+    """Placed, as it is or in a mirror, in other colours."""
+    if random.random() < 0.5:
         sample = mirrored(sample)
-    height, width = sample.frame.image.shape[:2]
-    scale, shift = size / max(width, height), np.zeros(2)
-    if random is not None:
-        scale *= random.uniform(*_ZOOM)
-        shift = random.uniform(-_SHIFT, _SHIFT, 2) * size + (size - scale * np.array(
-            (width, height))) / 2
-    image = _placed(sample.frame.image, size, scale, shift)
-    image = image if random is None else _recoloured(image, random)
-    move = np.tile(shift, 2)
-    camera = sample.frame.camera
-    K = np.full(4, np.nan) if camera is None else np.array(
-        [camera.fx * scale, camera.fy * scale, camera.cx * scale + shift[0],
-         camera.cy * scale + shift[1]])
-    people = _known(sample.people)
+        shift = np.array([size - scale * sample.frame.image.shape[1] - shift[0], shift[1]])
+    placed = _placed(sample, size, scale, shift)
+    return placed._replace(image=_recoloured(placed.image, random))
+
+
+def _inside(people: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """Without the keypoints that are beyond the square: there is another one's picture."""
+    points = people["keypoints"]
+    inside = ((points >= 0) & (points < size)).all(2)
+    return people | {"keypoints": np.where(inside[..., None], points, np.nan),
+                     "visible": people["visible"] & inside}
+
+
+def _moved(people: dict[str, np.ndarray], move: np.ndarray) -> dict[str, np.ndarray]:
+    return people | {"boxes": people["boxes"] + np.tile(move, 2),
+                     "keypoints": people["keypoints"] + move,
+                     "camera": people["camera"] + [0, 0, *move]}
+
+
+def _placed(sample: Sample, size: int, scale: float, shift: np.ndarray) -> Example:
+    """A sample in a square; its px coordinates become scale * px + shift."""
+    people = _known(sample)
     people["keypoints"] = people["keypoints"] * scale + shift
+    people["camera"] = people["camera"] * scale + [0, 0, *shift]
+    move = np.tile(shift, 2)
     whole = people["boxes"] * scale + move
     people["boxes"] = whole.clip(0, size)
     left = _area(people["boxes"]) / np.maximum(_area(whole), 1e-9)
     gone = ~(left > _LEAST_LEFT)
     ignored = np.concatenate([sample.ignored * scale + move, whole[gone]]).clip(0, size)
-    return Example(image, K, sample.complete, ignored,
+    return Example(_drawn(sample.frame.image, size, scale, shift), sample.complete, ignored,
                    {name: value[~gone] for name, value in people.items()})
 
 
@@ -85,7 +132,6 @@ def collate(examples: list[Example]) -> Batch:
     people = {name: value if value.dtype == torch.bool else value.float()
               for name, value in people.items()}
     return Batch(torch.from_numpy(np.stack([e.image for e in examples])).permute(0, 3, 1, 2),
-                 torch.from_numpy(np.stack([e.camera for e in examples])).float(),
                  torch.tensor([e.complete for e in examples]),
                  [torch.from_numpy(e.ignored).float() for e in examples],
                  torch.from_numpy(numbers), **people)
@@ -115,27 +161,29 @@ def mirrored(sample: Sample) -> Sample:
                            people=people.with_fields(**changed), ignored=ignored)
 
 
-def _known(people: People) -> dict[str, np.ndarray]:
+def _known(sample: Sample) -> dict[str, np.ndarray]:
     """Fields of a batch, NaN where nothing is known."""
+    people, camera = sample.people, sample.frame.camera
     count = len(people)
 
     def field(value: np.ndarray | None, *shape: int) -> np.ndarray:
         return np.full((count, *shape), np.nan) if value is None else value
 
     joints = field(people.joints, len(SMPL24), 3)
+    K = np.full(4, np.nan) if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy)
     return {"boxes": people.boxes, "keypoints": people.keypoints,
-            "visible": people.keypoint_scores == VISIBLE,
+            "visible": people.keypoint_scores == VISIBLE, "camera": np.tile(K, (count, 1)),
             "theta": field(people.theta, len(SMPL24), 4), "betas": field(people.betas, 10),
             "joints": joints - joints[:, :1]}
 
 
-def _placed(image: np.ndarray, size: int, scale: float, shift: np.ndarray) -> np.ndarray:
+def _drawn(image: np.ndarray, size: int, scale: float, shift: np.ndarray) -> np.ndarray:
     """A square into which a picture is drawn; px coordinates become scale * px + shift."""
-    drawn = np.array(image.shape[1::-1]) * scale
+    extent = np.array(image.shape[1::-1]) * scale
     if scale < 0.8:  # or fine patterns turn into coarse ones
         # By its size: given factors, OpenCV keeps to them, not to the size that they round to.
-        image = cv2.resize(image, drawn.round().clip(1).astype(int), interpolation=cv2.INTER_AREA)
-    rest = drawn / image.shape[1::-1]
+        image = cv2.resize(image, extent.round().clip(1).astype(int), interpolation=cv2.INTER_AREA)
+    rest = extent / image.shape[1::-1]
     # warpAffine counts from the middle of the first pixel.
     matrix = np.array([[rest[0], 0, shift[0] + rest[0] / 2 - 0.5],
                        [0, rest[1], shift[1] + rest[1] / 2 - 0.5]])

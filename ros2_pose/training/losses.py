@@ -87,12 +87,12 @@ def smpl_loss(joints: Tensor, truth: Tensor) -> Tensor:
 
 def heatmap_loss(maps: Tensor, truth: Tensor, std_cells: float) -> Tensor:
     """(N,) what the k-block is compared with: squared differences of maps (N, K, h, w) from a
-    Gaussian bump of height 1 at truth (N, K, 2) in cells, mean over cells, summed over joints."""
+    Gaussian bump of height 1 at truth (N, K, 2) in cells, summed over cells and joints."""
     known = truth.isfinite().all(-1)
     rows = torch.arange(maps.shape[-2], device=maps.device) + 0.5
     columns = torch.arange(maps.shape[-1], device=maps.device) + 0.5
     x, y = torch.where(known[..., None], truth, 0.0).unbind(-1)
     bump_x = (-(columns - x[..., None]).square() / (2 * std_cells**2)).exp()
     bump_y = (-(rows - y[..., None]).square() / (2 * std_cells**2)).exp()
-    off = (maps - bump_y[..., :, None] * bump_x[..., None, :]).square().mean((-2, -1))
+    off = (maps - bump_y[..., :, None] * bump_x[..., None, :]).square().sum((-2, -1))
     return torch.where(known, off, 0.0).sum(-1)

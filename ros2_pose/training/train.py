@@ -34,7 +34,7 @@ from ros2_pose.networks.coco_detr import load_coco
 from ros2_pose.networks.tian import (GAUSSIAN_CELLS, TianConfig, TianNet, along_ray,
                                      camera_facing, load_checkpoint, save_checkpoint)
 from ros2_pose.training import losses
-from ros2_pose.training.augment import Batch, Example, collate, example
+from ros2_pose.training.augment import Batch, Example, close_up, collate, example, mosaic
 from ros2_pose.training.calibrate import calibrate
 from ros2_pose.training.detection import Truth, detection_loss
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 _JITTER_SHIFT, _JITTER_SIZE = 0.06, 0.1  # of true boxes, as detected ones are off
 _PARTS = {"detection": ("detr",), "people": ("pyramid", "map_head", "log_temperature", "smpl_head")}
-_CALIBRATED_ON = 200  # pictures
+CALIBRATED_ON = 200  # pictures
 _PERCENT, _MM = 100.0, 1000.0
 
 
@@ -67,6 +67,8 @@ class TrainingConfig:
     workers: int = setting(2, "processes that make pictures ready", low=0, high=256)
     log_every: int = setting(200, "steps between lines of the log, and checkpoints",
                              low=1, high=10**6)
+    mosaics: float = setting(0.0, "share of pictures that are made of close-ups of four",
+                             low=0.0, high=1.0)
     seed: int = setting(0, "of everything random", low=0, high=2**31)
     detector: str = setting("", "Deformable DETR trained on COCO to start from: its name on "
                             "Hugging Face or a folder; empty: none")
@@ -87,8 +89,8 @@ class TrainingConfig:
 class Endless(Dataset):
     """Example number n of a training that never ends: the same whoever asks, and when."""
 
-    def __init__(self, samples: Samples, size: int, seed: int) -> None:
-        self.samples, self.size, self.seed = samples, size, seed
+    def __init__(self, samples: Samples, size: int, seed: int, mosaics: float = 0.0) -> None:
+        self.samples, self.size, self.seed, self.mosaics = samples, size, seed, mosaics
         self._order: tuple[int, np.ndarray] | None = None
 
     def __getitem__(self, number: int) -> Example:
@@ -97,8 +99,12 @@ class Endless(Dataset):
         if self._order is None or self._order[0] != epoch:
             order = np.random.default_rng((self.seed, epoch)).permutation(count)
             self._order = epoch, order
+        random = np.random.default_rng((self.seed, 1, number))
         sample = self.samples[int(self._order[1][place])]
-        return example(sample, self.size, np.random.default_rng((self.seed, 1, number)))
+        if random.random() >= self.mosaics:
+            return example(sample, self.size, random)
+        others = (self.samples[int(i)] for i in random.integers(count, size=3))
+        return mosaic([close_up(s, self.size // 2, random) for s in (sample, *others)])
 
 
 class Objective(nn.Module):
@@ -114,20 +120,17 @@ class Objective(nn.Module):
         person reads. seed: of the boxes' jitter."""
         images = batch.images.float()
         terms = {}
-        if self.config.parts == "people":
-            maps = self.net.pyramid_of(images)
-            queries = maps[0].new_zeros(len(batch.boxes), self.net.config.width)
-        else:
-            found = self.net.detect(images)
-            maps = found.maps
-            terms["detection"], matches = detection_loss(found, _truths(batch))
-            queries = _queries_of(found.queries, matches, batch)
+        found = self.net.detect(images)
+        detection, matches = detection_loss(found, _truths(batch))
+        if self.config.parts != "people":
+            terms["detection"] = detection
         if self.config.parts != "detection" and len(batch.boxes):
             boxes = jittered(batch.boxes, seed)
-            described = self.net.describe(maps, boxes, batch.image, queries)
+            queries = _queries_of(found.queries, matches, batch)
+            described = self.net.describe(found.maps, boxes, batch.image, queries)
             terms |= self._keypoint_terms(described, boxes, batch)
             terms |= self._body_terms(described, boxes, batch)
-        nothing = 0 * maps[0].sum()  # what a picture without people has a gradient of, too
+        nothing = 0 * found.maps[0].sum()  # what a picture without people has a gradient of, too
         terms["total"] = sum((getattr(self.config, f"{name}_weight") * terms[name]
                               for name in ("detection", "keypoint", "vote", "shape", "pose", "smpl")
                               if name in terms), nothing)
@@ -140,20 +143,20 @@ class Objective(nn.Module):
         truth = (batch.keypoints - enlarged[:, None, :2]) / cell
         inside = ((truth > 0) & (truth < cells)).all(2, keepdim=True)
         truth = torch.where(inside, truth, torch.nan)
+        terms = {}
         if self.net.config.keypoints == "kblock":
             loss = losses.kblock_loss(described.points, described.std, truth,
                                       self.config.regulariser)
+            if self.config.vote_weight:
+                temperature = self.net.log_temperature.exp()
+                terms["vote"] = losses.vote_loss(described.maps, temperature, truth).mean()
         else:
             loss = losses.heatmap_loss(described.maps, truth, GAUSSIAN_CELLS)
         off = ((described.points - truth) * cell).norm(dim=2).detach()
         off = torch.where(batch.visible, off, torch.nan)
         diagonal = (batch.boxes[:, 2:] - batch.boxes[:, :2]).norm(dim=1, keepdim=True)
-        terms = {"keypoint": loss.mean(),
-                 "keypoint_percent": _PERCENT * (off / diagonal).nanmean()}
-        if self.config.vote_weight:
-            temperature = self.net.log_temperature.exp()
-            terms["vote"] = losses.vote_loss(described.maps, temperature, truth).mean()
-        return terms
+        return terms | {"keypoint": loss.mean(),
+                        "keypoint_percent": _PERCENT * (off / diagonal).nanmean()}
 
     def _body_terms(self, described, boxes: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Only of those whose body is known."""
@@ -161,7 +164,7 @@ class Objective(nn.Module):
         if not known.any():
             return {}
         quats, betas = described.quats[known], described.betas[known]
-        turn = camera_facing(boxes[known], batch.camera[batch.image[known]])
+        turn = camera_facing(boxes[known], batch.camera[known])
         facing = along_ray(batch.theta[known], turn.mT)
         unit = nn.functional.normalize(quats, dim=2)
         pose = losses.pose_loss_as_printed(quats, facing) if self.config.as_printed else \
@@ -225,7 +228,7 @@ class Training:
         if world > 1:
             self.objective = nn.parallel.DistributedDataParallel(objective,
                                                                  find_unused_parameters=True)
-        self.examples = Endless(samples, net.config.input_size, config.seed)
+        self.examples = Endless(samples, net.config.input_size, config.seed, config.mosaics)
         self.optimizer = torch.optim.AdamW(_groups(net, config), weight_decay=config.decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._is_half)
@@ -428,7 +431,7 @@ def run(args: argparse.Namespace) -> None:
     training = Training(net, training_config, samples, device, rank, world)
     train(training, held_back, args.out)
     if rank == 0:
-        calibrate(training.average, held_back, _CALIBRATED_ON)
+        calibrate(training.average, held_back, CALIBRATED_ON)
         save_checkpoint(args.out, training.average, _commit())
 
 
