@@ -41,6 +41,18 @@ def similarity_either_way(a: np.ndarray, b: np.ndarray, areas: np.ndarray,
                      similarity(a[..., COCO17.mirror, :], b, areas, variance)])
 
 
+def distinct(keypoints: np.ndarray, areas: np.ndarray, scores: np.ndarray,
+             same: float) -> np.ndarray:
+    """Rows of people (P, 17, 2) of whom none is a better one once more, best first: of a similarity
+    of `same`, or with left and right changed round."""
+    keep: list[int] = []
+    for row in np.argsort(-scores, kind="stable"):
+        alike = similarity_either_way(keypoints[row], keypoints[keep], areas[keep])
+        if not (alike >= same).any():
+            keep.append(int(row))
+    return np.array(keep, int)
+
+
 def expected(cov: np.ndarray, weights: np.ndarray, areas: np.ndarray) -> np.ndarray:
     """OKS (P,) to be expected of keypoints with covariances (P, 17, 2, 2), px^2.
 

@@ -14,7 +14,7 @@ from collections import deque
 from statistics import median
 from typing import Any, NamedTuple
 
-JUMP_S = 1.0
+JUMP_S = 1.0  # a stamp earlier by less is late; by more, time has started again
 _KEPT = 8  # depth images
 _INTERVALS = 15  # between images, of which the median is taken
 _DUE = 0.9  # of a period after its last image, a camera's next one may come

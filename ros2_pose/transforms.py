@@ -16,9 +16,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from ros2_pose.errors import PoseError
+from ros2_pose.pairing import JUMP_S
 
 HISTORY_S = 10.0  # tf2's
-_JUMP_S = 1.0  # a frame's time that falls back by more has been started again
 _MOST_SAMPLES = 4096  # of a frame, whatever its rate
 _MOST_FRAMES = 1024  # whoever invents ever new names must not fill the memory
 
@@ -137,7 +137,7 @@ class TransformBuffer:
         self._check(parent, child, stamp, place)
         link = self._links.get(child)
         if link is not None and link.stamps[-1] is not None \
-                and stamp < link.stamps[-1] - _JUMP_S * 1e9:
+                and stamp < link.stamps[-1] - JUMP_S * 1e9:
             self.clear()
             link = None
         if link is None or link.is_static or link.parent != parent:

@@ -30,6 +30,7 @@ from ros2_pose import oks
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.evaluation.keypoints import EvaluationError, read_image
+from ros2_pose.evaluation.metrics import mahalanobis_squared
 from ros2_pose.networks.movenet import KEYPOINT_NOISE, KeypointNoise, MoveNet
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17
@@ -177,17 +178,12 @@ def log_densities(noise: KeypointNoise, errors: Errors):
     """Logarithms (N,) of the densities of being an inlier with such an error and an outlier with
     such an error, and the squared error (N,) in standard deviations."""
     cov = errors.cov(noise)
-    squared = _squared(errors.error, cov)
+    squared = mahalanobis_squared(errors.error, cov)
     normal = -np.log(2 * np.pi) - np.log(np.linalg.det(cov)) / 2
     share = noise.outliers[errors.joint]
     return (np.log1p(-share) + normal - squared / 2,
             np.log(share) + normal - squared / (2 * noise.wide**2) - 2 * np.log(noise.wide),
             squared)
-
-
-def _squared(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    """(N,) Mahalanobis distances, squared."""
-    return (error * np.linalg.solve(cov, error[..., None])[..., 0]).sum(1)
 
 
 def _with_deviations(noise: KeypointNoise, errors: Errors) -> KeypointNoise:
@@ -234,7 +230,7 @@ def judge(noise: KeypointNoise, errors: Errors) -> Judged:
     # A vote of one cell has no spread at all.
     votes = errors.votes_cov + 1e-6 * errors.area[:, None, None] * np.eye(2)
     return Judged(_KIND[errors.joint], expit(inlier - outlier),
-                  _squared(errors.error, votes), squared, within)
+                  mahalanobis_squared(errors.error, votes), squared, within)
 
 
 def two_fold(errors: Errors) -> Judged:

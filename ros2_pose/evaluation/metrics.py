@@ -166,7 +166,7 @@ def coverage(error: np.ndarray, cov: np.ndarray, share: float) -> float:
     """How many errors (..., D) lie in the ellipsoids of covariances (..., D, D) that hold `share`
     of a Gaussian; errors that are not known (NaN) do not count, nor do covariances."""
     error, cov = _gaussians(error, cov)
-    inside = _squared(error, cov) <= chi2.ppf(share, error.shape[-1])
+    inside = mahalanobis_squared(error, cov) <= chi2.ppf(share, error.shape[-1])
     return float(inside.mean()) if len(error) else float("nan")
 
 
@@ -177,7 +177,8 @@ def gaussian_nll(error: np.ndarray, cov: np.ndarray) -> float:
     """
     error, cov = _gaussians(error, cov)
     size = error.shape[-1] * np.log(2 * np.pi) + np.linalg.slogdet(cov)[1]
-    return float((_squared(error, cov) + size).mean() / 2) if len(error) else float("nan")
+    squared = mahalanobis_squared(error, cov)
+    return float((squared + size).mean() / 2) if len(error) else float("nan")
 
 
 def rank_correlation(deviation: np.ndarray, error: np.ndarray) -> float:
@@ -206,8 +207,8 @@ def _gaussians(error: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return error, cov
 
 
-def _squared(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    """(N,) Mahalanobis distances, squared."""
+def mahalanobis_squared(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
+    """(N,) Mahalanobis distances, squared, of errors (N, D) by covariances (N, D, D)."""
     return (error * np.linalg.solve(cov, error[..., None])[..., 0]).sum(-1)
 
 

@@ -283,13 +283,6 @@ def _to_pixels(people, cell: np.ndarray):
 
 
 def suppress(keypoints, areas, scores, threshold: float) -> np.ndarray:
-    """Rows to keep, best first: above the threshold and not the same person as a better one, also
-    with left and right changed round."""
-    keep: list[int] = []
-    for i in np.argsort(-scores, kind="stable"):
-        if scores[i] < threshold:
-            break
-        alike = oks.similarity_either_way(keypoints[i], keypoints[keep], areas[keep]).max(0)
-        if not (alike >= _SAME_PERSON).any():
-            keep.append(i)
-    return np.array(keep, int)
+    """Rows to keep, best first: not below the threshold, and nobody twice."""
+    strong = np.flatnonzero(scores >= threshold)
+    return strong[oks.distinct(keypoints[strong], areas[strong], scores[strong], _SAME_PERSON)]

@@ -404,7 +404,8 @@ class Tian(PoseNetwork):
                         scores.numpy(), (points * scale).numpy(),
                         (variance * scale**2).diag_embed().numpy(),
                         (1 - spread / _LOST).clamp(0, 1).numpy())
-        keep = _different(people)
+        keep = oks.distinct(people.keypoints, oks.area(people.boxes), people.scores,
+                            _SAME_PERSON)
         people = people[keep]
         if frame.camera is None or not len(people):
             return people
@@ -439,17 +440,6 @@ class Tian(PoseNetwork):
         return people.with_fields(
             keypoints=np.where(right, pixels, people.keypoints),
             keypoint_cov=np.where(right[..., None], cov, people.keypoint_cov))
-
-
-def _different(people: People) -> np.ndarray:
-    """Rows of people of whom none is another one once more, best first."""
-    areas = oks.area(people.boxes)
-    keep: list[int] = []
-    for i in np.argsort(-people.scores, kind="stable"):
-        alike = oks.similarity(people.keypoints[i], people.keypoints[keep], areas[keep])
-        if not (alike >= _SAME_PERSON).any():
-            keep.append(int(i))
-    return np.array(keep, int)
 
 
 def turned(turn: Tensor, quats: Tensor) -> Tensor:

@@ -16,12 +16,12 @@ from ros2_pose.nodes.looking import ManyCameras, OneCamera
 from ros2_pose.nodes.newest import Newest
 from ros2_pose.nodes.outputs import Outputs
 from ros2_pose.nodes.params import Parameters
+from ros2_pose.pairing import JUMP_S
 from ros2_pose.pipeline import PipelineError
 
 log = logging.getLogger(__name__)
 
 _STOP_S = 1.0  # for an image that is being looked at; an interrupted node is gone in two
-_JUMP_NS = 500_000_000  # stamps that go back by less are late images, by more another time
 
 
 class Worker:
@@ -61,7 +61,7 @@ class Worker:
     def _is_new(self, stamp: int) -> bool:
         """Whether the image is later than the last one, or of another time (a bag that loops)."""
         behind = self._latest - stamp
-        if 0 <= behind < _JUMP_NS:
+        if 0 <= behind < JUMP_S * 1e9:
             self.statistics.stale += 1
             log.warning("image ignored: its stamp is %.3f s before the last one's, or the same "
                         "(%d so far); the driver must stamp each image", behind * 1e-9,
