@@ -26,7 +26,9 @@ class PickleError(PoseError):
     """A pickle that is damaged or asks for code; the message says which."""
 
 
-class _Arrays(pickle.Unpickler):
+class ArrayUnpickler(pickle.Unpickler):
+    """Lets numpy's arrays in and raises PickleError for all else that has a name."""
+
     def find_class(self, module: str, name: str):
         if (module, name) not in _ALLOWED:
             raise PickleError(f"it asks for {module}.{name}, which is not allowed")
@@ -40,7 +42,7 @@ def read_arrays(path: str | Path):
     """
     try:
         with open(path, "rb") as file:
-            return _Arrays(file, encoding="latin1").load()
+            return ArrayUnpickler(file, encoding="latin1").load()
     except PickleError as error:
         raise PickleError(f"{path}: {error}: take the unmodified file") from None
     except Exception as error:  # a broken pickle can raise anything

@@ -6,7 +6,6 @@ objects (as dead records: chumpy itself is never imported) and refuses every oth
 
 from __future__ import annotations
 
-import pickle
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from ros2_pose.errors import PoseError
+from ros2_pose.pickles import ArrayUnpickler, PickleError
 from ros2_pose.skeleton import COCO17, SMPL24
 
 BETAS = 10
@@ -22,6 +22,7 @@ _SMPL_VERTICES = 6890
 _SMPL_FACE = {"nose": 332, "left_eye": 2800, "right_eye": 6260, "left_ear": 583, "right_ear": 4071}
 _NAMES = {"template": "v_template", "shapedirs": "shapedirs", "weights": "weights",
           "J_regressor": "J_regressor", "faces": "f", "tree": "kintree_table"}
+_REMEDY = "use an unmodified SMPL file from smpl.is.tue.mpg.de"
 
 
 class SmplFileError(PoseError):
@@ -128,9 +129,9 @@ def _read_npz(path: Path) -> dict:
         with zipfile.ZipFile(path) as archive:
             return {name: _read_npy(archive, name) for name in _NAMES.values()
                     if name + ".npy" in archive.namelist()}
+    except PickleError as error:
+        raise SmplFileError(f"{path}: {error}; {_REMEDY}") from None
     except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-        if isinstance(error, SmplFileError):
-            raise SmplFileError(f"{path}: {error}") from None
         raise SmplFileError(f"{path}: not a readable npz ({error}); download it again") from None
 
 
@@ -149,8 +150,8 @@ def _read_pickle(path: Path) -> dict:
     try:
         with open(path, "rb") as file:
             data = _Unpickler(file, encoding="latin1").load()
-    except SmplFileError as error:
-        raise SmplFileError(f"{path}: {error}") from None
+    except PickleError as error:
+        raise SmplFileError(f"{path}: {error}; {_REMEDY}") from None
     except Exception as error:  # a broken pickle can raise anything
         raise SmplFileError(f"{path}: not a readable pickle ({type(error).__name__}: {error}); "
                             "download it again") from None
@@ -202,25 +203,18 @@ def _chumpy(state: dict) -> np.ndarray:
     raise SmplFileError(f"unknown chumpy object with {sorted(state)}; convert the file to npz")
 
 
-_REAL = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
-         ("copy_reg", "_reconstructor"), ("copyreg", "_reconstructor"),
-         ("__builtin__", "object"), ("builtins", "object"),
-         *((f"numpy.{core}.multiarray", name) for core in ("core", "_core")
-           for name in ("_reconstruct", "scalar"))}
-
-
-class _Unpickler(pickle.Unpickler):
+class _Unpickler(ArrayUnpickler):
     def find_class(self, module: str, name: str):
-        if (module, name) in _REAL:
-            module = module.replace("numpy._core", "numpy.core") if _OLD_NUMPY else \
-                module.replace("numpy.core", "numpy._core")
-            return super().find_class(module, name)
+        if (module, name) in _MAKERS:
+            return _MAKERS[module, name]
         if module.split(".")[0] == "chumpy":
             return _Record
         if module.startswith("scipy.sparse") and name in ("csc_matrix", "csr_matrix"):
             return _Sparse if name == "csc_matrix" else _SparseRows
-        raise SmplFileError(f"the pickle asks for {module}.{name}, which is not allowed; "
-                            "use an unmodified SMPL file from smpl.is.tue.mpg.de")
+        return super().find_class(module, name)
 
 
-_OLD_NUMPY = int(np.__version__.split(".")[0]) < 2
+# What Python 2 and 3 make an object with: of a class that was let in.
+_MAKERS = {(module, name): value for name, value, modules in (
+    ("_reconstructor", object().__reduce__()[0], ("copy_reg", "copyreg")),
+    ("object", object, ("__builtin__", "builtins"))) for module in modules}
