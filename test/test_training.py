@@ -272,11 +272,18 @@ def test_as_much_of_movenet_learns_as_is_asked_for(frozen, learns):
 
 
 def test_mosaics_show_more_people_the_same_whoever_asks(samples):
-    plain, mosaics = Endless(samples, 96, 0), Endless(samples, 96, 0, mosaics=1.0)
+    plain, mosaics = (Endless(samples, 128, 0, mosaics=share) for share in (0.0, 1.0))
     counts = [sum(len(source[n].people["boxes"]) for n in range(20)) for source in (plain, mosaics)]
-    assert counts[1] > 2 * counts[0]
-    again = Endless(samples, 96, 0, mosaics=1.0)
+    assert counts[1] > 3 * counts[0]
+    assert plain[3].image.shape == (128, 128, 3) and mosaics[3].image.shape == (96, 96, 3)
+    again = Endless(samples, 128, 0, mosaics=1.0)
     assert np.array_equal(mosaics[7].image, again[7].image)
+
+
+def test_a_batch_is_of_mosaics_or_of_none(samples):
+    training = made(samples, config=settings(mosaics=0.5, batch=2, steps=20))
+    sides = [batch.images.shape[-1] for batch in training.batches()]
+    assert set(sides) == {64, 96} and 5 <= sides.count(64) <= 15
 
 
 def test_a_loss_that_is_not_finite_stops_with_all_its_terms(samples):

@@ -15,6 +15,7 @@ import math
 import os
 import subprocess
 from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from ros2_pose.body.model import BodyModel
 from ros2_pose.config import ConfigError, from_dict, setting
 from ros2_pose.data.datasets import Mixed, Skipping, load
-from ros2_pose.data.sample import DataError, Samples
+from ros2_pose.data.sample import DataError, Sample, Samples
 from ros2_pose.errors import PoseError
 from ros2_pose.networks import roi
 from ros2_pose.networks.coco_detr import load_coco
@@ -43,6 +44,8 @@ log = logging.getLogger(__name__)
 _JITTER_SHIFT, _JITTER_SIZE = 0.06, 0.1  # of true boxes, as detected ones are off
 _PARTS = {"detection": ("detr",), "people": ("pyramid", "map_head", "log_temperature", "smpl_head")}
 CALIBRATED_ON = 200  # pictures
+_MOSAIC = 0.75  # of a picture's side; its people are as large as a picture's, and far more
+_DRAWN = 9  # samples among whom three more with people are looked for
 _PERCENT, _MM = 100.0, 1000.0
 
 
@@ -67,7 +70,7 @@ class TrainingConfig:
     workers: int = setting(2, "processes that make pictures ready", low=0, high=256)
     log_every: int = setting(200, "steps between lines of the log, and checkpoints",
                              low=1, high=10**6)
-    mosaics: float = setting(0.0, "share of pictures that are made of close-ups of four",
+    mosaics: float = setting(0.0, "share of batches of mosaics: each of close-ups of four pictures",
                              low=0.0, high=1.0)
     seed: int = setting(0, "of everything random", low=0, high=2**31)
     detector: str = setting("", "Deformable DETR trained on COCO to start from: its name on "
@@ -87,24 +90,36 @@ class TrainingConfig:
 
 
 class Endless(Dataset):
-    """Example number n of a training that never ends: the same whoever asks, and when."""
+    """Example number n of a training that never ends: the same whoever asks, and when.
 
-    def __init__(self, samples: Samples, size: int, seed: int, mosaics: float = 0.0) -> None:
-        self.samples, self.size, self.seed, self.mosaics = samples, size, seed, mosaics
+    batch: as many examples after each other are of one kind, pictures or, a share of `mosaics`,
+    mosaics of four close-ups, of which each side is `_MOSAIC` of a picture's.
+    """
+
+    def __init__(self, samples: Samples, size: int, seed: int, batch: int = 1,
+                 mosaics: float = 0.0) -> None:
+        self.samples, self.size, self.seed = samples, size, seed
+        self.batch, self.mosaics = batch, mosaics
         self._order: tuple[int, np.ndarray] | None = None
 
     def __getitem__(self, number: int) -> Example:
-        count = len(self.samples)
-        epoch, place = divmod(number, count)
-        if self._order is None or self._order[0] != epoch:
-            order = np.random.default_rng((self.seed, epoch)).permutation(count)
-            self._order = epoch, order
         random = np.random.default_rng((self.seed, 1, number))
-        sample = self.samples[int(self._order[1][place])]
-        if random.random() >= self.mosaics:
-            return example(sample, self.size, random)
-        others = (self.samples[int(i)] for i in random.integers(count, size=3))
-        return mosaic([close_up(s, self.size // 2, random) for s in (sample, *others)])
+        first = self._sample(number)
+        if np.random.default_rng((self.seed, 2, number // self.batch)).random() >= self.mosaics:
+            return example(first, self.size, random)
+        side = int(_MOSAIC * self.size) // 32 * 16
+        others = (self.samples[int(n)] for n in random.integers(len(self.samples), size=_DRAWN))
+        four = islice((s for s in chain([first], others) if len(s.people)), 4)
+        tiles = [close_up(sample, side, random) for sample in four]
+        return mosaic(tiles + [close_up(first, side, random) for _ in range(4 - len(tiles))])
+
+    def _sample(self, number: int) -> Sample:
+        """The sample that comes at that place, each once before one comes again."""
+        epoch, place = divmod(number, len(self.samples))
+        if self._order is None or self._order[0] != epoch:
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
+            self._order = epoch, order
+        return self.samples[int(self._order[1][place])]
 
 
 class Objective(nn.Module):
@@ -228,7 +243,8 @@ class Training:
         if world > 1:
             self.objective = nn.parallel.DistributedDataParallel(objective,
                                                                  find_unused_parameters=True)
-        self.examples = Endless(samples, net.config.input_size, config.seed, config.mosaics)
+        self.examples = Endless(samples, net.config.input_size, config.seed, config.batch,
+                                config.mosaics)
         self.optimizer = torch.optim.AdamW(_groups(net, config), weight_decay=config.decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._is_half)
