@@ -15,6 +15,8 @@ FALL_OFF = 2 * np.array([.026, .025, .025, .035, .035, .079, .079, .072, .072, .
                          .107, .107, .087, .087, .089, .089])
 _AREA_OF_BOX = 0.53  # COCO's areas are of a person's outline, which fills about half of its box
 
+_SAME_PERSON = 0.55  # OKS above which two detections are one person
+
 
 def area(boxes: np.ndarray) -> np.ndarray:
     """Area (...), px^2, that COCO would give people with boxes (..., 4)."""
@@ -41,14 +43,16 @@ def similarity_either_way(a: np.ndarray, b: np.ndarray, areas: np.ndarray,
                      similarity(a[..., COCO17.mirror, :], b, areas, variance)])
 
 
-def distinct(keypoints: np.ndarray, areas: np.ndarray, scores: np.ndarray,
-             same: float) -> np.ndarray:
-    """Rows of people (P, 17, 2) of whom none is a better one once more, best first: of a similarity
-    of `same`, or with left and right changed round."""
+def suppress(keypoints: np.ndarray, areas: np.ndarray, scores: np.ndarray,
+             threshold: float) -> np.ndarray:
+    """Rows of people (P, 17, 2) to keep, best first: not below the threshold, and not a better one
+    once more, also with left and right changed round."""
     keep: list[int] = []
     for row in np.argsort(-scores, kind="stable"):
+        if scores[row] < threshold:
+            break
         alike = similarity_either_way(keypoints[row], keypoints[keep], areas[keep])
-        if not (alike >= same).any():
+        if not (alike >= _SAME_PERSON).any():
             keep.append(int(row))
     return np.array(keep, int)
 

@@ -99,7 +99,21 @@ def test_no_more_people_than_asked_for(net, pictures):
     frame = Frame(pictures[0])
     best, = Tian(net, score_threshold=0.0, max_people=1).detect([frame])
     everybody, = Tian(net, score_threshold=0.0).detect([frame])
-    assert len(best) == 1 and best.scores[0] == everybody.scores.max()
+    assert len(best) == 1 < len(everybody) and best.scores[0] in everybody.scores
+
+
+def test_whose_joints_are_found_scores_higher_and_nobody_is_reported_twice(net):
+    picture = Frame(np.zeros((96, 96, 3), np.uint8))
+    boxes = torch.tensor([[0.0, 0, 40, 90], [50, 0, 90, 90], [50, 0, 90, 90]])
+    points = boxes[:, None, :2] + torch.rand(1, 17, 2) * torch.tensor([40, 90])
+    spread = torch.tensor([4.0, 0, 0.1])[:, None, None].expand(3, 17, 2).square()  # px^2
+    raw = [(torch.tensor([0.9, 0.8, 0.7]), boxes, points, spread, torch.rand(3, 24, 4),
+            torch.zeros(3, 10))]
+    people = Tian(net, score_threshold=0.1).decode(raw, picture)
+    assert people.boxes[:, 0].tolist() == [50, 0]
+    assert people.scores == pytest.approx([0.8, 0.9 * (1 - 0.1 / 0.25)**0.5], rel=1e-4)
+    certain = Tian(net, score_threshold=0.75).decode(raw, picture)
+    assert certain.scores == pytest.approx([0.8], rel=1e-4)
 
 
 def test_each_layer_refines_the_last_ones_boxes(net):
@@ -153,11 +167,11 @@ def bilinear(features, x, y):
 
 def test_boxes_are_sampled_bilinearly_wherever_they_are():
     maps = [torch.randn(2, 3, 512 // stride, 768 // stride) for stride in roi.STRIDES]
-    boxes = torch.tensor([[13.0, 20, 55, 90], [-50, -60, 100, 90], [100, 50, 400, 300],
-                          [600, 400, 900, 600], [0, 0, 768, 512], [900, 600, 1000, 700]])
+    boxes = torch.tensor([[13.0, 20, 35, 50], [-50, -60, 100, 90], [100, 50, 400, 300],
+                          [600, 400, 660, 450], [0, 0, 768, 512], [900, 600, 1000, 700]])
     image = torch.tensor([0, 1, 1, 0, 1, 0])
     found = roi.roi_align(maps, boxes, image, 5).numpy()
-    levels = roi.level_of(boxes)
+    levels = roi.level_of(boxes, 5)
     assert set(levels.tolist()) == set(range(len(roi.STRIDES)))
     for number, (box, which, level) in enumerate(zip(boxes.numpy(), image, levels)):
         features, stride = maps[level][which].numpy(), roi.STRIDES[level]
@@ -169,11 +183,12 @@ def test_boxes_are_sampled_bilinearly_wherever_they_are():
     assert (found[5] == 0).all()
 
 
-def test_larger_boxes_are_sampled_from_coarser_levels():
-    sides = torch.tensor([0.0, 20, 223, 225, 447, 449, 2000])
+@pytest.mark.parametrize("cells", [7, 32])
+def test_larger_boxes_are_sampled_from_coarser_levels(cells):
+    sides = cells * torch.tensor([0.0, 1, 7.9, 8.1, 15.9, 16.1, 31, 33, 2000])
     boxes = torch.stack([sides * 0 - 3, sides * 0 + 7, 0.5 * sides - 3, 2 * sides + 7], 1)
-    strides = [roi.STRIDES[level] for level in roi.level_of(boxes)]
-    assert strides == [roi.STRIDES[0]] * 2 + [8, 16, 16, 32, 32]
+    strides = [roi.STRIDES[level] for level in roi.level_of(boxes, cells)]
+    assert strides == [4, 4, 4, 8, 8, 16, 16, 32, 32]
 
 
 @pytest.mark.parametrize("top_down", [True, False])

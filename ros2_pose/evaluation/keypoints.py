@@ -122,7 +122,7 @@ def reference_detector(config: PoseConfig):
         found = [_interpret(interpreter, tensor.permute(1, 2, 0).numpy(), scale, image.shape[1::-1])
                  for tensor, scale in zip(inputs.prepare(image), config.scales)]
         keypoints, scores, boxes, keypoint_scores = map(np.concatenate, zip(*found))
-        keep = movenet.suppress(keypoints, oks.area(boxes), scores, _LOWEST)
+        keep = oks.suppress(keypoints, oks.area(boxes), scores, _LOWEST)
         unknown = np.full((len(keep), 17, 2, 2), np.nan)
         return People(boxes[keep], scores[keep], keypoints[keep], unknown, keypoint_scores[keep])
     return detect

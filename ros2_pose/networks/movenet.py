@@ -32,7 +32,6 @@ _STRIDE = 4  # px of the input a cell of the heads
 _REACH = 0.3  # the original's: a cell counts exp(-d^2 / (_REACH * shorter side)), d in cells
 _COUNTED = 0.127  # the original's: keypoints scored lower do not count in a person's score
 _VOTE_RADIUS = 3  # cells: the neighbourhood that votes for the uncertainty
-_SAME_PERSON = 0.55  # OKS above which two detections are one person
 
 # What is known of each kind of keypoint's errors: the weight of the votes' covariance, the floor,
 # the share of outliers and the usual deviation; floor and deviation are in sizes of the person.
@@ -186,7 +185,7 @@ class MoveNet(PoseNetwork):
         areas = oks.area(boxes)
         cov = KEYPOINT_NOISE.cov(votes_cov, areas[:, None])
         scores = scores * oks.expected(KEYPOINT_NOISE.with_outliers(cov), keypoint_scores, areas)
-        keep = suppress(keypoints, areas, scores, self.score_threshold)[:self.max_people]
+        keep = oks.suppress(keypoints, areas, scores, self.score_threshold)[:self.max_people]
         return People(boxes[keep], scores[keep], keypoints[keep], cov[keep], keypoint_scores[keep])
 
 
@@ -280,9 +279,3 @@ def _to_pixels(people, cell: np.ndarray):
         tensor.cpu().numpy().astype(float) for tensor in people)
     return (scores, keypoints * cell, cov * np.outer(cell, cell), keypoint_scores,
             boxes * np.tile(cell, 2))
-
-
-def suppress(keypoints, areas, scores, threshold: float) -> np.ndarray:
-    """Rows to keep, best first: not below the threshold, and nobody twice."""
-    strong = np.flatnonzero(scores >= threshold)
-    return strong[oks.distinct(keypoints[strong], areas[strong], scores[strong], _SAME_PERSON)]

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 from ros2_pose.networks.tflite import load_tflite
 from ros2_pose.weights import fetch
 
-CHANNELS = (24, 72, 176, 304)
+CHANNELS = (24 + 17, 72, 176, 304)
 _MODEL = "center_net_mobile_net_v2fpn_feature_extractor/model_1"
+_HEATMAPS = "kpt_heatmap_0/conv2d_7/BiasAdd"
 # What MoveNet's heads read (stride 4); at strides 8, 16 and 32 what its encoder knows, and what its
 # own pyramid makes of that.
 _OUTPUTS = [f"{_MODEL}/{name}" for name in (
     "re_lu_2/Relu", "model/block_5_add/add", "re_lu_1/Relu", "model/block_12_add/add",
     "re_lu/Relu", "model/block_15_add/add", "conv2d/BiasAdd")]
-
+_HIGHEST = 6.0  # of a heat-map, as of other features (ReLU6)
 
 FROZEN = ("all", "fine", "nothing")
 _FINE = tuple(f"layer{number}." for number in (*range(9), 10))  # 9 leads to MoveNet's pyramid
@@ -33,11 +34,12 @@ class Backbone(nn.Module):
     def __init__(self, frozen: str = "all") -> None:
         """frozen: what does not learn, one of `FROZEN`."""
         super().__init__()
-        self.graph = load_tflite(fetch("movenet_multipose.tflite"), _OUTPUTS)
+        self.graph = load_tflite(fetch("movenet_multipose.tflite"), [_HEATMAPS, *_OUTPUTS])
         for name, weight in self.graph.named_parameters():
             weight.requires_grad_(frozen == "nothing" or
                                   frozen == "fine" and not name.startswith(_FINE))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        finest, *others = self.graph(x)
+        heatmaps, finest, *others = self.graph(x)
+        finest = torch.cat([finest, _HIGHEST * heatmaps.sigmoid()], 1)
         return [finest, *(torch.cat(pair, 1) for pair in zip(others[::2], others[1::2]))]

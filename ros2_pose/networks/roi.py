@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 STRIDES = (4, 8, 16, 32)
-_CANONICAL_PX, _CANONICAL_LEVEL = 224, 2  # Lin et al. 2017, eq. 1: such a box belongs to stride 16
-
 
 class Pyramid(nn.Module):
     """Feature maps of one width at strides 4 to 32 from those of a backbone.
@@ -37,10 +35,13 @@ class Pyramid(nn.Module):
         return [conv(m) for conv, m in zip(self.smooth, maps)]
 
 
-def level_of(boxes: Tensor) -> Tensor:
-    """(N,) the level of the pyramid that shows boxes (N, 4) px at a useful size."""
-    size = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1).sqrt()
-    level = _CANONICAL_LEVEL + (size / _CANONICAL_PX).log2().floor()
+def level_of(boxes: Tensor, cells: int) -> Tensor:
+    """(N,) the coarsest level of the pyramid that is not coarser than cells of boxes (N, 4) px.
+
+    Lin et al. 2017, eq. 1, is for 7 cells: with more, it would blur what is to be localised.
+    """
+    side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1).sqrt()
+    level = (side / cells / STRIDES[0]).log2().floor()
     return level.clamp(0, len(STRIDES) - 1).long()
 
 
@@ -54,7 +55,7 @@ def roi_align(maps: list[Tensor], boxes: Tensor, image: Tensor, cells: int) -> T
     middle = (torch.arange(cells, device=boxes.device) + 0.5) / cells
     x = boxes[:, :1] + (boxes[:, 2:3] - boxes[:, :1]) * middle  # (N, cells)
     y = boxes[:, 1:2] + (boxes[:, 3:] - boxes[:, 1:2]) * middle
-    level = level_of(boxes)
+    level = level_of(boxes, cells)
     for number, (features, stride) in enumerate(zip(maps, STRIDES)):
         rows = (level == number).nonzero()[:, 0]
         if not len(rows):

@@ -50,7 +50,6 @@ _OTHERS = {"movenet": movenet_backbone, "efficientnet_lite0": efficientnet_lite}
 _STD_CELLS = (0.3, 16.0)  # least and greatest deviation of votes in 32 cells
 SHIPPED = Path(__file__).parent / "data" / "tian_tiny.pt"
 PAD = 114  # grey beside a picture
-_SAME_PERSON = 0.7  # OKS
 _LOST = 0.25  # of the box: votes that deviate so much have not found a joint
 GAUSSIAN_CELLS = 2.0  # deviation of the bump that a heat-map head learns, of 32 cells
 
@@ -400,12 +399,14 @@ class Tian(PoseNetwork):
         scores, boxes, points, variance, quats, betas = (v.cpu().double() for v in raw[0])
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)[:, None]
         spread = (variance.sqrt() / side).amax(2)
+        certain = (1 - spread / _LOST).clamp(0, 1)
+        # Where there is nobody, or half of somebody, joints are hard to find.
+        scores = scores * certain.mean(1).sqrt()
         people = People((boxes * scale.repeat(2)).numpy().clip(0, (width, height) * 2),
                         scores.numpy(), (points * scale).numpy(),
-                        (variance * scale**2).diag_embed().numpy(),
-                        (1 - spread / _LOST).clamp(0, 1).numpy())
-        keep = oks.distinct(people.keypoints, oks.area(people.boxes), people.scores,
-                            _SAME_PERSON)
+                        (variance * scale**2).diag_embed().numpy(), certain.numpy())
+        keep = oks.suppress(people.keypoints, oks.area(people.boxes), people.scores,
+                            self.score_threshold)
         people = people[keep]
         if frame.camera is None or not len(people):
             return people
