@@ -14,7 +14,6 @@ from ros2_pose.skeleton import COCO17
 FALL_OFF = 2 * np.array([.026, .025, .025, .035, .035, .079, .079, .072, .072, .062, .062,
                          .107, .107, .087, .087, .089, .089])
 _AREA_OF_BOX = 0.53  # COCO's areas are of a person's outline, which fills about half of its box
-
 _SAME_PERSON = 0.55  # OKS above which two detections are one person
 
 

@@ -16,7 +16,7 @@ from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
 
 _WEAKEST = 0.02  # average precision wants the weak detections too
-DIRECT, FPN, _ = tables.ABLATION
+_DIRECT, _FPN, _ = tables.ABLATION
 _BENCHMARKS = {"3dpw": tables.THREE_DPW, "mupots": tables.MUPOTS, "panoptic": tables.PANOPTIC}
 
 
@@ -65,7 +65,7 @@ def _detectors(config: PoseConfig) -> dict[str, Detect]:
 
 def alone_and_corrected(net: TianNet) -> dict[str, Detect]:
     """Titles, those of the ablation where it has them, and detectors that say what is weak, too."""
-    title = FPN if net.config.features == "fpn" else DIRECT
+    title = _FPN if net.config.features == "fpn" else _DIRECT
     return {name: Tian(net, correct=correct, score_threshold=_WEAKEST).detect
             for name, correct in ((title, False), (f"{title} + correction", True))}
 
