@@ -243,8 +243,8 @@ class Training:
         if world > 1:
             self.objective = nn.parallel.DistributedDataParallel(objective,
                                                                  find_unused_parameters=True)
-        self.examples = Endless(samples, net.config.input_size, config.seed, config.batch,
-                                config.mosaics)
+        self.examples = Endless(samples, net.config.input_size, config.seed, config.batch * world,
+                                config.mosaics)  # devices that do alike wait less for each other
         self.optimizer = torch.optim.AdamW(_groups(net, config), weight_decay=config.decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._is_half)
