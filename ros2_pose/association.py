@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ros2_pose import oks
+from ros2_pose.boxes import overlaps
 from ros2_pose.motion import Motion, gate, seconds
 from ros2_pose.people import People
 from ros2_pose.skeleton import COCO17
@@ -146,12 +147,5 @@ def is_double(people: People, row: int, others: list[int]) -> bool:
     areas = oks.area(people.boxes)[others]
     alike = oks.similarity_either_way(people.keypoints[row], people.keypoints[others],
                                       areas).max(0)
-    overlap = _overlap(people.boxes[row], people.boxes[others])
+    overlap = overlaps(people.boxes[[row]], people.boxes[others])[0]
     return bool(((alike >= _SAME) | ((overlap >= _SAME_BOX) & (alike >= _ALIKE_IN_BOX))).any())
-
-
-def _overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """(N,) intersection over union of a box (4,) with boxes (N, 4)."""
-    size = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    common = np.maximum(size, 0).prod(-1)
-    return common / ((box[2:] - box[:2]).prod() + (boxes[:, 2:] - boxes[:, :2]).prod(-1) - common)

@@ -10,10 +10,11 @@ import torch
 from scipy.stats import multivariate_normal, pearsonr, rankdata
 
 from ros2_pose.body.model import BodyModel
+from ros2_pose.boxes import overlaps, shares_within
 from ros2_pose.camera import Camera
 from ros2_pose.data.sample import HIDDEN, VISIBLE, Sample
 from ros2_pose.evaluation import average_precision, metrics, mupots, tables
-from ros2_pose.evaluation.matching import Picture, greedy, match, overlaps, shares_within
+from ros2_pose.evaluation.matching import Picture, greedy, match
 from ros2_pose.evaluation.network import Scores, evaluate, mean_pose
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import SMPL24

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ros2_pose.evaluation.matching import greedy, overlaps
+from ros2_pose.boxes import overlaps
+from ros2_pose.evaluation.matching import greedy
 from ros2_pose.people import People
 
 _REACH = 0.5  # box heights that the middle of a box moves between two images, at most

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ros2_pose.boxes import overlaps, shares_within
 from ros2_pose.data.sample import Sample
 from ros2_pose.people import People
 from ros2_pose.skeleton import SMPL24
@@ -109,28 +110,3 @@ def greedy(likeness: np.ndarray, scores: np.ndarray, least: float) -> np.ndarray
 def by_score(scores: np.ndarray) -> np.ndarray:
     """(P,) rows from the highest score to the lowest, ties as they come."""
     return np.argsort(-np.asarray(scores), kind="stable")
-
-
-def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(A, B) intersection over union of boxes (A, 4) and (B, 4)."""
-    common = _common(a, b)
-    return _ratio(common, _areas(a)[:, None] + _areas(b) - common)
-
-
-def shares_within(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(A, B) how much of each box (A, 4) lies in each of the boxes (B, 4)."""
-    return _ratio(_common(a, b), _areas(a)[:, None])
-
-
-def _common(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    size = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
-    return np.maximum(size, 0).prod(-1)
-
-
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    return np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(-1)
-
-
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """0 where there is no whole: a box without an area is like no other."""
-    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)

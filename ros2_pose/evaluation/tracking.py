@@ -29,10 +29,10 @@ import numpy as np
 from tqdm import tqdm
 
 from ros2_pose import oks
+from ros2_pose.boxes import overlaps
 from ros2_pose.camera import Camera
 from ros2_pose.evaluation.baselines import ByteLike, NearestNeighbour
 from ros2_pose.evaluation.identities import Identities, Moment, count
-from ros2_pose.evaluation.matching import overlaps
 from ros2_pose.networks import NETWORKS
 from ros2_pose.networks.movenet import KEYPOINT_NOISE
 from ros2_pose.people import LOST, Frame, People

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ros2_pose.boxes import areas
 from ros2_pose.data.sample import VISIBLE, Sample
 from ros2_pose.networks.tian import PAD
 from ros2_pose.skeleton import COCO17, SMPL24
@@ -117,7 +118,7 @@ def _placed(sample: Sample, size: int, scale: float, shift: np.ndarray) -> Examp
     move = np.tile(shift, 2)
     whole = people["boxes"] * scale + move
     people["boxes"] = whole.clip(0, size)
-    left = _area(people["boxes"]) / np.maximum(_area(whole), 1e-9)
+    left = areas(people["boxes"]) / np.maximum(areas(whole), 1e-9)
     gone = ~(left > _LEAST_LEFT)
     ignored = np.concatenate([sample.ignored * scale + move, whole[gone]]).clip(0, size)
     return Example(_drawn(sample.frame.image, size, scale, shift), sample.complete, ignored,
@@ -197,7 +198,3 @@ def _recoloured(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     grey = values.mean(2, keepdims=True)
     keep = 0.0 if random.random() < 0.1 else random.uniform(0.6, 1.3)
     return (grey + keep * (values - grey)).clip(0, 255).astype(np.uint8)
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
-    return np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)

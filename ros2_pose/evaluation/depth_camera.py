@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from torch import Tensor
+import torch
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
+from ros2_pose.data.render import rasterise
 
-_SHIFT = 4  # bits of a pixel's fraction in OpenCV's polygons
 # A structured-light camera's noise grows with the square of the depth.
 _NOISE_M, _NOISE_PER_M = 0.001, 0.0025
 _STEP_M = 0.001
@@ -18,24 +18,17 @@ _EDGE_M, _FLYING, _HOLES = 0.1, 0.5, 0.1  # shares of the pixels of edges, and o
 
 
 def depth_image(model: BodyModel, state: BodyState, camera: Camera, wall: float) -> np.ndarray:
-    """(H, W) float32 m of people before a wall: triangles by a painter, people by the nearest."""
-    image = np.full((camera.height, camera.width), wall, np.float32)
-    for vertices in model(*(value.float() for value in state)).vertices:
-        image = np.minimum(image, _body(vertices[model.faces], camera))
-    return image
-
-
-def _body(corners: Tensor, camera: Camera) -> np.ndarray:
-    """(H, W) m of triangles (F, 3, 3) m; infinite where there are none."""
-    corners = corners.numpy()
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    corners = corners[(normals * corners[:, 0]).sum(1) < 0]
-    corners = corners[np.argsort(-corners[..., 2].mean(1))]
-    pixels = np.round((camera.project(corners) - 0.5) * 2**_SHIFT).astype(np.int32)
-    image = np.full((camera.height, camera.width), np.inf, np.float32)
-    for triangle, z in zip(pixels, corners[..., 2].mean(1).tolist()):
-        cv2.fillConvexPoly(image, triangle, z, shift=_SHIFT)
-    return image
+    """(H, W) float32 m of people before a wall."""
+    vertices = model(*(value.float() for value in state)).vertices
+    people, count = vertices.shape[:2]
+    faces = (model.faces + count * torch.arange(people)[:, None, None]).flatten(0, 1)
+    points = vertices.flatten(0, 1)
+    pixels = torch.from_numpy(camera.project(points.numpy())).float()
+    nearness = torch.where(points[:, 2] > 0, 1 / points[:, 2], 0)
+    hits = rasterise(pixels, nearness, faces, camera.width, camera.height)
+    image = torch.full((camera.height, camera.width), wall)
+    image.view(-1)[hits.pixel] = (1 / hits.nearness).clamp(max=wall).to(image)
+    return image.numpy()
 
 
 def sensed(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
