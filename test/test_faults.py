@@ -105,7 +105,7 @@ def test_two_hundred_images_a_second(graph, tmp_path):
     """Most are dropped and counted; what is looked at is always the newest, and the last too."""
     images = graph.camera()
     with installed_node(graph, tmp_path):
-        graph.ask(images, graph.image(_ROOM))
+        first = graph.ask(images, graph.image(_ROOM))
         graph.people.clear()
         published, begin = [], time.monotonic()
         while time.monotonic() < begin + 3:
@@ -120,8 +120,10 @@ def test_two_hundred_images_a_second(graph, tmp_path):
         graph.until(lambda: published[-1] in answered(), 10)
         last = graph.people[-1]
     assert answered() == sorted(answered())
-    assert last.frames_dropped >= len(published) - len(graph.people) - 10
-    assert len(graph.people) < len(published) / 2  # or this machine is too fast for the test
+    received = last.frames_received - first.frames_received  # the others DDS lost
+    dropped = last.frames_dropped - first.frames_dropped
+    assert abs(received - dropped - len(graph.people)) <= 2  # asked again while it was looking
+    assert len(published) / 2 < dropped <= len(published)  # or this machine is too fast or slow
 
 
 def test_two_nodes_in_two_namespaces_do_not_meet(graph, tmp_path):
