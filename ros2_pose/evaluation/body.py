@@ -36,8 +36,8 @@ from ros2_pose.camera import Camera
 from ros2_pose.data.bodies import read_poses
 from ros2_pose.evaluation import mupots, video
 from ros2_pose.evaluation.correction import correction_rows
-from ros2_pose.evaluation.metrics import at_root, coverage, distances, median_depth_error
 from ros2_pose.evaluation.depth_camera import depth_image, sensed
+from ros2_pose.evaluation.metrics import at_root, coverage, distances, median_depth_error
 from ros2_pose.networks.movenet import KEYPOINT_NOISE
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24, JointSet
