@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 STRIDES = (4, 8, 16, 32)
 
+
 class Pyramid(nn.Module):
     """Feature maps of one width at strides 4 to 32 from those of a backbone.
 
