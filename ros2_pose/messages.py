@@ -10,16 +10,19 @@ A message's pixels are CameraInfo's, whose first pixel's centre is 0; ours has i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from ros2_pose.camera import FISHEYE, Camera, CameraError
+from ros2_pose.camera import FISHEYE, Camera, is_fisheye
 from ros2_pose.people import TENTATIVE, People
 from ros2_pose.skeleton import COCO17, SMPL24
+
+log = logging.getLogger(__name__)
 
 Make = Callable[..., Any]
 
@@ -30,7 +33,6 @@ STATUS_BAD_IMAGE, STATUS_FAILED, STATUS_NO_IMAGE = 10, 11, 12
 BODY_IN_SMPL = Rotation.from_matrix([[0, 1, 0], [0, 0, 1], [1, 0, 0]])
 
 _UPPER2, _UPPER3 = np.triu_indices(2), np.triu_indices(3)
-_DISTORTIONS = ("", "plumb_bob", "rational_polynomial", "thin_prism", FISHEYE)
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,15 @@ def header(make: Make, stamp: int, frame_id: str):
 def camera_from_info(info, rectified: bool = False) -> Camera:
     """The camera of a sensor_msgs/CameraInfo, with its region of interest and binning applied.
 
-    rectified: the images were undistorted, so that P holds and D does not. Raises CameraError.
+    rectified: the images were undistorted, so that P holds and D does not. P's fourth column then
+    says where the optical centre is in the frame of the images: CameraInfo defines that both
+    cameras of a stereo pair name the left one's frame. Raises CameraError.
     """
-    if info.distortion_model not in _DISTORTIONS and not rectified and np.any(info.d):
-        raise CameraError(f"distortion model {info.distortion_model!r} is none of "
-                          f"{', '.join(filter(None, _DISTORTIONS))}: rectify the images and set "
-                          "rectified")
-    K = np.reshape(info.p, (3, 4))[:, :3] if rectified else np.reshape(info.k, (3, 3))
-    camera = Camera.from_opencv(info.width, info.height, K, () if rectified else info.d,
-                                info.distortion_model == FISHEYE and not rectified)
+    if rectified:
+        camera = _rectified_camera(info)
+    else:
+        fisheye = is_fisheye(info.distortion_model, info.d)
+        camera = Camera.from_opencv(info.width, info.height, info.k, info.d, fisheye)
     roi = info.roi
     if roi.width and roi.height:
         camera = camera.cropped(roi.x_offset, roi.y_offset, roi.width, roi.height)
@@ -82,6 +84,19 @@ def camera_from_info(info, rectified: bool = False) -> Camera:
     if bins == (1, 1):
         return camera
     return camera.resized(camera.width // bins[0], camera.height // bins[1])
+
+
+def _rectified_camera(info) -> Camera:
+    P = np.reshape(info.p, (3, 4))
+    camera = Camera.from_opencv(info.width, info.height, P[:, :3])
+    centre = -P[0, 3] / camera.fx, -P[1, 3] / camera.fy, 0.0
+    if not any(centre):
+        return camera
+    log.warning("CameraInfo.p[3] is %g: the camera is taken to be %.3f m to the right of the frame "
+                "%r, as CameraInfo defines it for the right one of a stereo pair; if that frame is "
+                "the camera's own, publish p[3] = 0", P[0, 3], centre[0],
+                getattr(getattr(info, "header", None), "frame_id", ""))
+    return replace(camera, centre_m=centre)
 
 
 def calibration_key(info) -> tuple:

@@ -4,10 +4,14 @@ import cv2
 import numpy as np
 import pytest
 
-from ros2_pose.camera import Camera, CameraError
+from ros2_pose.camera import Camera, CameraError, is_fisheye, rotation_of
 
 K = np.array([[620.0, 0, 331.0], [0, 590.0, 229.0], [0, 0, 1]])
+_RATIONAL = (0.3, -0.2, 1e-3, -5e-4, 0.05, 0.6, -0.1, 0.02)
+_PRISM = (-0.2, 0.05, 1e-3, -5e-4, 0.01, 0.02, 0.01, 0.001, 0.01, -0.002, 0.004, 0.001)
 LENSES = {"none": ((), False), "radtan": ((-0.28, 0.07, 1e-3, -5e-4, 0.01), False),
+          "rational": (_RATIONAL, False), "prism": (_PRISM, False),
+          "tilted": ((*_PRISM, 0.03, -0.02), False), "fisheye of zeros": ((0.0,) * 4, True),
           "fisheye": ((0.05, -0.01, 0.004, -0.001), True)}
 
 
@@ -24,13 +28,14 @@ def _points(count=50):
 def test_projects_as_opencv_but_for_the_half_pixel(camera):
     lens = np.array(camera.distortion)
     project = cv2.fisheye.projectPoints if camera.fisheye else cv2.projectPoints
-    expected = project(_points()[:, None], np.zeros(3), np.zeros(3), K,
-                       lens if len(lens) else None)[0][:, 0]
+    lens = lens if len(lens) else np.zeros(4)
+    expected = project(_points()[:, None], np.zeros(3), np.zeros(3), K, lens)[0][:, 0]
     assert np.allclose(camera.project(_points()), expected + 0.5, atol=1e-6)
 
 
 def test_normalise_undoes_project(camera):
     rays = camera.normalise(camera.project(_points()))
+    assert np.allclose(camera.distort(rays), camera.project(_points()), atol=1e-6)
     assert np.allclose(rays, _points()[:, :2] / _points()[:, 2:], atol=1e-6)
 
 
@@ -69,3 +74,97 @@ def test_uncalibrated_is_refused_with_the_remedy(matrix, word):
 def test_wrong_lens_is_refused():
     with pytest.raises(CameraError, match="3 distortion coefficients"):
         Camera.from_opencv(640, 480, K, (0.1, 0.2, 0.3))
+
+
+def test_nobody_and_nothing_known_pass_through_every_lens(camera):
+    for shape in ((0, 2), (0, 17, 2), (3, 17, 2)):
+        unknown, cov = np.full(shape, np.nan), np.full((*shape, 2), np.nan)
+        assert camera.project(np.full((*shape[:-1], 3), np.nan)).shape == shape
+        for values in (camera.normalise(unknown), camera.distort(unknown),
+                       camera.normalise_with_cov(unknown, cov)[0],
+                       camera.distort_with_cov(unknown, cov)[0]):
+            assert values.shape == shape and np.isnan(values).all()
+
+
+def test_coefficients_left_out_are_zero():
+    def camera(lens, fisheye=False):
+        return Camera.from_opencv(640, 480, K, lens, fisheye)
+    k1_to_k4 = (0.2, -0.1, 1e-3, 2e-3, 0.02, 0.1)
+    assert camera(k1_to_k4) == camera((*k1_to_k4, 0, 0))
+    assert camera((*_PRISM, 0, 0, 0, 0)) == camera((*_PRISM, 0, 0))
+    assert camera((0.1, 0.02, 0, 0, 0), fisheye=True) == camera((0.1, 0.02, 0, 0), fisheye=True)
+    with pytest.raises(CameraError, match="takes 4 distortion coefficients, got 5"):
+        camera((0.1, 0.02, 0, 0, 0.1), fisheye=True)
+
+
+@pytest.mark.parametrize("lens", [(), (0.05, 0.01, 0.002, -0.001), (-0.2, 0.1, -0.05, 0.01),
+                                  (0.0, -0.05, 0.0, 0.0)], ids=str)
+def test_a_fisheye_is_right_or_silent_up_to_its_edge(lens):
+    """Pixels by the model's own formula (Kannala and Brandt), out to 100 degrees off the axis."""
+    k = (*lens, 0, 0, 0, 0)[:4]
+    camera = Camera(800, 800, 180, 180, 400, 400, lens, fisheye=True)
+    angle = np.radians(np.arange(1, 101))
+    radius = angle * (1 + k[0] * angle**2 + k[1] * angle**4 + k[2] * angle**6 + k[3] * angle**8)
+    rays = camera.normalise(np.c_[400 + 180 * radius, np.full(100, 400.0)])
+    found = np.arctan(rays[:, 0])
+    grows = np.maximum.accumulate(radius) == radius  # the same radius was reached before, else
+    known = np.isfinite(found) & grows
+    assert np.abs(np.degrees(found - angle))[known].max() < 1
+    assert known[:60].sum() == grows[:60].sum() and not known[89:].any()
+    assert (found[np.isfinite(found)] < angle[~grows].min(initial=9)).all()
+
+
+@pytest.mark.parametrize("lens", [(-0.35, 0.12, 0, 0, 0), (-0.4, 0.0, 1e-3, 1e-3),
+                                  (-0.3, 0.05, 0, 0, 0, -0.1, 0.02, 0.0), _RATIONAL, _PRISM],
+                         ids=lambda lens: f"{len(lens)}: {lens[0]}")
+def test_a_pixel_has_the_ray_that_projects_there_or_none(lens):
+    """Beyond the radius where a lens folds over, a pixel's ray would be another point's."""
+    camera = Camera.from_opencv(640, 480, K, lens)
+    grid = np.stack(np.meshgrid(np.linspace(-900, 1500, 49), np.linspace(-900, 1400, 47)), -1)
+    rays = camera.normalise(grid)
+    known = np.isfinite(rays).all(-1)
+    assert np.abs(camera.distort(rays[known]) - grid[known]).max() < 0.1
+    inner = np.hypot(*np.moveaxis(grid - (331.5, 229.5), -1, 0)) < 200
+    assert known[inner].all()
+    outward = np.linspace(0, 30, 400)[:, None] * (0.6, 0.8)
+    pixels = camera.distort(outward)
+    there = np.isfinite(pixels).all(-1)
+    assert (np.diff(np.linalg.norm(pixels[there] - pixels[0], axis=1)) > -0.5).all()
+
+
+@pytest.mark.parametrize("turns", range(-1, 5))
+def test_a_rotated_image_shows_the_points_of_a_rotated_camera(camera, turns):
+    """As many quarter turns of np.rot90, of a picture that is white at one pixel alone."""
+    point = np.array([[0.353, -0.201, 2.0]])
+    column, row = np.floor(camera.project(point)[0]).astype(int)
+    picture = np.zeros((480, 640))
+    picture[row, column] = 1
+    turned = np.rot90(picture, turns)
+    rotated = camera.rotated(turns)
+    assert (rotated.height, rotated.width) == turned.shape
+    pixels = rotated.project(point @ rotation_of(turns).T)
+    assert tuple(np.floor(pixels[0]).astype(int)[::-1]) == tuple(np.argwhere(turned)[0])
+    back = rotated.normalise(pixels) @ rotation_of(turns)[:2, :2]
+    assert np.allclose(back, point[:, :2] / 2, atol=1e-6)
+
+
+def test_the_mirror_of_a_rotated_camera(camera):
+    points = _points() * (-1, 1, 1)
+    for turns in range(4):
+        rotated = camera.rotated(turns)
+        pixels = rotated.project(_points())
+        assert np.allclose(rotated.mirrored().project(points),
+                           pixels * (-1, 1) + (rotated.width, 0), atol=1e-6)
+
+
+@pytest.mark.parametrize("name, fisheye", [
+    ("equidistant", True), ("fisheye", True), ("Fisheye", True), ("Kannala-Brandt4", True),
+    ("plumb_bob", False), ("rational_polynomial", False), ("", False), ("plumb bob", False)])
+def test_names_of_lens_models(name, fisheye):
+    assert is_fisheye(name) is fisheye
+
+
+@pytest.mark.parametrize("name", ["fov", "double_sphere", "ftheta", "omnidirectional"])
+def test_other_lens_models_are_refused_also_with_zeros(name):
+    with pytest.raises(CameraError, match=f"'{name}'.*rectif"):
+        is_fisheye(name, (0.0,) * 5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -344,6 +345,27 @@ def test_camera_of_raw_and_of_rectified_images():
     assert (rectified.fx, rectified.cx, rectified.distortion) == (450, 330.5, ())
 
 
+@pytest.mark.parametrize("model", ["equidistant", "fisheye"])
+@pytest.mark.parametrize("count", [0, 4, 5])
+def test_a_fisheye_without_distortion_is_no_pinhole(model, count):
+    """280 px from the centre at f = 300 px is 280 / 300 rad off the axis."""
+    camera = messages.camera_from_info(_info(distortion_model=model, d=[0.0] * count,
+                                             k=[300.0, 0, 319.5, 0, 300, 239.5, 0, 0, 1]))
+    assert np.isclose(camera.normalise(np.array([600.0, 240.0]))[0], np.tan(280 / 300))
+
+
+def test_the_right_camera_of_a_stereo_pair_is_beside_the_left_ones_frame(caplog):
+    info = _info(p=[500.0, 0, 320, -60.0, 0, 500, 240, 0, 0, 0, 1, 0])
+    right = messages.camera_from_info(info, rectified=True)
+    left = replace(right, centre_m=(0.0, 0.0, 0.0))
+    point = np.array([0.3, 0.1, 2.0])
+    assert np.allclose(right.centre_m, (0.12, 0, 0)) and "0.120 m to the right" in caplog.text
+    assert np.allclose(right.project(point), left.project(point - (0.12, 0, 0)))
+    u, v, w = np.reshape(info.p, (3, 4)) @ [*point, 1]  # CameraInfo's own formula
+    assert np.allclose(right.project(point), np.array([u, v]) / w + 0.5)
+    assert messages.camera_from_info(info).centre_m == (0.0, 0.0, 0.0)  # of raw images
+
+
 def test_camera_of_a_binned_region():
     """A ray through the region keeps its direction; the pixel moves by crop and bin."""
     full = messages.camera_from_info(_info(d=[]))
@@ -357,7 +379,8 @@ def test_camera_of_a_binned_region():
 @pytest.mark.parametrize("changes, word", [
     (dict(k=np.zeros(9)), "fx=0"), (dict(k=np.full(9, np.nan)), "not finite"),
     (dict(distortion_model="fov"), "'fov'"), (dict(width=0), "0x480"),
-    (dict(distortion_model="equidistant"), "4 distortion coefficients")])
+    (dict(distortion_model="fov", d=[0.0]), "'fov'"),
+    (dict(distortion_model="equidistant", d=[0.1, 0, 0, 0, 0.1]), "4 distortion coefficients")])
 def test_unusable_calibrations_say_why(changes, word):
     with pytest.raises(CameraError, match=word):
         messages.camera_from_info(_info(**changes))
