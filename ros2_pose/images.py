@@ -11,6 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ros2_pose.contrast import to_8_bits
 from ros2_pose.errors import PoseError
 
 
@@ -23,11 +24,23 @@ class _Layout(NamedTuple):
 
     channels: int
     code: int | None
-    bytes_per_channel: int = 1
+    kind: str = "u1"  # of a channel: numpy's name without the order of bytes
+
+
+class _Planes(NamedTuple):
+    """How an encoding of planes lays out a picture: rows of brightness, then those of colour.
+
+    code is OpenCV's conversion to RGB. rows of colour: in rows of the message, of the height.
+    """
+
+    code: int
+    colour_rows: float = 0.5
 
 
 # ROS names a Bayer pattern by its first two rows, OpenCV by the second and third pixel of the
 # second row; ROS's plain yuv422 is UYVY.
+_BAYER = {"rggb": cv2.COLOR_BayerBG2RGB, "bggr": cv2.COLOR_BayerRG2RGB,
+          "gbrg": cv2.COLOR_BayerGR2RGB, "grbg": cv2.COLOR_BayerGB2RGB}
 _LAYOUTS = {
     "rgb8": _Layout(3, None),
     "bgr8": _Layout(3, cv2.COLOR_BGR2RGB),
@@ -37,17 +50,34 @@ _LAYOUTS = {
     "8UC4": _Layout(4, cv2.COLOR_BGRA2RGB),
     "mono8": _Layout(1, cv2.COLOR_GRAY2RGB),
     "8UC1": _Layout(1, cv2.COLOR_GRAY2RGB),
-    "mono16": _Layout(1, cv2.COLOR_GRAY2RGB, 2),
+    "rgb16": _Layout(3, None, "u2"),
+    "bgr16": _Layout(3, cv2.COLOR_BGR2RGB, "u2"),
+    "16UC3": _Layout(3, cv2.COLOR_BGR2RGB, "u2"),
+    "rgba16": _Layout(4, cv2.COLOR_RGBA2RGB, "u2"),
+    "bgra16": _Layout(4, cv2.COLOR_BGRA2RGB, "u2"),
+    "16UC4": _Layout(4, cv2.COLOR_BGRA2RGB, "u2"),
+    "mono16": _Layout(1, cv2.COLOR_GRAY2RGB, "u2"),
+    "16UC1": _Layout(1, cv2.COLOR_GRAY2RGB, "u2"),
+    "32FC1": _Layout(1, cv2.COLOR_GRAY2RGB, "f4"),
     "yuv422": _Layout(2, cv2.COLOR_YUV2RGB_UYVY),
     "uyvy": _Layout(2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": _Layout(2, cv2.COLOR_YUV2RGB_YUY2),
-    "bayer_rggb8": _Layout(1, cv2.COLOR_BayerBG2RGB),
-    "bayer_bggr8": _Layout(1, cv2.COLOR_BayerRG2RGB),
-    "bayer_gbrg8": _Layout(1, cv2.COLOR_BayerGR2RGB),
-    "bayer_grbg8": _Layout(1, cv2.COLOR_BayerGB2RGB),
+    "yvyu": _Layout(2, cv2.COLOR_YUV2RGB_YVYU),
+    **{f"bayer_{pattern}{bits}": _Layout(1, code, f"u{bits // 8}")
+       for pattern, code in _BAYER.items() for bits in (8, 16)},
 }
-ENCODINGS = tuple(_LAYOUTS)
+_PLANES = {
+    "nv12": _Planes(cv2.COLOR_YUV2RGB_NV12),
+    "nv21": _Planes(cv2.COLOR_YUV2RGB_NV21),
+    "nv24": _Planes(cv2.COLOR_YUV2RGB_NV12, colour_rows=2.0),
+    "yuv420": _Planes(cv2.COLOR_YUV2RGB_I420),
+    "i420": _Planes(cv2.COLOR_YUV2RGB_I420),
+    "yv12": _Planes(cv2.COLOR_YUV2RGB_YV12),
+}
+_HALVED = ("yuv420", "i420", "yv12")  # rows of colour are half as long as those of brightness
+ENCODINGS = (*_LAYOUTS, *_PLANES)
+_FULL = {"u1": 255.0, "u2": 65535.0, "f4": np.inf}  # the largest value of a channel
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MOST_PIXELS = 50_000_000  # no camera has more, and a damaged header may say anything
 _MOST_PIXELS_A_BYTE = 10_000  # nor can either format say so many in so few
@@ -59,19 +89,45 @@ _DEPTHS = {"32FC1": "f4", "16UC1": "u2", "mono16": "u2"}
 def rgb_from_image(message) -> np.ndarray:
     """The picture of a sensor_msgs/Image; a view of its data where that is RGB already.
 
-    Raises ImageError if size, step, length of the data or encoding is impossible or unknown.
+    Pictures that use a small part of their range are stretched, see `contrast.to_8_bits`. Raises
+    ImageError if size, step, length of the data or encoding is impossible or unknown.
     """
-    check_size(message)
+    if message.encoding in _PLANES:
+        return _rgb_from_planes(message, _PLANES[message.encoding])
     layout = _LAYOUTS.get(message.encoding)
     if layout is None:
         raise ImageError(f"encoding {message.encoding!r} cannot be read; publish one of "
                          f"{', '.join(ENCODINGS)}")
-    pixels = _pixels(message, layout)
-    if layout.code is None:
-        return pixels
+    check_size(message)
     if layout.channels == 2 and message.width % 2:
         raise ImageError(f"width {message.width} is odd, which {message.encoding} cannot be")
-    return cv2.cvtColor(np.ascontiguousarray(pixels), layout.code)
+    pixels = _pixels(message, layout)
+    if layout.channels != 2:  # brightness and colour are of different ranges
+        pixels = to_8_bits(pixels, _FULL[layout.kind])
+    if layout.code is None:
+        return pixels
+    picture = cv2.cvtColor(np.ascontiguousarray(pixels), layout.code)
+    return to_8_bits(picture, 255.0) if layout.channels == 2 else picture
+
+
+def _rgb_from_planes(message, planes: _Planes) -> np.ndarray:
+    """The picture of a message whose brightness and colour are in planes of their own."""
+    check_size(message, pixel_bytes=1, rows=1 + planes.colour_rows)
+    height, width, step = message.height, message.width, message.step
+    if height % 2 or width % 2 or step % 2:
+        raise ImageError(f"size {width}x{height} or step {step} is odd, which {message.encoding} "
+                         "cannot be")
+    data: np.ndarray = np.frombuffer(message.data, np.uint8)
+    bright, colour = data[:step * height].reshape(height, step), data[step * height:]
+    if message.encoding in _HALVED:
+        colour = colour.reshape(height, step // 2)[:, :width // 2].reshape(height // 2, width)
+    elif planes.colour_rows == 2:  # colour of each pixel: every second one of every second row
+        pairs = colour.reshape(height, step, 2)[::2, :width:2]
+        colour = pairs.reshape(height // 2, width)
+    else:
+        colour = colour.reshape(height // 2, step)[:, :width]
+    packed = np.concatenate([bright[:, :width], colour])
+    return to_8_bits(cv2.cvtColor(packed, planes.code), 255.0)
 
 
 def depth_from_image(message) -> np.ndarray:
@@ -95,34 +151,37 @@ def depth_from_image(message) -> np.ndarray:
     return metres
 
 
-def check_size(message, pixel_bytes: int | None = None) -> None:
+def check_size(message, pixel_bytes: int | None = None, rows: float = 1.0) -> None:
     """Raise ImageError if an Image's size, step and length of data do not fit together.
 
-    pixel_bytes: what a pixel takes; by default what it takes in a picture of the encoding.
+    pixel_bytes: what a pixel takes; by default what it takes in a picture of the encoding. rows:
+    of the data, for each row of the picture.
     """
     height, width, step, length = message.height, message.width, message.step, len(message.data)
     if height <= 0 or width <= 0:
         raise ImageError(f"image is {width}x{height}, empty: look at the camera's driver")
     if pixel_bytes is None:
         layout = _LAYOUTS.get(message.encoding)
-        pixel_bytes = layout.channels * layout.bytes_per_channel if layout else 1
+        pixel_bytes = layout.channels * np.dtype(layout.kind).itemsize if layout else 1
     row = width * pixel_bytes
     if step < row:
         raise ImageError(f"step is {step} but a row of {width} pixels of {message.encoding} takes "
                          f"{row} bytes: the publisher must set width, encoding and step alike")
-    if length != step * height:
-        raise ImageError(f"data is {length} bytes but step {step} x height {height} is "
-                         f"{step * height}: the publisher must send whole images")
+    if length != step * height * rows:
+        raise ImageError(f"data is {length} bytes but a {message.encoding} image of step {step} "
+                         f"and height {height} has {step * height * rows:g}: the publisher must "
+                         "send whole images")
 
 
 def _pixels(message, layout: _Layout) -> np.ndarray:
-    """(height, width[, channels]) uint8 view of the data; 16-bit values lose their low byte."""
+    """(height, width[, channels]) view of the data; a copy where bytes must change places."""
+    kind = np.dtype((">" if message.is_bigendian else "<") + layout.kind)
     rows: np.ndarray = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    width, size = message.width, layout.bytes_per_channel
-    rows = rows[:, : width * layout.channels * size]
-    if size == 2:
-        return rows[:, (0 if message.is_bigendian else 1)::2]
-    return rows if layout.channels == 1 else rows.reshape(message.height, width, layout.channels)
+    width, channels = message.width, layout.channels
+    rows = rows[:, : width * channels * kind.itemsize]
+    if kind.itemsize > 1:
+        rows = np.ascontiguousarray(rows).view(kind).astype(kind.newbyteorder("="), copy=False)
+    return rows if channels == 1 else rows.reshape(message.height, width, channels)
 
 
 def rgb_from_compressed(message) -> np.ndarray:

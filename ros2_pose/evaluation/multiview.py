@@ -30,6 +30,7 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.solve import BodyFit, Fitter, Sighting
 from ros2_pose.camera import Camera
+from ros2_pose.contrast import grey_ramp
 from ros2_pose.data.bodies import read_poses
 from ros2_pose.evaluation import video
 from ros2_pose.evaluation.body import Row, table
@@ -78,7 +79,7 @@ class _Recorded:
 
 def _blank(camera: Camera, number: int) -> np.ndarray:
     """An image that holds a number, as four bytes."""
-    image = np.zeros((camera.height, camera.width, 3), np.uint8)
+    image = grey_ramp(camera.width, camera.height)
     image[0, :4, 0] = np.frombuffer(np.int32(number).tobytes(), np.uint8)
     return image
 

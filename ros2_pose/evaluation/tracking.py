@@ -31,6 +31,7 @@ from tqdm import tqdm
 from ros2_pose import oks
 from ros2_pose.boxes import overlaps
 from ros2_pose.camera import Camera
+from ros2_pose.contrast import grey_ramp
 from ros2_pose.evaluation.baselines import ByteLike, NearestNeighbour
 from ros2_pose.evaluation.identities import Identities, Moment, count
 from ros2_pose.networks import NETWORKS
@@ -79,7 +80,7 @@ class Ours:
 
     def __init__(self, pipeline: Pipeline, recording: Recording):
         self.pipeline, self.recording = pipeline, recording
-        self.image = np.zeros((*recording.size[::-1], 3), np.uint8)
+        self.image = grey_ramp(*recording.size)
         self.number = 0
         pipeline.reset()
         pipeline.network = self
