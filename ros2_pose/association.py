@@ -17,7 +17,8 @@ _MATCH = 0.15  # similarity from which a detection may continue a track
 _SAME = 0.35  # similarity to a tracked person from which a newcomer is its double
 _SAME_BOX, _ALIKE_IN_BOX = 0.7, 0.2  # overlap of boxes and similarity that say so, too
 _SWAPPED = 0.15  # so much more alike with left and right changed round says they are
-_MOST_SWAPS = 5  # in a row; then the person is taken to be as detected
+_SWAPPED_S = 0.15  # swapped for longer than this, the person is taken to be as detected
+_SWAPPED_INTERVALS = 2.5  # between images; but for so long in any case
 _TURNING_S = 0.3  # to turn round takes longer
 
 _TRUNK = [COCO17.index(f"{side}_{joint}") for side in ("left", "right")
@@ -41,7 +42,7 @@ class Track:
     evidence: float  # sum of the scores
     middle: Motion  # of the trunk in the image, px
     hits: int = 1
-    swaps: int = 0  # images in a row in which the detector took left for right
+    swapped_since: int | None = None  # ns, the image since which left is taken for right
     number: int = 0  # of the id; 0 until the person is reported
     body: Any = None
     shape: np.ndarray | None = None  # (10,) betas
@@ -137,8 +138,11 @@ def is_swapped(track: Track, people: People, row: int, stamp: int) -> bool:
     as_found, swapped = oks.similarity_either_way(
         people.keypoints[row], track.predicted(stamp), oks.area(people.boxes[row]))
     recent = seconds(stamp - track.seen) < _TURNING_S
-    looks_swapped = recent and swapped > as_found + _SWAPPED and track.swaps < _MOST_SWAPS
-    track.swaps = track.swaps + 1 if looks_swapped else 0
+    looks_swapped = bool(recent and swapped > as_found + _SWAPPED)
+    since = stamp if track.swapped_since is None else track.swapped_since
+    patience_s = max(_SWAPPED_S, _SWAPPED_INTERVALS * seconds(stamp - track.seen))
+    looks_swapped &= seconds(stamp - since) <= patience_s
+    track.swapped_since = since if looks_swapped else None
     return looks_swapped
 
 

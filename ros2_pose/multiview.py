@@ -21,10 +21,11 @@ from ros2_pose.body.state import BodyState
 from ros2_pose.config import PoseConfig
 from ros2_pose.fusion import Fuser, MultiviewError, View, without_pixels
 from ros2_pose.motion import gate
-from ros2_pose.people import LOST, Frame, People
-from ros2_pose.pipeline import Pipeline, Remembered, check_image, previous_of
+from ros2_pose.people import LOST, TRACKED, Frame, People
+from ros2_pose.pipeline import NoContrastError, Pipeline, Remembered, check_image, previous_of
 from ros2_pose.skeleton import SMPL24
 from ros2_pose.track import Track, Tracker
+from ros2_pose.upright import UprightView
 
 log = logging.getLogger(__name__)
 
@@ -39,19 +40,22 @@ class Scene(NamedTuple):
     people: People  # common frame; first who is seen, then those lost; pixels are NaN
     views: tuple[View | None, ...]  # what each camera saw by itself; None: no image, or no 3D
     rows: np.ndarray  # (P, V) each one's row in the views' people; -1: not seen there
+    taken: tuple[tuple[UprightView, Frame] | None, ...]  # how each view's frame was rotated
 
     def in_view(self, number: int) -> People:
         """Those whom a camera sees, with all that is known of them, in its frame and pixels: what
         its overlay shows."""
-        view = self.views[number]
-        if view is None:
+        view, taken = self.views[number], self.taken[number]
+        if view is None or taken is None:
             return People.nobody()
         seen = np.flatnonzero(self.rows[:, number] >= 0)
         own = view.people[self.rows[seen, number]]
         turn = Rotation.from_matrix(view.pose[:3, :3]).inv()
         pixels = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
-        return self.people[seen].moved(turn, -turn.apply(view.pose[:3, 3])).with_fields(
+        people = self.people[seen].moved(turn, -turn.apply(view.pose[:3, 3])).with_fields(
             **{name: getattr(own, name) for name in pixels})
+        upright, frame = taken
+        return upright.people_as_taken(people, frame)
 
 
 class MultiPipeline:
@@ -102,50 +106,69 @@ class MultiPipeline:
 
         frames: of each camera, None for one that has none now. A frame without a usable calibration
         or without a pose gives no 3D: its camera is left out, and the note says why. A step back in
-        time forgets everyone. Raises MultiviewError if there is no frame at all, and PipelineError
-        for an image that is none.
+        time forgets everyone. An image that shows nothing leaves its camera out, too. Raises
+        MultiviewError if no camera is left.
         """
-        present = self._checked(frames)
+        present, notes = self._checked(frames)
         stamp = max(frame.stamp for frame in present.values())
         if stamp < self.tracker.latest:
             log.warning("time went back by %.3f s: everyone is forgotten",
                         (self.tracker.latest - stamp) * 1e-9)
             self.reset()
-        detected = self.cameras[0].network.detect(list(present.values()))
+        for number, frame in present.items():
+            self._place(self.cameras[number], frame.pose)
+        known = {number: self.cameras[number].with_camera(frame)
+                 for number, frame in present.items()}
+        upright = {number: self.cameras[number].view.frame(frame)
+                   for number, (frame, _) in known.items()}
+        detected = self.cameras[0].network.detect(list(upright.values()))
         views: list[View | None] = [None] * len(frames)
-        notes = []
-        for (number, frame), people in zip(present.items(), detected):
-            views[number], note = self._look(self.cameras[number], people, frame, stamp)
+        taken: list[tuple[UprightView, Frame] | None] = [None] * len(frames)
+        for (number, frame), people in zip(upright.items(), detected):
+            pipeline, (as_taken, why) = self.cameras[number], known[number]
+            views[number], note = self._look(pipeline, people, frame, stamp, why)
+            taken[number] = pipeline.view, as_taken
             notes += [f"camera {number + 1}: {note}"] if note else []
         people, rows = self._together(views, stamp)
         if not len(people) and any(views):
             people = people.with_fields(joints=np.zeros((0, len(SMPL24), 3)))  # nobody, in 3D
-        return Scene(people.with_fields(note="; ".join(notes)), tuple(views), rows)
+        return Scene(people.with_fields(note="; ".join(notes)), tuple(views), rows, tuple(taken))
 
-    def _checked(self, frames: list[Frame | None]) -> dict[int, Frame]:
+    def _checked(self, frames: list[Frame | None]) -> tuple[dict[int, Frame], list[str]]:
+        """The frames that there are, by camera, and why others are left out."""
         if len(frames) != len(self.cameras):
             raise MultiviewError(f"{len(frames)} frames for {len(self.cameras)} cameras; give None "
                                  "for a camera that has none")
-        present = {number: frame for number, frame in enumerate(frames) if frame is not None}
+        present, notes = {}, []
+        for number, frame in enumerate(frames):
+            try:
+                if frame is not None:
+                    check_image(frame.image)
+                    present[number] = frame
+            except NoContrastError as error:
+                notes.append(f"camera {number + 1}: {error}")
         if not present:
-            raise MultiviewError("no camera gave an image: nobody can look")
-        for frame in present.values():
-            check_image(frame.image)
-        return present
+            raise MultiviewError("; ".join(notes) or "no camera gave an image: nobody can look")
+        return present, notes
 
-    def _look(self, pipeline: Pipeline, people: People, frame: Frame,
-              stamp: int) -> tuple[View | None, str]:
+    def _look(self, pipeline: Pipeline, people: People, frame: Frame, stamp: int,
+              note: str) -> tuple[View | None, str]:
         """What a camera sees by itself; None and why if there is no 3D."""
-        config = self.config if frame.pose is None else self._placed(frame.pose)
-        pipeline.configure(replace(config, correct=False))  # the pixels are evidence once more
-        people = pipeline.follow(people, frame)
-        camera, note = pipeline.camera(frame)
+        people = pipeline.follow(people, frame, note)
         if frame.pose is None:
             return None, note or "its pose is not known: left out; publish its transform"
-        if camera is None:
+        if frame.camera is None:
             return None, note
-        return View(people[people.tracking_state != LOST], camera, frame.pose,
+        return View(people[people.tracking_state != LOST], frame.camera, frame.pose,
                     (stamp - frame.stamp) * 1e-9), people.note
+
+    def _place(self, pipeline: Pipeline, pose: np.ndarray | None) -> None:
+        """Tell a camera's pipeline which way is up and how far it is to the floor; both stay as
+        they were while its pose is not known."""
+        placed = pipeline.config if pose is None else self._placed(pose)
+        pipeline.configure(replace(  # not corrected: the pixels are evidence once more
+            self.config, correct=False, camera_height_m=placed.camera_height_m,
+            camera_pitch_deg=placed.camera_pitch_deg, camera_roll_deg=placed.camera_roll_deg))
 
     def _placed(self, pose: np.ndarray) -> PoseConfig:
         """The settings of a camera at a pose: which way is up, and how far it is to the floor."""
@@ -177,7 +200,9 @@ class MultiPipeline:
         people = self.tracker.report(found, tracks, stamp)
         all_rows = np.full((len(people), len(views)), -1)
         all_rows[:len(rows), numbers] = rows
-        return people, all_rows
+        shown = np.argsort(people.tracking_state != TRACKED, kind="stable")
+        shown = np.sort(shown[:self.config.max_people])
+        return people[shown], all_rows[shown]
 
     def _known(self, ids: list[list[tuple[int, str]]], view_a, row_a, view_b, row_b) -> np.ndarray:
         """(M,) log odds that two are one, by whom each camera's tracks were with before."""

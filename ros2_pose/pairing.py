@@ -24,8 +24,9 @@ _STOPPED = 5  # periods without an image
 class Stream:
     """The stamps of one topic: the newest, and the usual time between two."""
 
-    def __init__(self) -> None:
-        self._intervals: deque[int] = deque(maxlen=_INTERVALS)
+    def __init__(self, intervals: int = _INTERVALS) -> None:
+        """intervals: the last so many say what is usual."""
+        self._intervals: deque[int] = deque(maxlen=intervals)
         self.newest: int | None = None
         self.ignored = 0  # images that came again, or too late
 

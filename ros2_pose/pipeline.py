@@ -20,19 +20,26 @@ from ros2_pose.body.solve import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
+from ros2_pose.contrast import has_contrast
 from ros2_pose.errors import PoseError
 from ros2_pose.networks import NETWORKS
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, People
 from ros2_pose.track import Track, Tracker
+from ros2_pose.upright import UprightView, upright_view
 
 log = logging.getLogger(__name__)
 
 _PROPOSED_ROOT_STD = (0.05, 0.05, 0.2)  # to the side, down, log distance, of a network's bodies
+_LEAST_DETECTIONS = 20  # that the tracker chooses from, however few people are reported
 CONTINUES = 1 / 3  # of score_threshold: what a detection must score to continue a track
 
 
 class PipelineError(PoseError):
     """A frame or a setting that cannot be worked with; the message says why and what to do."""
+
+
+class NoContrastError(PipelineError):
+    """A picture that shows nothing: nobody can be looked for in it."""
 
 
 class Pipeline:
@@ -53,6 +60,7 @@ class Pipeline:
         self.fitter = Fitter(self.body, PosePrior.load(), Lift.load())
         self.depth_gauge = DepthGauge(self.body)
         self.tracker = Tracker()
+        self.view = UprightView()
         self.configure(config)
 
     def _engine(self) -> str:
@@ -63,12 +71,14 @@ class Pipeline:
         """Take over the settings that may change while running."""
         self.config = config
         self.network.score_threshold = config.score_threshold * CONTINUES
-        self.network.max_people = config.max_people
+        self.network.max_people = max(config.max_people, _LEAST_DETECTIONS)
+        self.tracker.max_people = config.max_people
         self.tracker.confirm_hits = config.confirm_hits
         self.tracker.lost_s = config.lost_s
         self.tracker.birth_score = config.score_threshold
         self.tracker.still_mps = config.still_mps
         self.fitter.settings = replace(self.fitter.settings, adult_height_m=config.adult_height_m)
+        self.turn_upright(_up(config))
 
     def another(self) -> Pipeline:
         """One for another camera: it shares the networks and has seen nobody yet."""
@@ -89,18 +99,36 @@ class Pipeline:
         is none.
         """
         check_image(frame.image)
-        return self.follow(self.network.detect([frame])[0], frame)
+        frame, note = self.with_camera(frame)
+        upright = self.view.frame(frame)
+        people = self.follow(self.network.detect([upright])[0], upright, note)
+        return self.view.people_as_taken(people, frame)
 
-    def follow(self, people: People, frame: Frame) -> People:
-        """`step`, from what the network found in the frame."""
+    def with_camera(self, frame: Frame) -> tuple[Frame, str]:
+        """A frame with the camera that bodies are fitted with, and as of `camera`."""
+        camera, note = self.camera(frame)
+        return replace(frame, camera=camera), note
+
+    def turn_upright(self, up: np.ndarray) -> None:
+        """Look at frames rotated such that `up`, (3,) in the camera frame, points up in them."""
+        view = upright_view(up, self.view)
+        if view != self.view and self.tracker.tracks:
+            log.warning("the camera is turned: everyone is forgotten")
+            self.reset()
+        self.view, self.up = view, view.up(up)
+
+    def follow(self, people: People, frame: Frame, note: str = "") -> People:
+        """`step`, from what the network found in a frame of `view.frame`; people stay in it.
+
+        note: why the frame has no camera, if it has none.
+        """
         if frame.stamp < self.tracker.latest:
             log.warning("time went back by %.3f s: everyone is forgotten",
                         (self.tracker.latest - frame.stamp) * 1e-9)
             self.reset()
-        camera, note = self.camera(frame)
-        people, tracks = self.tracker.assign(people, frame.stamp, camera, frame.pose)
-        if camera is not None:
-            people = self._with_bodies(people, tracks, frame, camera)
+        people, tracks = self.tracker.assign(people, frame.stamp, frame.camera, frame.pose)
+        if frame.camera is not None:
+            people = self._with_bodies(people, tracks, frame, frame.camera)
         note = note or people.note
         return self.tracker.report(people, tracks, frame.stamp).with_fields(note=note)
 
@@ -155,11 +183,9 @@ class Pipeline:
 
     def _surroundings(self) -> dict[str, torch.Tensor]:
         """Which way is up, and where the floor is if that is known."""
-        pitch, roll = np.radians((self.config.camera_pitch_deg, self.config.camera_roll_deg))
-        up = (-np.sin(roll) * np.cos(pitch), -np.cos(roll) * np.cos(pitch), -np.sin(pitch))
-        known = {"up": torch.tensor(up)}
+        known = {"up": torch.from_numpy(self.up)}
         if self.config.camera_height_m > 0:
-            known["floor"] = torch.tensor((*up, self.config.camera_height_m))
+            known["floor"] = torch.tensor((*self.up, self.config.camera_height_m))
         return known
 
     def _measure(self, depth: np.ndarray, camera: Camera, bodies: BodyFit) -> DepthMeasurement:
@@ -172,11 +198,12 @@ class Pipeline:
                    camera: Camera) -> People:
         """With keypoints corrected by the bodies, where there are bodies."""
         corrected = self.fitter.correct(sighting, bodies)
-        ok = (bodies.ok & corrected.ok).numpy()
         pixels, cov = camera.distort_with_cov(corrected.points.numpy(), corrected.cov.numpy())
+        ok = (bodies.ok & corrected.ok).numpy()[:, None] & np.isfinite(pixels).all(-1) \
+            & np.isfinite(cov).all((-1, -2))
         return people.with_fields(
-            keypoints=np.where(ok[:, None, None], pixels, people.keypoints),
-            keypoint_cov=np.where(ok[:, None, None, None], cov, people.keypoint_cov))
+            keypoints=np.where(ok[..., None], pixels, people.keypoints),
+            keypoint_cov=np.where(ok[..., None, None], cov, people.keypoint_cov))
 
 
 class Remembered(NamedTuple):
@@ -219,12 +246,22 @@ def _device(wanted: str, require_gpu: bool) -> torch.device:
     return torch.device(wanted)
 
 
+def _up(config: PoseConfig) -> np.ndarray:
+    """(3,) the world's up in the camera frame, by the camera's pitch and roll."""
+    pitch, roll = np.radians((config.camera_pitch_deg, config.camera_roll_deg))
+    return np.array([-np.sin(roll) * np.cos(pitch), -np.cos(roll) * np.cos(pitch), -np.sin(pitch)])
+
+
 def check_image(image: np.ndarray) -> None:
-    """Raises PipelineError for what is no picture."""
+    """Raises PipelineError for what is no picture, and for one that shows nothing."""
     shape: tuple[int, ...] = getattr(image, "shape", ())
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or image.dtype != np.uint8:
         raise PipelineError(f"image is {getattr(image, 'dtype', type(image).__name__)} {shape}, "
                             "expected uint8 (height, width, 3), RGB, not empty")
+    if not has_contrast(image):
+        low, high = int(image.min()), int(image.max())
+        raise NoContrastError(f"the picture shows nothing: all of it lies between {low} and {high} "
+                              "of 255; look for a covered lens, darkness, or a wrong exposure")
 
 
 def previous_of(tracks: list[Track], stamp: int, pose: np.ndarray | None = None) -> Previous:

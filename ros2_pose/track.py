@@ -7,7 +7,10 @@ those out of sight, in a frame that stands still if the camera's pose there is k
 keypoints reported are not filtered: the body layer starts from the image before, and a second
 filter would only make them late.
 
-Time is an argument, the image's stamp in nanoseconds; there is no clock here.
+Time is an argument, the image's stamp in nanoseconds; there is no clock here. Images may come at
+any rate from 0.5 to 120 per second, and the rate may change: what is said in seconds below holds
+for cameras that are fast enough, and is at least 2.5 of the intervals at which images really come,
+so that one image in which a person is missed ends nothing.
 """
 
 from __future__ import annotations
@@ -19,11 +22,14 @@ from scipy.spatial.transform import Rotation
 from ros2_pose.association import Track, is_double, is_swapped, likeness
 from ros2_pose.camera import Camera
 from ros2_pose.motion import Motion, gate, seconds
+from ros2_pose.pairing import Stream
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.recognise import recognised
 
 _WEAK = 0.5  # of birth_score: what someone must score to be watched, not yet reported
 _UNSURE_S = 0.3  # someone not confirmed and unseen for longer is forgotten
+_INTERVALS = 2.5  # between images, that every such time lasts at least
+_RECENT = 3  # intervals, whose median is the one that images come at
 _REMEMBERED_S = 10.0  # so long after someone was forgotten the id is still theirs
 _ROOT_GATE = gate(3, 0.9997)
 _LEAP_STD = 0.2  # m: who sets off or bends is no outlier
@@ -41,13 +47,16 @@ class Tracker:
     is known and unseen is forgotten; for some more, such a one is recognised when met again.
     still_mps: slower than that is standing, if the velocity is not significant.
 
+    max_people: most people reported for an image: those known before those met, in the order of
+    their scores, and after them those lost from sight.
+
     born, died: ids that appeared with the image, known again or new, and those forgotten.
     """
 
     def __init__(self, confirm_hits: int = 3, lost_s: float = 2.0, birth_score: float = 0.3,
-                 still_mps: float = 0.4):
+                 still_mps: float = 0.4, max_people: int = 100):
         self.confirm_hits, self.lost_s, self.birth_score = confirm_hits, lost_s, birth_score
-        self.still_mps = still_mps
+        self.still_mps, self.max_people = still_mps, max_people
         self.tracks: list[Track] = []
         self.died: tuple[str, ...] = ()
         self.reset()
@@ -62,6 +71,7 @@ class Tracker:
         self._named: list[Track] = []  # with this image
         self._pose: np.ndarray | None = None
         self.latest = 0  # stamp of the image before, ns
+        self._stream = Stream(_RECENT)
 
     def assign(self, people: People, stamp: int, camera: Camera | None = None,
                pose: np.ndarray | None = None) -> tuple[People, list[Track]]:
@@ -72,6 +82,7 @@ class Tracker:
         of `Frame`; without them the camera counts as standing still.
         """
         self._look(camera, pose)
+        self._stream.advance(stamp)
         self._forget(stamp)
         pairs = self._match(people, stamp)
         people = people.with_sides_changed([row for row, track in pairs
@@ -82,10 +93,11 @@ class Tracker:
             track = Track.of(people, row, stamp)
             self.tracks.append(track)
             pairs.append((row, track))
-        shown = sorted(((row, track) for row, track in pairs
-                        if track.number or self._known(track)
-                        or people.scores[row] >= self.birth_score),
-                       key=lambda pair: pair[0])
+        shown = [(row, track) for row, track in pairs
+                 if track.number or self._known(track) or people.scores[row] >= self.birth_score]
+        shown.sort(key=lambda pair: (not self._known(pair[1]), not pair[1].number,
+                                     -people.scores[pair[0]]))
+        shown = sorted(shown[:self.max_people], key=lambda pair: pair[0])
         self._named = [track for _, track in shown if not track.number]
         for track in self._named:
             track.number = self._free_number()
@@ -101,7 +113,9 @@ class Tracker:
             tracking_state=np.array([self._state(t) for t in tracks], int))
         for row, track in enumerate(tracks):
             track.last, track.pose = people[[row]], self._pose
-        lost = [self._lost(t, stamp) for t in self.tracks if t.seen < stamp and self._known(t)]
+        lost = [self._lost(t, stamp) for t in self.tracks
+                if t.seen < stamp and self._known(t) and t.last is not None]
+        lost = lost[:max(self.max_people - len(people), 0)]
         return _concatenate([people, *lost])
 
     def _look(self, camera: Camera | None, pose: np.ndarray | None) -> None:
@@ -140,8 +154,10 @@ class Tracker:
 
     def _forget(self, stamp: int) -> None:
         """Drop tracks unseen for too long, and give back the ids of those long forgotten."""
+        known_s = max(self.lost_s, self._least_s)
+        unsure_s = max(min(self.lost_s, _UNSURE_S), self._least_s)
         gone = [track for track in self.tracks if seconds(stamp - track.seen) >
-                (self.lost_s if self._known(track) else min(self.lost_s, _UNSURE_S))]
+                (known_s if self._known(track) else unsure_s)]
         self.tracks = [track for track in self.tracks if track not in gone]
         gone = [track for track in gone if track.number]
         died = tuple(track.id for track in gone)
@@ -150,6 +166,11 @@ class Tracker:
         self._gone = [track for track in self._gone
                       if seconds(stamp - track.seen) <= self.lost_s + _REMEMBERED_S] + gone
         self.latest = stamp
+
+    @property
+    def _least_s(self) -> float:
+        """s that nothing ends before: some of the intervals between images."""
+        return _INTERVALS * seconds(self._stream.period or 0)
 
     def _recognise(self, stamp: int) -> None:
         """Give those named with this image, and not yet reported, the ids that they had before."""
@@ -178,7 +199,8 @@ class Tracker:
                 continue
             track.shape = people.betas[row] if people.betas is not None else None
             track.root, fresh = _filtered(track.root, turn @ people.root[row] + origin,
-                                          turn @ people.root_cov[row, :3, :3] @ turn.T, stamp)
+                                          turn @ people.root_cov[row, :3, :3] @ turn.T, stamp,
+                                          max(_STUBBORN_S, self._least_s))
             if not fresh:
                 velocity[row] = turn.T @ self._velocity(track.root)
                 cov[row] = turn.T @ track.root.velocity_cov @ turn
@@ -232,10 +254,10 @@ class Tracker:
         return track.last.moved(Rotation.from_matrix(way[:3, :3]), way[:3, 3])
 
 
-def _filtered(root: Motion | None, place: np.ndarray, cov: np.ndarray,
-              stamp: int) -> tuple[Motion, bool]:
-    """The filter of a root with a measured place (3,), covariance (3, 3), taken in; and whether it
-    has just begun, again if places outside the gate are no outliers."""
+def _filtered(root: Motion | None, place: np.ndarray, cov: np.ndarray, stamp: int,
+              patience_s: float) -> tuple[Motion, bool]:
+    """The filter of a root with a measured position (3,), covariance (3, 3), taken in; and whether
+    it has just begun, again where positions are outside the gate for longer than patience_s."""
     if root is None:
         return Motion(place, cov, stamp), True
     if stamp <= root.stamp:
@@ -243,7 +265,7 @@ def _filtered(root: Motion | None, place: np.ndarray, cov: np.ndarray,
     spread = cov + _LEAP_STD**2 * np.eye(3)
     if root.surprise(place[None], spread[None], stamp)[0] <= _ROOT_GATE:
         root.update(place, cov, stamp)
-    elif seconds(stamp - root.stamp) > _STUBBORN_S:
+    elif seconds(stamp - root.stamp) > patience_s:
         return Motion(place, cov, stamp), True
     return root, False
 

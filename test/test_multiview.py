@@ -12,6 +12,7 @@ from ros2_pose import multiview
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
+from ros2_pose.contrast import grey_ramp
 from ros2_pose.fusion import Fuser, MultiviewError, View
 from ros2_pose.multiview import MultiPipeline
 from ros2_pose.people import DEPTH, LOST, TRACKED, Frame, People
@@ -84,7 +85,7 @@ def detected(keypoints, pose, rng=None, order=None) -> People:
 
 def frame(number, stamp, pose, camera=CAMERA):
     """An image that the made-up network knows by its number."""
-    image = np.zeros((480, 640, 3), np.uint8)
+    image = grey_ramp(640, 480)
     image[0, 0, 0] = number
     return Frame(image, camera, stamp, None, pose)
 

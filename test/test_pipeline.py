@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
+from ros2_pose.contrast import grey_ramp
 from ros2_pose.evaluation.depth_camera import depth_image, sensed
 from ros2_pose.messages import STATUS_2D_ONLY, STATUS_PARTIAL, status_of
 from ros2_pose.people import DEPTH, Frame, People
@@ -15,7 +16,7 @@ from ros2_pose.pipeline import Pipeline, Remembered
 from ros2_pose.skeleton import COCO17, SMPL24
 
 CAMERA = Camera.from_fov(640, 480, 60)
-IMAGE = np.zeros((480, 640, 3), np.uint8)
+IMAGE = grey_ramp(640, 480)
 _BODY_FIELDS = ("joints", "joint_cov", "theta", "betas", "root", "root_cov")
 
 

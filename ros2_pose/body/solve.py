@@ -163,7 +163,8 @@ class Fitter:
         found = Solution(image, found.state, _without_previous(found.here, temporal, image))
         agrees = found.here.of_keypoints < self.settings.retry_cost * problem.seen.sum(1)
         astray = torch.where(agrees, 0.0, previous.astray + previous.seconds)
-        lost = astray >= self.settings.patience_s
+        patience = (1.5 * previous.seconds).clamp(min=self.settings.patience_s)
+        lost = astray >= patience  # of a slow camera: in the second image
         astray = torch.where(lost, 0.0, astray)
         if lost.any():
             again = self._begin(problem.rows(lost), _rows(lifted, lost))
