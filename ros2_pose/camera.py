@@ -289,8 +289,9 @@ class Camera:
         signs = np.ones(len(self.distortion)) if self.fisheye else \
             _MIRROR_SIGNS[:len(self.distortion)]
         x, y, z = self.centre_m
-        return replace(self, cx=self.width - self.cx, quarter_turns=-self.quarter_turns % 4,
-                       centre_m=(-x, y, z), distortion=tuple(float(s * d) for s, d in zip(signs, self.distortion)))
+        mirrored = tuple(float(sign * k) for sign, k in zip(signs, self.distortion))
+        return replace(self, cx=self.width - self.cx, distortion=mirrored, centre_m=(-x, y, z),
+                       quarter_turns=-self.quarter_turns % 4)
 
     def rotated(self, quarter_turns: int) -> Camera:
         """The camera of the image after np.rot90(image, quarter_turns): counter-clockwise.

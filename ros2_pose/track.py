@@ -170,7 +170,7 @@ class Tracker:
     @property
     def _least_s(self) -> float:
         """s that nothing ends before: some of the intervals between images."""
-        return _INTERVALS * seconds(self._stream.period or 0)
+        return _INTERVALS * 1e-9 * (self._stream.period or 0)
 
     def _recognise(self, stamp: int) -> None:
         """Give those named with this image, and not yet reported, the ids that they had before."""
