@@ -16,7 +16,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import yaml
 
 from ros2_pose.errors import PoseError
 
@@ -340,19 +339,6 @@ def _inverse(matrices: np.ndarray) -> np.ndarray:
 
 
 def read_calibration(path: str | Path) -> Camera:
-    """The camera of a calibration file as ROS's camera_calibration writes it (YAML).
-
-    Raises CameraError if a key is missing or a value cannot be used.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-        return Camera.from_opencv(
-            int(values["image_width"]), int(values["image_height"]),
-            np.array(values["camera_matrix"]["data"], float),
-            values.get("distortion_coefficients", {}).get("data", ()),
-            values.get("distortion_model") == FISHEYE)
-    except (OSError, yaml.YAMLError) as error:
-        raise CameraError(f"cannot read {path}: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CameraError(f"{path} is no camera calibration: {error!r}; expected image_width, "
-                          "image_height, camera_matrix, distortion_coefficients") from error
+    """The camera of a calibration file; see `calibration_file.read_calibration`."""
+    from ros2_pose import calibration_file  # which needs this module
+    return calibration_file.read_calibration(path)

@@ -5,7 +5,6 @@ Pictures come out as (height, width, 3) uint8 RGB, depth as (height, width) floa
 
 from __future__ import annotations
 
-import zlib
 from typing import NamedTuple
 
 import cv2
@@ -13,6 +12,7 @@ import numpy as np
 
 from ros2_pose.contrast import to_8_bits
 from ros2_pose.errors import PoseError
+from ros2_pose.picture_file import claimed_size, has_broken_chunk, is_truncated
 
 
 class ImageError(PoseError):
@@ -78,10 +78,9 @@ _PLANES = {
 _HALVED = ("yuv420", "i420", "yv12")  # rows of colour are half as long as those of brightness
 ENCODINGS = (*_LAYOUTS, *_PLANES)
 _FULL = {"u1": 255.0, "u2": 65535.0, "f4": np.inf}  # the largest value of a channel
-_PNG = b"\x89PNG\r\n\x1a\n"
+_READ_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 _MOST_PIXELS = 50_000_000  # no camera has more, and a damaged header may say anything
 _MOST_PIXELS_A_BYTE = 10_000  # nor can either format say so many in so few
-_FRAME_HEADERS = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # of a JPEG: the start of a frame
 # REP 118: depth is metres in floats, or millimetres in integers. By numpy's names without order.
 _DEPTHS = {"32FC1": "f4", "16UC1": "u2", "mono16": "u2"}
 
@@ -195,61 +194,27 @@ def rgb_from_compressed(message) -> np.ndarray:
 def rgb_from_bytes(data: np.ndarray, what: str) -> np.ndarray:
     """The picture of an encoded file's bytes (n,) uint8; `what` names it in errors.
 
-    A JPEG or PNG that was cut off is an error, though decoders would fill the rest with grey.
+    A JPEG or PNG that was cut off is an error, though decoders would fill the rest with grey; what
+    follows its end is ignored, as phones append there what is no picture. The rows are the
+    sensor's, whatever orientation the file asks for.
     """
     if not len(data):
         raise ImageError(f"{what} is empty")
-    width, height = _claimed_size(data)
+    width, height = claimed_size(data)
     if width * height > min(_MOST_PIXELS, _MOST_PIXELS_A_BYTE * len(data)):
         raise ImageError(f"{what} says that it is {width}x{height} in {len(data)} bytes: damaged, "
                          f"or more than the {_MOST_PIXELS // 10**6} megapixels that are read")
-    if _is_truncated(data):
+    if is_truncated(data):
         raise ImageError(f"{what} is cut off: {len(data)} bytes; look at the disk or the network")
-    if _has_broken_chunk(data):
+    if has_broken_chunk(data):
         raise ImageError(f"{what} is damaged: a checksum of the PNG is wrong; look at the disk or "
                          "the network")
-    # A rotation in the file's metadata is not applied: the calibration is of the sensor's rows.
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    # A message's rotation is not applied: CameraInfo is of the sensor's rows. Files: see exif.py.
+    image = cv2.imdecode(data, _READ_FLAGS)
     if image is None:
         raise ImageError(f"{what} cannot be decoded: {len(data)} bytes; use jpeg or png")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def _claimed_size(data: np.ndarray) -> tuple[int, int]:
-    """Width and height in the header of a JPEG or PNG, before anybody allocates them; 0, 0 where
-    there are none."""
-    start = data[:24].tobytes()
-    if start.startswith(_PNG):
-        return int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")
-    at = 2
-    while start.startswith(b"\xff\xd8") and at + 9 < len(data) and data[at] == 0xFF:
-        segment = data[at:at + 9].tobytes()
-        if segment[1] in _FRAME_HEADERS:
-            return int.from_bytes(segment[7:9], "big"), int.from_bytes(segment[5:7], "big")
-        at += 2 + int.from_bytes(segment[2:4], "big")
-    return 0, 0
-
-
-def _is_truncated(data: np.ndarray) -> bool:
-    start, end = data[:8].tobytes(), data[-64:].tobytes()
-    if start.startswith(b"\xff\xd8"):
-        return not end.rstrip(b"\0").endswith(b"\xff\xd9")
-    return start == _PNG and b"IEND" not in end
-
-
-def _has_broken_chunk(data: np.ndarray) -> bool:
-    """Whether a PNG's checksums are wrong: OpenCV may take seconds to give such a one up."""
-    if data[:8].tobytes() != _PNG:
-        return False
-    at, kind = 8, b""
-    while kind != b"IEND":
-        length = int.from_bytes(data[at:at + 4].tobytes(), "big")
-        chunk = data[at + 4:at + 12 + length].tobytes()
-        kind = chunk[:4]
-        if len(chunk) != length + 8 or zlib.crc32(chunk[:-4]) != int.from_bytes(chunk[-4:], "big"):
-            return True
-        at += length + 12
-    return False
+    full = np.iinfo(image.dtype).max if image.dtype.kind == "u" else np.inf
+    return cv2.cvtColor(to_8_bits(image, float(full)), cv2.COLOR_BGR2RGB)
 
 
 def image_message(make, header, image: np.ndarray):

@@ -21,6 +21,30 @@ _DUE = 0.9  # of a period after its last image, a camera's next one may come
 _STOPPED = 5  # periods without an image
 
 
+class StampFilter:
+    """Which images of one camera are looked at: those later than all before, by their stamps.
+
+    One that is not later than the last by less than JUMP_S came again or out of order, and is left
+    out. One that is earlier by more belongs to a recording that starts again.
+    """
+
+    def __init__(self) -> None:
+        self.latest: int | None = None  # ns, of the last image taken
+        self.ignored = 0
+
+    def behind_s(self, stamp: int) -> float:
+        """How much earlier a stamp (ns) is than that of the last image taken, s."""
+        return 0.0 if self.latest is None else (self.latest - stamp) * 1e-9
+
+    def take(self, stamp: int) -> bool:
+        """Whether the image of a stamp (ns) is to be looked at."""
+        if self.latest is not None and 0 <= self.latest - stamp < JUMP_S * 1e9:
+            self.ignored += 1
+            return False
+        self.latest = stamp
+        return True
+
+
 class Stream:
     """The stamps of one topic: the newest, and the usual time between two."""
 

@@ -10,7 +10,7 @@ import pytest
 
 from ros2_pose.config import PoseConfig
 from ros2_pose.contrast import grey_ramp, has_contrast, to_8_bits
-from ros2_pose.images import rgb_from_image
+from ros2_pose.images import rgb_from_compressed, rgb_from_image
 from ros2_pose.people import Frame
 from ros2_pose.pipeline import NoContrastError, Pipeline
 
@@ -43,6 +43,17 @@ def test_people_are_found_whatever_part_of_the_range_is_used(pipeline, grey, enc
                                                              kind):
     picture = rgb_from_image(_message(grey, encoding, low, high, kind))
     pipeline.reset()
+    assert len(pipeline.step(Frame(picture))) >= 2
+
+
+@pytest.mark.parametrize("low, high, kind", [(0, 1023, np.uint16), (7200, 9300, np.uint16),
+                                             (0, 65535, np.uint16), (100, 130, np.uint8)])
+@pytest.mark.parametrize("suffix", [".png", ".tiff"])
+def test_compressed_pictures_are_stretched_alike(pipeline, grey, low, high, kind, suffix):
+    values = (low + grey * (high - low)).astype(kind)
+    data = cv2.imencode(suffix, values)[1].tobytes()
+    pipeline.reset()
+    picture = rgb_from_compressed(SimpleNamespace(format=suffix[1:], data=data))
     assert len(pipeline.step(Frame(picture))) >= 2
 
 

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from ros2_pose.pairing import CameraSync, DepthQueue, Moment
+from ros2_pose.pairing import JUMP_S, CameraSync, DepthQueue, Moment, StampFilter
 
 _MS = 1_000_000
 _PERIOD = 33 * _MS
@@ -204,3 +204,28 @@ def test_many_threads_give_each_image_once():
     for thread in threads:
         thread.join()
     assert len(given) == len(set(given)) > 0
+
+
+# --------------------------------------------------------------------------------- one camera
+
+
+@pytest.mark.parametrize("stamps, taken", [
+    ([0, 1, 2, 3], [0, 1, 2, 3]),
+    ([0, 2, 1, 3], [0, 2, 3]),  # swapped
+    ([5, 5, 5, 6], [5, 6]),  # again
+    ([0, 0, 0], [0]),  # a driver that does not stamp
+    ([7, 8, 8 - 29, 8 - 28], [7, 8]),  # late by less than a second
+    ([100, 101, 101 - 31, 101 - 30], [100, 101, 70, 71]),  # a recording that starts again
+])
+def test_an_image_is_looked_at_if_it_is_later_or_of_another_time(stamps, taken):
+    watch = StampFilter()
+    assert [s for s in stamps if watch.take(s * _PERIOD)] == taken
+    assert watch.ignored == len(stamps) - len(taken)
+
+
+def test_the_limit_between_late_and_again():
+    watch = StampFilter()
+    limit = round(JUMP_S * 1e9)
+    assert watch.behind_s(0) == 0 and watch.take(0)
+    assert not watch.take(1 - limit) and watch.behind_s(-limit // 2) == JUMP_S / 2
+    assert watch.take(-limit)

@@ -65,7 +65,7 @@ class PoseNode(LifecycleNode):
             /humans/bodies (hri_msgs): if parameters ask for them, see nodes/navigation.py
         ~/skeleton_info (ros2_pose/SkeletonInfo): once, latched
         /diagnostics (diagnostic_msgs/DiagnosticArray): each second, with the node's own time
-    Parameters: the fields of ros2_pose.config.PoseConfig and ros2_pose.nodes.params.NodeConfig;
+    Parameters: the fields of ros2_pose.config.PoseConfig and ros2_pose.node_config.NodeConfig;
     those that are not live can change while the node is unconfigured.
     """
 
