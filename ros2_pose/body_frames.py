@@ -31,27 +31,29 @@ _LITERAL = re.compile(r"(?!/)[A-Za-z0-9_./-]*")
 class FrameNames:
     """What the frames of a person are called.
 
-    person: the pelvis's, with {id} in it. joint: every other joint's, with {id} and {joint} in it.
+    person: the pelvis's, with <id> in it. joint: every other joint's, with <id> and <joint> in it.
+    {id} and {joint} mean the same; YAML, and with it `ros2 param set`, takes {id} for a mapping.
     joints: (24,) what {joint} stands for, in SMPL's order; empty for a joint without a frame. The
     first, the pelvis's, is not used.
     Raises ConfigError for patterns whose names would be none, or not tell people or joints apart.
     """
 
-    person: str = "{id}"
-    joint: str = "{id}_{joint}"
+    person: str = "<id>"
+    joint: str = "<id>_<joint>"
     joints: tuple[str, ...] = SMPL24.names
 
     def __post_init__(self) -> None:
-        _check("tf_person", self.person, ("{id}",))
-        _check("tf_joint", self.joint, ("{id}", "{joint}"))
-        if self.person in {self.joint.replace("{joint}", joint) for joint in self.joints[1:]}:
+        _check("tf_person", self.person, ("<id>",))
+        _check("tf_joint", self.joint, ("<id>", "<joint>"))
+        object.__setattr__(self, "person", _with_brackets(self.person))
+        object.__setattr__(self, "joint", _with_brackets(self.joint))
+        if self.person in {self.joint.replace("<joint>", joint) for joint in self.joints[1:]}:
             raise ConfigError(f"tf_person: {self.person!r} is what tf_joint calls a joint")
 
     def of(self, person_id: str) -> list[str]:
         """The names of a person's 24 frames, empty where a joint has none."""
-        names = [self.joint.format(id=person_id, joint=joint) if joint else ""
-                 for joint in self.joints]
-        return [self.person.format(id=person_id), *names[1:]]
+        names = [self.joint.replace("<joint>", joint) if joint else "" for joint in self.joints]
+        return [name.replace("<id>", person_id) for name in (self.person, *names[1:])]
 
     @cached_property
     def parents(self) -> dict[int, int]:
@@ -65,11 +67,16 @@ class FrameNames:
         return parents
 
 
+def _with_brackets(pattern: str) -> str:
+    return pattern.replace("{id}", "<id>").replace("{joint}", "<joint>")
+
+
 def _check(key: str, pattern: str, fields: tuple[str, ...]) -> None:
-    rest = pattern
+    rest = _with_brackets(pattern)
+    complete = all(name in rest for name in fields)
     for name in fields:
         rest = rest.replace(name, "", 1)
-    if not all(name in pattern for name in fields) or not _LITERAL.fullmatch(rest) \
+    if not complete or not _LITERAL.fullmatch(rest) \
             or pattern.startswith("/"):
         raise ConfigError(f"{key}: {pattern!r} must hold {' and '.join(fields)} once, and besides "
                           "letters, digits, _, - and . alone, / not at the beginning")
@@ -80,7 +87,7 @@ _REP155 = {
     "spine1": "waist", "spine3": "torso", "head": "head",
     **{f"{side}_{joint}": f"{side[0]}_{joint}" for side in ("left", "right")
        for joint in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")}}
-REP155 = FrameNames("body_{id}", "{joint}_{id}",
+REP155 = FrameNames("body_<id>", "<joint>_<id>",
                     tuple(_REP155.get(name, "") for name in SMPL24.names))
 
 

@@ -13,7 +13,7 @@ from ros2_pose.messages import Make, has_body, person_id, point, pose, vector
 from ros2_pose.people import INFERRED, LOST, People
 from ros2_pose.skeleton import SMPL24
 
-_ADD, _DELETE = 0, 2  # Marker.action
+_ADD, _DELETE, _DELETE_ALL = 0, 2, 3  # Marker.action
 _LINE_LIST, _SPHERE_LIST, _TEXT, _TRIANGLE_LIST = 5, 7, 9, 11  # Marker.type
 _BONES, _JOINTS, _LABEL, _BODY = range(4)  # Marker.id; ns is the person
 _FAINT = 0.35  # opacity of what is not seen
@@ -36,6 +36,12 @@ def marker_array(make: Make, header, people: People, shown: set[str], lifetime: 
     markers += [_marker(make, header, name, part, action=_DELETE)
                 for name in sorted(shown - now) for part in (_BONES, _JOINTS, _LABEL, _BODY)]
     return make("visualization_msgs/msg/MarkerArray", markers=markers), now
+
+
+def delete_all(make: Make, header):
+    """A MarkerArray after which nobody is shown."""
+    marker = _marker(make, header, "", 0, action=_DELETE_ALL)
+    return make("visualization_msgs/msg/MarkerArray", markers=[marker])
 
 
 def _surface_markers(make: Make, header, people: People, rows: list[int], lifetime: float,

@@ -27,6 +27,9 @@ class NodeConfig:
                            "<name>/image and so on; empty: one camera")
     depth: bool = setting(False, "use a depth image that is aligned with the image, on the topic "
                           "depth")
+    depth_wait_s: float = setting(0.0, "an image waits so long for its depth, which may come late, "
+                                  "and at least until the next image; s", low=0.0, high=5.0,
+                                  live=True)
     transport: str = setting("raw", "raw subscribes to <image>, compressed to <image>/compressed",
                              choices=("raw", "compressed"))
     reliability: str = setting("auto", "of the image subscription: auto takes what the publishers "
@@ -39,6 +42,10 @@ class NodeConfig:
                                "camera's")
     navigation_frame: str = setting("", "frame of /people for costmaps (people_msgs), such as map "
                                     "or odom; empty: /people is not published")
+    people_timeout_s: float = setting(
+        0.0, "while nobody can look for longer, /people and the like say that there is nobody; 0: "
+        "never, costmaps keep the people last seen, because an empty list would let a robot drive "
+        "where nobody looks; s", low=0.0, high=3600.0, live=True)
     tf_tolerance_s: float = setting(0.1, "while a transform of the image's time has not come, the "
                                     "newest one stands in if it is older by no more, s",
                                     low=0.0, high=5.0, live=True)
@@ -48,12 +55,15 @@ class NodeConfig:
     tf: bool = setting(True, "publish a TF frame per tracked person and joint", live=True)
     tf_names: str = setting("patterns", "names of these frames: as tf_person and tf_joint say, or "
                             "REP-155's", choices=("patterns", "rep155"), live=True)
-    tf_person: str = setting("{id}", "name of the frame at a person's pelvis", live=True)
-    tf_joint: str = setting("{id}_{joint}", "name of the frames at the other joints", live=True)
-    marker_lifetime_s: float = setting(0.5, "markers that no image renews disappear after, s",
+    tf_person: str = setting("<id>", "name of the frame at a person's pelvis; <id> stands for the "
+                             "person's id", live=True)
+    tf_joint: str = setting("<id>_<joint>", "name of the frames at the other joints", live=True)
+    marker_lifetime_s: float = setting(0.5, "markers that no image renews disappear after, s; at "
+                                       "least 2.5 intervals between images",
                                        low=0.0, high=60.0, live=True)
-    body_marker_hz: float = setting(10.0, "body surfaces among the markers at most so often, Hz: "
-                                    "they are large; 0: none", low=0.0, high=100.0, live=True)
+    body_marker_hz: float = setting(10.0, "body surfaces among the markers at most so often, Hz of "
+                                    "real time: they are large; 0: none", low=0.0, high=100.0,
+                                    live=True)
     overlay_bodies: bool = setting(True, "draw bodies into the overlay image; false draws "
                                    "keypoints alone, which is faster", live=True)
 

@@ -138,6 +138,13 @@ class People:
         """A copy that knows pixels alone; note says why."""
         return self.with_fields(**dict.fromkeys(_IN_SPACE), note=note)
 
+    def without_velocities(self) -> People:
+        """A copy in which no velocity is known."""
+        if self.velocity is None:
+            return self
+        return self.with_fields(velocity=np.full_like(self.velocity, np.nan),
+                                velocity_cov=np.full_like(self.velocity_cov, np.nan))
+
     def with_sides_changed(self, rows: list[int]) -> People:
         """A copy in which left and right keypoints of some people are changed round."""
         if not rows:

@@ -129,7 +129,8 @@ class Graph:
         stamp = message.header.stamp
 
         def answer():
-            return next((p for p in self.people if p.header.stamp == stamp), None)
+            return next((p for p in self.people if p.header.stamp == stamp
+                         and p.status != People.STATUS_NO_IMAGE), None)
         self.matched(publisher)
         return self.until(answer, seconds, lambda: publisher.publish(message), pause=1.0)
 

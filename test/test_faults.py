@@ -32,10 +32,11 @@ from test_body_smpl_file import arrays  # noqa: F401, a fixture
 from test_lifecycle import Manager
 
 from ros2_pose.config import PoseConfig
+from ros2_pose.contrast import grey_ramp
 from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.nodes.pose_node import PoseNode
 
-_ROOM = np.full((120, 160, 3), 127, np.uint8)
+_ROOM = grey_ramp(160, 120)
 
 
 def _memory_mb(pid: int) -> float:
@@ -86,7 +87,7 @@ def test_a_camera_that_changes_its_resolution(graph, tmp_path):
     """Between the images of the new size and its calibration there is 2D, and the reason."""
     images = graph.camera()
     infos = graph.node.create_publisher(CameraInfo, "/camera_info", RELIABLE)
-    larger = np.full((240, 320, 3), 127, np.uint8)
+    larger = grey_ramp(320, 240)
 
     def answer_with(size, picture, status):
         return graph.until(lambda: next((p for p in graph.people[-2:] if p.status == status and

@@ -9,7 +9,6 @@ import time
 import weakref
 from functools import partial
 
-import numpy as np
 import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
@@ -31,6 +30,7 @@ from ros_helpers import (
 )
 from sensor_msgs.msg import CameraInfo
 
+from ros2_pose.contrast import grey_ramp
 from ros2_pose.nodes.pose_node import NodeError
 from ros2_pose.pipeline import PipelineError
 
@@ -163,7 +163,7 @@ def test_the_installed_node_waits_for_its_manager(graph, tmp_path):
         assert manager.change(Transition.TRANSITION_CONFIGURE)
         assert manager.change(Transition.TRANSITION_ACTIVATE)
         images = graph.camera()
-        room = np.full((120, 160, 3), 127, np.uint8)
+        room = grey_ramp(160, 120)
         assert graph.ask(images, graph.image(room)).status == People.STATUS_2D_ONLY
 
 

@@ -64,7 +64,8 @@ class Case:
     rate: float
 
     def __str__(self) -> str:
-        return f"{self.people}, {self.lens}, {'depth, ' * self.depth}{self.mounting}, {self.rate:g} Hz"
+        depth = "depth, " * self.depth
+        return f"{self.people}, {self.lens}, {depth}{self.mounting}, {self.rate:g} Hz"
 
 
 ALL = [Case(*values) for values in

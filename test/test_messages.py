@@ -186,12 +186,13 @@ def test_tf_names_follow_the_patterns(make, header, some_people):
 
 
 @pytest.mark.parametrize("person, joint, word", [
-    ("person", "{id}_{joint}", "tf_person: 'person' must hold {id}"),
-    ("{id}", "{joint}", "tf_joint: '{joint}' must hold {id} and {joint}"),
+    ("person", "{id}_{joint}", "tf_person: 'person' must hold <id>"),
+    ("{id}", "{joint}", "tf_joint: '{joint}' must hold <id> and <joint>"),
     ("{id}{id}", "{id}_{joint}", "tf_person"), ("/{id}", "{id}_{joint}", "not at the beginning"),
     ("the {id}", "{id}_{joint}", "'the {id}'"), ("{id.__class__}", "{id}_{joint}", "tf_person"),
     ("{id}", "{id}_{joint!r}", "tf_joint"), ("{id}", "{id}_{joint}{", "tf_joint"),
-    ("{id}_head", "{id}_{joint}", "what tf_joint calls a joint")])
+    ("{id}_head", "{id}_{joint}", "what tf_joint calls a joint"),
+    ("<id>_head", "{id}_<joint>", "what tf_joint calls a joint"), ("<id>{id}", "<id>", "once")])
 def test_bad_patterns_are_refused(person, joint, word):
     with pytest.raises(ConfigError) as refused:
         FrameNames(person, joint)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from dataclasses import fields
 from types import ModuleType, SimpleNamespace
 
@@ -24,11 +25,13 @@ from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
+from ros2_pose import parameter_file
 from ros2_pose.config import ConfigError, PoseConfig
-from ros2_pose.images import ImageError, rgb_from_image
-from ros2_pose.messages import stamp_of
+from ros2_pose.images import ImageError
+from ros2_pose.messages import header, stamp_of
 from ros2_pose.nodes import convert
 from ros2_pose.nodes.convert import make
+from ros2_pose.nodes.diagnostics import Statistics
 from ros2_pose.nodes.newest import Newest
 from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.nodes.pose_node import PoseNode
@@ -175,6 +178,63 @@ def test_diagnostics_count_what_was_wrong(graph, start):
 # What is said -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("stamp", [0, 7_000_000_000])
+def test_stamps_that_stand_still_are_said(graph, start, some_people, stamp):
+    """A driver that never sets the stamp, or a clock that does not run."""
+    node, images = start(some_people), graph.camera()
+    reports = graph.listen(DiagnosticArray, "/diagnostics")
+
+    def publish():
+        message = graph.image(PICTURE)
+        message.header = header(make, stamp, "camera")
+        images.publish(message)
+    answer = graph.until(lambda: next((p for p in graph.people
+                                       if p.status == People.STATUS_BAD_IMAGE), None),
+                         each=publish, pause=0.1)
+    assert "driver must stamp each image" in answer.status_text and not answer.people
+    graph.until(lambda: reports and reports[-1].status[0].level == DiagnosticStatus.WARN
+                and "stamp" in reports[-1].status[0].message, each=publish, pause=0.1)
+    first = len(graph.people)
+    end = time.monotonic() + 1.5
+    graph.until(lambda: time.monotonic() > end, each=publish, pause=0.05)
+    assert len(graph.people) - first <= 2  # not with every image
+    assert graph.ask(images, graph.image(PICTURE)).status == People.STATUS_OK
+    assert not node.statistics.problem
+
+
+@pytest.mark.parametrize("rate", [0.5, 1.0, 3.0, 30.0, 120.0])
+def test_diagnostics_of_a_slow_camera_are_no_alarm(rate):
+    """A report each second says OK while images come, and STALE soon after they end."""
+    counts, now, due = Statistics(), 100.0, 100.0
+    levels = []
+    for second in range(30):
+        while due <= now + second and second < 20:
+            counts.came(due)
+            counts.answered += 1
+            due += 1 / rate
+        levels.append(counts.status(now + second)[0])
+        found = counts.rates(now + second)
+        if 8 <= second < 20:
+            assert found[0] == pytest.approx(rate, rel=0.25) and found == (found[0], found[0])
+    assert set(levels[1:20]) == {DiagnosticStatus.OK}
+    assert levels[-1] == DiagnosticStatus.STALE
+    assert levels[20 + int(max(2.5 / rate, 1.5)) + 1] == DiagnosticStatus.STALE
+
+
+@pytest.mark.parametrize("interval_s, lifetime_s", [(0.033, 0.5), (0.5, 1.25), (2.0, 5.0)])
+def test_markers_live_until_the_next_image(graph, start, some_people, interval_s, lifetime_s):
+    node, images = start(some_people, body_marker_hz=0.0), graph.camera()
+    heard = graph.listen(MarkerArray, "/ros2_pose/markers")
+    graph.until(lambda: node.outputs._markers.get_subscription_count() > 0)
+    for number in range(4):
+        message = graph.image(PICTURE)
+        message.header = header(make, round((10 + number * interval_s) * 1e9), "camera")
+        graph.ask(images, message)
+    graph.until(lambda: len(heard) == 4)
+    lasts = heard[-1].markers[0].lifetime
+    assert lasts.sec + lasts.nanosec * 1e-9 == pytest.approx(lifetime_s, abs=0.01)
+
+
 def test_stamps_that_do_not_increase_are_ignored_and_counted(graph, start, some_people):
     """A repeated or late image is nothing new, and a transform of the same time again would be
     refused by every listener."""
@@ -225,11 +285,15 @@ def test_surfaces_are_shown_less_often_than_skeletons(graph, start, upright):
     heard = graph.listen(MarkerArray, "/ros2_pose/markers")
     graph.until(lambda: node.outputs._markers.get_subscription_count() > 0)
     images = graph.camera()
-    for _ in range(6):  # at 30 Hz by their stamps
+    begin, times = time.monotonic(), []
+    for _ in range(20):  # the stamps say 30 Hz: the rate is that of real time
         graph.ask(images, graph.image(PICTURE))
-    graph.until(lambda: len(heard) >= 6)
-    surfaces = [any(m.type == Marker.TRIANGLE_LIST for m in message.markers) for message in heard]
-    assert surfaces[:6] == [True, False, False, True, False, False]
+        times.append(time.monotonic() - begin)
+    graph.until(lambda: len(heard) >= 20)
+    surfaces = sum(any(m.type == Marker.TRIANGLE_LIST for m in message.markers)
+                   for message in heard)
+    assert 1 <= surfaces <= times[-1] / 0.09 + 1
+    assert surfaces < 20 or times[-1] > 1.7
     assert all(len(message.markers) >= 3 for message in heard)
 
 
@@ -274,55 +338,66 @@ def test_the_parameter_file_holds_every_default():
                 for f in (*fields(PoseConfig), *fields(NodeConfig))}
     assert given == defaults
     assert list(given) == list(defaults)
+    assert text == parameter_file.text(), "python -m ros2_pose.parameter_file > config/pose.yaml"
 
 
 # cv_bridge --------------------------------------------------------------------------------------
 
 
-def _with_cv_bridge(monkeypatch, convert_image):
-    """Let `from cv_bridge import CvBridge` find a stand-in."""
-    module = ModuleType("cv_bridge")
-    module.CvBridge = lambda: SimpleNamespace(imgmsg_to_cv2=convert_image)
-    monkeypatch.setitem(sys.modules, "cv_bridge", module)
+_KINDS = {"16SC1": ("int16", 1), "8SC3": ("int8", 3), "bgr8": ("uint8", 3), "64FC1": ("float64", 1)}
 
 
-def _image(encoding, data):
-    return make("sensor_msgs/msg/Image", height=2, width=2, step=data.size // 2,
-                encoding=encoding, data=data)
+@pytest.fixture
+def cv_bridge(monkeypatch):
+    """Function that lets `from cv_bridge import CvBridge` find a stand-in that converts so."""
+    def install(convert_image):
+        module = ModuleType("cv_bridge")
+        module.CvBridge = lambda: SimpleNamespace(
+            imgmsg_to_cv2=convert_image,
+            encoding_to_dtype_with_channels=lambda encoding: _KINDS[encoding])
+        monkeypatch.setitem(sys.modules, "cv_bridge", module)
+        convert._cv_bridge.cache_clear()
+    yield install
+    convert._cv_bridge.cache_clear()
 
 
-def test_cv_bridge_is_used_where_it_works(monkeypatch):
+def _image(encoding, rows):
+    return make("sensor_msgs/msg/Image", height=len(rows), width=2, step=rows[0].nbytes,
+                encoding=encoding, data=np.ascontiguousarray(rows).view(np.uint8).reshape(-1))
+
+
+def test_cv_bridge_reads_only_what_the_core_does_not_know(cv_bridge):
     used = []
 
     def imgmsg_to_cv2(message, wanted):
-        used.append(message.encoding)
-        return np.reshape(message.data, (2, 2, 3))[..., ::-1]
-    _with_cv_bridge(monkeypatch, imgmsg_to_cv2)
-    data = np.arange(12, dtype=np.uint8)
-    found = convert.image_reader()(_image("8UC3", data))
-    assert used == ["bgr8", "8UC3"]
-    np.testing.assert_array_equal(found, data.reshape(2, 2, 3)[..., ::-1])
+        used.append((message.encoding, message.step, len(message.data), wanted))
+        return np.full((2, 2, 3), 7, np.uint8)
+    cv_bridge(imgmsg_to_cv2)
+    known = np.arange(12, dtype=np.uint8).reshape(2, 6)
+    np.testing.assert_array_equal(convert.read_image(_image("bgr8", known)),
+                                  known.reshape(2, 2, 3)[..., ::-1])
+    assert used == []
+    padded = np.zeros((2, 10), np.uint8)  # four bytes of pixels and six of padding
+    assert (convert.read_image(_image("16SC1", padded)) == 7).all()
+    assert (convert.read_image(_image("8SC3", np.zeros((2, 7), np.uint8))) == 7).all()
+    assert used == [("16SC1", 4, 8, "rgb8"), ("8SC3", 6, 12, "rgb8")]
 
 
 @pytest.mark.parametrize("breaks", [
     AttributeError("_ARRAY_API not found"), KeyError(16), ImportError("numpy.core.multiarray")])
-def test_a_broken_cv_bridge_is_not_used(monkeypatch, breaks):
-    def imgmsg_to_cv2(message, wanted):
+def test_a_broken_cv_bridge_is_not_used(monkeypatch, cv_bridge, breaks, caplog):
+    def fail():
         raise breaks
-    _with_cv_bridge(monkeypatch, imgmsg_to_cv2)
-    assert convert.image_reader() is rgb_from_image
+    cv_bridge(None)
+    sys.modules["cv_bridge"].CvBridge = fail
+    with pytest.raises(ImageError, match="'64FC1' cannot be read; publish one of rgb8"):
+        convert.read_image(_image("64FC1", np.zeros((2, 16), np.uint8)))
+    assert not caplog.records  # nothing is wrong
 
 
-def test_without_cv_bridge_images_are_read(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cv_bridge", None)
-    assert convert.image_reader() is rgb_from_image
-
-
-def test_what_cv_bridge_cannot_read_is_named(monkeypatch):
+def test_what_cv_bridge_cannot_read_is_named(cv_bridge):
     def imgmsg_to_cv2(message, wanted):
-        if message.encoding == "32FC1":
-            raise RuntimeError("no conversion")
-        return np.reshape(message.data, (2, 2, 3))[..., ::-1]
-    _with_cv_bridge(monkeypatch, imgmsg_to_cv2)
-    with pytest.raises(ImageError, match="'32FC1'.*no conversion"):
-        convert.image_reader()(_image("32FC1", np.zeros(16, np.uint8)))
+        raise RuntimeError("no conversion")
+    cv_bridge(imgmsg_to_cv2)
+    with pytest.raises(ImageError, match="'64FC1'.*no conversion"):
+        convert.read_image(_image("64FC1", np.zeros((2, 16), np.uint8)))

@@ -10,13 +10,14 @@ pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
 pytest.importorskip("ros2_pose.msg", reason="needs the built messages: run make test")
 
 from geometry_msgs.msg import TransformStamped
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros2_pose.msg import People, Person
 from ros_helpers import PICTURE, RELIABLE, camera_info, installed_node
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from ros2_pose.config import ConfigError
+from ros2_pose.contrast import grey_ramp
 from ros2_pose.images import image_message
 from ros2_pose.messages import header
 from ros2_pose.nodes.convert import make
@@ -44,11 +45,14 @@ def depth(stamp: int, metres: float, encoding: str = "32FC1"):
 class Rgbd:
     """A colour and a depth topic at 30 Hz, and the frames that a node made of them."""
 
-    def __init__(self, graph, start):
+    def __init__(self, graph, start, **parameters):
         self.graph = graph
-        self.node = start(depth=True)
+        self.node = start(depth=True, **parameters)
         self.images = graph.camera()
         self.depths = graph.camera(topic="/depth")
+        camera = self.node.camera_inputs[0]  # subscriptions are made anew as offers are heard of
+        graph.until(lambda: all(heard.policy == ReliabilityPolicy.RELIABLE
+                                for heard in (camera.image, camera.depth)))
         graph.matched(self.images)
         graph.matched(self.depths)
 
@@ -90,10 +94,50 @@ def test_an_image_whose_depth_does_not_come_is_looked_at_without(graph, start):
     assert all(frame.depth is None for frame in rgbd.frames)
 
 
+def test_depth_that_is_several_images_late_is_waited_for_or_missed(graph, start):
+    """Depth of image n comes after image n + 3."""
+    for wait_s in (0.0, 5.0):
+        rgbd = Rgbd(graph, start, depth_wait_s=wait_s)
+        for number in range(1, 20):
+            if number > 8:
+                rgbd.say(rgbd.images, colour(number * 33 * MS))
+            rgbd.say(rgbd.depths, depth((number - 3) * 33 * MS, number - 3))
+        rgbd.heard(5)
+        stamps = [frame.stamp // (33 * MS) for frame in rgbd.frames]
+        assert stamps == sorted(stamps)
+        if wait_s:
+            for stamp, frame in zip(stamps, rgbd.frames):
+                np.testing.assert_allclose(frame.depth, stamp)
+        else:
+            graph.until(lambda: "raise depth_wait_s" in graph.people[-1].status_text)
+            assert all(frame.depth is None for frame in rgbd.frames)
+        rgbd.node.close()
+        graph.executor.remove_node(rgbd.node)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_first_images_wait_for_a_calibration_that_somebody_publishes(graph, start, published):
+    node, images = start(), graph.camera()
+    infos = graph.node.create_publisher(CameraInfo, "/camera_info", 5)
+    graph.matched(images)
+    graph.matched(infos)
+    graph.until(lambda: node.camera_inputs[0].info.offers())
+    for number in range(3):
+        images.publish(colour((number + 1) * 33 * MS))
+        graph.until(lambda: node.camera_inputs[0]._window.images > number)
+    if published:
+        assert not node.pipeline.frames
+        infos.publish(camera_info(64, 48))
+    graph.until(lambda: node.pipeline.frames, 5)
+    assert (node.pipeline.frames[0].camera is not None) == published
+    graph.until(lambda: node.statistics.received == 3)  # all are counted
+
+
 def test_without_any_depth_images_are_not_held_back_and_the_reason_is_told(graph, start):
     rgbd = Rgbd(graph, start)
     answer = graph.ask(rgbd.images, graph.image(PICTURE))
-    assert answer.status == People.STATUS_OK and rgbd.frames[0].depth is None
+    assert answer.status == People.STATUS_2D_ONLY and rgbd.frames[0].depth is None
+    assert "no depth image on /depth" in answer.status_text
     graph.until(lambda: "no depth image on /depth" in rgbd.node.camera_inputs[0].problem, 30,
                 lambda: rgbd.images.publish(graph.image(PICTURE)), pause=0.2)
 
@@ -172,7 +216,7 @@ def test_two_cameras_in_one_place_see_everybody_once(graph, clip, tmp_path):
 
 
 def test_a_camera_without_a_place_is_left_out_and_named(graph, tmp_path):
-    rig = Rig(graph, ["left", "right"], np.full((120, 160, 3), 127, np.uint8))
+    rig = Rig(graph, ["left", "right"], grey_ramp(160, 120))
     rig.tf.publish(TFMessage(transforms=[rig._pose("left")]))
     with installed_node(graph, tmp_path, "cameras:=left right", "target_frame:=world"):
         said = rig.until(lambda p: "camera 2" in p.status_text)

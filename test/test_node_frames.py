@@ -31,6 +31,7 @@ from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 
 from ros2_pose import messages
+from ros2_pose.contrast import grey_ramp
 from ros2_pose.images import image_message
 from ros2_pose.nodes.convert import make, message_class
 from ros2_pose.nodes.pose_node import PoseNode
@@ -310,11 +311,13 @@ def test_navigation_hears_of_people_in_a_frame_that_stands_still(graph, start, p
     broken = _image(_BEGIN + 200 * _MS)
     broken.step = 1
     ask(broken, People.STATUS_BAD_IMAGE)
-    answer = ask(_image(_BEGIN + 900 * _MS))  # no transform: placed in the image, not in the map
+    # no transform: placed in the image, not in the map; the velocity is that of no frame
+    answer = ask(_image(_BEGIN + 900 * _MS), People.STATUS_PARTIAL)
     assert "no transform" in answer.status_text and answer.people[0].has_body
+    assert np.isnan(answer.people[0].velocity.x)
     assert not heard
     node.pipeline.people = CorePeople.nobody()
-    answer = ask(_image(_BEGIN + 950 * _MS))
+    answer = ask(_image(_BEGIN + 950 * _MS), People.STATUS_2D_ONLY)
     graph.until(lambda: heard)
     assert [len(m.people) for m in heard] == [0] and heard[0].header.frame_id == "map"
 
@@ -379,7 +382,7 @@ def test_detections_are_in_the_frame_of_people(graph, start, person):
 
 def test_names_that_cannot_be_are_refused(start, person):
     node = start(person)
-    for name, value, word in (("tf_joint", "{joint}", "{id}"), ("tf_person", "a b", "'a b'"),
+    for name, value, word in (("tf_joint", "{joint}", "<id>"), ("tf_person", "a b", "'a b'"),
                               ("tf_names", "mine", "rep155")):
         result = node.set_parameters([Parameter(name, value=value)])[0]
         assert not result.successful and word in result.reason
@@ -418,7 +421,7 @@ def test_the_installed_node_with_a_tree_that_comes_late(graph, tmp_path, clip, m
             assert _pixels_off(person, info) < 0.1 * (person.box[3] - person.box[1])
         graph.until(lambda: any(m.people for m in heard))
         later = image_message(make, messages.header(make, 10**12, FRAME),
-                              np.full_like(picture, 127))
+                              grey_ramp(*picture.shape[1::-1]))
         assert not graph.ask(images, later).people
         graph.until(lambda: not heard[-1].people)
 

@@ -30,6 +30,8 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
+from ros2_pose.contrast import grey_ramp
+
 
 @pytest.fixture(scope="module")
 def picture(clip) -> np.ndarray:
@@ -108,10 +110,10 @@ def test_compressed_images_and_a_truncated_one(graph, picture, tmp_path):
 def test_an_empty_scene_is_not_a_bad_image(graph, tmp_path):
     """Nobody there: an empty list that says OK. Could not look: a status that says why."""
     images, calibration = graph.camera(), graph.node.create_publisher(CameraInfo, "/camera_info", 5)
-    room = np.full((120, 160, 3), 127, np.uint8)
+    room = grey_ramp(160, 120)
     wrong_step, wrong_encoding, empty = graph.image(room), graph.image(room), graph.image(room)
     wrong_step.step = 100
-    wrong_encoding.encoding = "32FC1"
+    wrong_encoding.encoding = "64FC1"
     empty.width = 0
     with installed_node(graph, tmp_path):
         graph.matched(calibration)
@@ -119,7 +121,7 @@ def test_an_empty_scene_is_not_a_bad_image(graph, tmp_path):
                              lambda: (calibration.publish(camera_info(160, 120)),
                                       images.publish(graph.image(room))), pause=0.3)
         assert list(answer.people) == [] and answer.status_text == ""
-        for message, word in ((wrong_step, "step is 100"), (wrong_encoding, "'32FC1'"),
+        for message, word in ((wrong_step, "step is 100"), (wrong_encoding, "'64FC1'"),
                               (empty, "0x120")):
             message.header = graph.header()
             bad = graph.ask(images, message)

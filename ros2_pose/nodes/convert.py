@@ -8,12 +8,12 @@ from __future__ import annotations
 import array
 import importlib
 import logging
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from ros2_pose.contrast import to_8_bits
 from ros2_pose.images import ENCODINGS, ImageError, check_size, rgb_from_image
 
 log = logging.getLogger(__name__)
@@ -46,43 +46,40 @@ def _sequences(cls: type) -> frozenset[str]:
     return frozenset(f for f, kind in kinds.items() if kind.startswith("sequence"))
 
 
-def image_reader() -> Callable[[Any], np.ndarray]:
-    """Function from sensor_msgs/Image to (height, width, 3) uint8 RGB.
+def read_image(message) -> np.ndarray:
+    """The picture of a sensor_msgs/Image, (height, width, 3) uint8 RGB. Raises ImageError.
 
-    It uses cv_bridge where that works, and the core's own reading where it does not: built against
-    numpy 1 it fails beside numpy 2, built against OpenCV 4 it fails beside OpenCV 5.
+    Encodings that the core does not know are left to cv_bridge, where that is installed.
     """
-    bridge = _working_cv_bridge()
-    if bridge is None:
-        return rgb_from_image
-    return lambda message: _through_cv_bridge(bridge, message)
-
-
-def _working_cv_bridge():
-    """A CvBridge that converts a picture correctly, None if there is none."""
-    try:
-        from cv_bridge import CvBridge
-        bridge = CvBridge()
-        picture = np.arange(12, dtype=np.uint8)
-        message = make("sensor_msgs/msg/Image", height=2, width=2, step=6, encoding="bgr8",
-                       data=picture)
-        found = bridge.imgmsg_to_cv2(message, "rgb8")
-        if np.array_equal(found, picture.reshape(2, 2, 3)[..., ::-1]):
-            return bridge
-        log.warning("cv_bridge converts wrongly: images are read without it")
-    except ImportError as error:
-        log.info("no usable cv_bridge (%s): images are read without it", error)
-    except Exception as error:  # whatever a library built for another numpy or OpenCV does
-        log.warning("cv_bridge does not work here (%s): images are read without it", error)
-    return None
-
-
-def _through_cv_bridge(bridge, message) -> np.ndarray:
+    if message.encoding in ENCODINGS or not (bridge := _cv_bridge()):
+        return rgb_from_image(message)
     check_size(message)
-    if message.encoding == "rgb8":
-        return rgb_from_image(message)  # a view; cv_bridge would copy
     try:
-        return np.asarray(bridge.imgmsg_to_cv2(message, "rgb8"))
+        return to_8_bits(np.asarray(bridge.imgmsg_to_cv2(_without_padding(bridge, message),
+                                                         "rgb8")), 255.0)
     except Exception as error:  # cv_bridge raises its own, OpenCV's and C++'s
         raise ImageError(f"encoding {message.encoding!r} cannot be read ({error}); publish one of "
                          f"{', '.join(ENCODINGS)}") from error
+
+
+@cache
+def _cv_bridge():
+    """A CvBridge, None where there is none or it fails: built for another numpy or OpenCV."""
+    try:
+        from cv_bridge import CvBridge
+        return CvBridge()
+    except Exception as error:  # whatever a library built for another one does
+        log.debug("cv_bridge is not used: %s", str(error))
+        return None
+
+
+def _without_padding(bridge, message):
+    """The message without bytes after each row: cv_bridge takes those for pixels."""
+    kind, channels = bridge.encoding_to_dtype_with_channels(message.encoding)
+    row = message.width * channels * np.dtype(kind).itemsize
+    if not 0 < row < message.step:
+        return message
+    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
+    return make("sensor_msgs/msg/Image", header=message.header, height=message.height,
+                width=message.width, encoding=message.encoding, step=row,
+                is_bigendian=message.is_bigendian, data=rows[:, :row].reshape(-1))

@@ -9,6 +9,9 @@ import numpy as np
 
 OK, WARN, ERROR, STALE = (bytes([level]) for level in range(4))  # DiagnosticStatus.level
 _RECENT = 100  # latencies kept
+_REPORTS = 5  # over which rates are taken: a slow camera has no image in some
+_INTERVALS = 11  # arrivals, whose mean distance says how long to wait for the next
+_SILENT_S, _SILENT_INTERVALS = 1.5, 2.5  # without an image: the longer of the two is silence
 
 
 @dataclass
@@ -26,7 +29,13 @@ class Statistics:
     no_image: str = ""  # why images do not come or get lost; empty if they do come
     last_error: str = ""
     latencies: deque = field(default_factory=lambda: deque(maxlen=_RECENT))
-    _last: tuple[float, int, int] = (0.0, 0, 0)  # time, received, answered at the last report
+    _reports: deque = field(default_factory=lambda: deque([(0.0, 0, 0)], maxlen=_REPORTS + 1))
+    _arrivals: deque = field(default_factory=lambda: deque(maxlen=_INTERVALS))
+
+    def came(self, now: float) -> None:
+        """An image came, at a monotonic time."""
+        self.received += 1
+        self._arrivals.append(now)
 
     def good(self, people: int, latency: float) -> None:
         """An image was answered, `latency` after it came."""
@@ -35,22 +44,29 @@ class Statistics:
         self.latencies.append(latency)
 
     def rates(self, now: float) -> tuple[float, float]:
-        """Images received and answered a second since the last call, at a monotonic time."""
-        then, received_then, answered_then = self._last
-        self._last = (now, self.received, self.answered)
+        """Images received and answered a second over the last few calls, at a monotonic time."""
+        self._reports.append((now, self.received, self.answered))
+        then, received_then, answered_then = self._reports[0]
         span = max(now - then, 1e-6)
         return (self.received - received_then) / span, (self.answered - answered_then) / span
+
+    def is_silent(self, now: float) -> bool:
+        """Whether no image came for longer than usual, at a monotonic time."""
+        if len(self._arrivals) < 2:
+            return bool(self._arrivals) and now - self._arrivals[-1] > 2 * _SILENT_S
+        usual = (self._arrivals[-1] - self._arrivals[0]) / (len(self._arrivals) - 1)
+        return now - self._arrivals[-1] > max(_SILENT_S, _SILENT_INTERVALS * usual)
 
     def latency_ms(self) -> tuple[float, float]:
         """Median and 95th percentile of the last latencies, ms; NaN if there are none."""
         recent = list(self.latencies)
         return tuple(np.percentile(recent, [50, 95]) * 1e3) if recent else (np.nan, np.nan)
 
-    def status(self, rate_in: float) -> tuple[bytes, str]:
-        """Level and message of the diagnostics of a node that looks."""
+    def status(self, now: float) -> tuple[bytes, str]:
+        """Level and message of the diagnostics of an active node, at a monotonic time."""
         if self.received == 0:
             return WARN, self.no_image or "waiting for the first image"
-        if rate_in == 0:
+        if self.is_silent(now):
             return STALE, self.no_image or "no images any more"
         problem = self.problem or self.no_image
         return (WARN, problem) if problem else (OK, "looking")

@@ -54,7 +54,7 @@ class Frames:
         self.node, self._settings = node, settings
         self._buffer, self._lock = TransformBuffer(), threading.Lock()
         self._ours: set[str] = set()  # frames of people that we publish
-        self._fixed_problem = ""
+        self.fixed_problem = ""  # why the last image's pose in the fixed frame is not known
         self._subscriptions = []
         if settings().target_frame or settings().still_frame:
             self._subscriptions = [
@@ -85,18 +85,18 @@ class Frames:
 
     def pose(self, header) -> np.ndarray | None:
         """(4, 4) from the image's frame to the one that stands still; None if it is not known."""
-        self._fixed_problem, still = "", self._settings().still_frame
+        self.fixed_problem, still = "", self._settings().still_frame
         try:
             return self.lookup(still, header).matrix if still else None
         except TransformError as error:
-            self._fixed_problem = str(error)
+            self.fixed_problem = str(error)
             return None
 
     def views(self, header, people: People) -> Views:
         """The people of an image, in its frame, in every frame that is asked for."""
         shown = self._located(header, people, self._settings().target_frame)
         navigated = self._located(header, people, self._settings().navigation_frame)
-        note = shown.people.note or navigated.people.note or self._fixed_problem
+        note = shown.people.note or navigated.people.note or self.fixed_problem
         return Views(Located(header, people), shown, navigated, note)
 
     def _located(self, header, people: People, frame_id: str) -> Located:

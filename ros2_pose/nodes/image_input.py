@@ -1,143 +1,25 @@
-"""A camera's topics: subscriptions that match what its publishers offer, and why nothing comes.
-
-A reliable subscriber never matches a best-effort camera, and a best-effort one loses most large
-images of a reliable camera. So the offers are looked at again and again, as `ros2 topic echo` does
-once, and the subscription is made anew when they change.
-"""
+"""A camera's topics: its images with calibration and depth, and why nothing comes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ros2_pose import messages
 from ros2_pose.camera import Camera, CameraError
-from ros2_pose.nodes.events import SubscriptionEventCallbacks
-from ros2_pose.nodes.params import NodeConfig
-from ros2_pose.pairing import DepthQueue
+from ros2_pose.node_config import NodeConfig
+from ros2_pose.nodes.subscriptions import REPEAT_S, Arrival, DepthInput, MatchedSubscription
 
 _LOOK_S = 0.5  # between two looks at the publishers
-_REPEAT_S = 5.0  # a complaint is not repeated sooner
-_DEPTH = 5  # callbacks only store, so this never fills
+_INFO_WAIT_S = 1.0  # that a first image waits for a calibration that somebody publishes
 _WINDOW_S = 5.0  # over which images are compared with the calibrations that came with them
 _LEAST_INFOS = 10  # in a window, to say anything
-_DEPTH_GONE_S = 1.0  # without a depth image
 _FEW = 0.8  # images for a calibration: fewer are lost on the way
-
-_POLICIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
-
-
-class Arrival(NamedTuple):
-    """An image as it came."""
-
-    message: Image | CompressedImage
-    camera: Camera | None
-    camera_problem: str  # why there is no camera, if a calibration came
-    time: float  # monotonic, s
-    depth: Image | None = None  # aligned with the image
-
-
-class MatchedSubscription:
-    """A subscription of one topic whose reliability follows the publishers'."""
-
-    def __init__(self, node: Node, kind: type, topic: str, callback: Callable, wanted: str):
-        self.node, self.kind, self.topic, self.callback = node, kind, topic, callback
-        self.wanted = wanted
-        self.policy: ReliabilityPolicy | None = None
-        self.incompatible = ""  # the last publisher that cannot be heard, and why
-        self._subscription = None
-        self.match()
-
-    def match(self) -> None:
-        """Subscribe anew if the publishers now ask for it."""
-        policy = self._policy_to_use()
-        if policy == self.policy:
-            return
-        self.close()
-        self.policy, self.incompatible = policy, ""
-        profile = QoSProfile(depth=_DEPTH, reliability=policy)
-        events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible)
-        self._subscription = self.node.create_subscription(self.kind, self.topic, self.callback,
-                                                           profile, event_callbacks=events)
-
-    def close(self) -> None:
-        """Subscribe no more."""
-        if self._subscription is not None:
-            self.node.destroy_subscription(self._subscription)
-            self._subscription = None
-
-    def offers(self) -> list[ReliabilityPolicy]:
-        """What each publisher of the topic offers."""
-        publishers = self.node.get_publishers_info_by_topic(self.topic)
-        return [info.qos_profile.reliability for info in publishers]
-
-    def both_sides(self) -> str:
-        """What publishers offer and what is asked for, for a complaint."""
-        offered = ", ".join(offer.name.lower() for offer in self.offers()) or "nothing"
-        return f"its publishers offer {offered}, the subscription is {self.policy.name.lower()}"
-
-    def _on_incompatible(self, event) -> None:
-        kind = QoSPolicyKind(event.last_policy_kind).name.lower()
-        self.incompatible = (f"a publisher of {self.topic} cannot be heard, its {kind} does not "
-                             f"fit: {self.both_sides()}; set the parameter reliability to auto")
-        if self.wanted != "auto":  # or the next look mends it
-            self.node.get_logger().warning(self.incompatible, throttle_duration_sec=_REPEAT_S)
-
-    def _policy_to_use(self) -> ReliabilityPolicy:
-        if self.wanted != "auto":
-            return _POLICIES[self.wanted]
-        offers = self.offers()
-        if not offers:
-            return self.policy or ReliabilityPolicy.BEST_EFFORT  # which matches whoever comes
-        reliable = all(offer == ReliabilityPolicy.RELIABLE for offer in offers)
-        return _POLICIES["reliable" if reliable else "best_effort"]
-
-
-class DepthInput(MatchedSubscription):
-    """A camera's depth topic: gives each image the depth of its time.
-
-    Depth is made from an image and may come after it: an image is held back until its depth or the
-    next image comes, but not while no depth comes at all.
-    """
-
-    def __init__(self, node: Node, topic: str, reliability: str,
-                 deliver: Callable[[Arrival], None]):
-        self._deliver, self._queue = deliver, DepthQueue()
-        self._held: Arrival | None = None
-        self._last = -_DEPTH_GONE_S  # time of the last depth image
-        super().__init__(node, Image, topic, self._hear, reliability)
-
-    @property
-    def lives(self) -> bool:
-        """Whether depth images come."""
-        return time.perf_counter() - self._last < _DEPTH_GONE_S
-
-    def pair(self, arrival: Arrival) -> None:
-        """Deliver an image with its depth, now or as soon as that is there."""
-        held, self._held = self._held, None
-        depth = self._of(arrival)
-        if depth is not None or not self.lives:
-            self._deliver(arrival._replace(depth=depth))
-            return
-        if held is not None:  # its depth did not come
-            self._deliver(held)
-        self._held = arrival
-
-    def _hear(self, message: Image) -> None:
-        self._last = time.perf_counter()
-        self._queue.put(messages.stamp_of(message.header), message)
-        if self._held is not None and (depth := self._of(self._held)) is not None:
-            held, self._held = self._held, None
-            self._deliver(held._replace(depth=depth))
-
-    def _of(self, arrival: Arrival) -> Image | None:
-        return self._queue.nearest(messages.stamp_of(arrival.message.header))
 
 
 class CameraInput:
@@ -148,7 +30,8 @@ class CameraInput:
     name before these and before `depth`.
 
     camera: made of the last calibration, None if there is none that can be used; camera_problem
-    says why not. problem: why images do not come or get lost, empty while they do come.
+    says why not. silent_s: without an image. problem: why images do not come or get lost, empty
+    while they do come.
     """
 
     def __init__(self, node: Node, name: str, settings: Callable[[], NodeConfig],
@@ -161,7 +44,9 @@ class CameraInput:
         self.camera_problem = self.problem = ""
         self._calibration: Any = None  # what the camera was made of
         self._window = _Window()
-        self._silent_s, self._told_s = 0.0, 0.0
+        self._uncalibrated: list[tuple[Any, float]] = []  # first images and when they came, s
+        self._waited = False  # long enough for a calibration
+        self.silent_s, self._told_s = 0.0, 0.0
         compressed = settings().transport == "compressed"
         before = f"{name}/" if name else ""
         topic, info_topic = camera_topics(node, before, compressed)
@@ -171,12 +56,14 @@ class CameraInput:
         self.depth: DepthInput | None = None
         if settings().depth:
             self.depth = DepthInput(node, node.resolve_topic_name(f"{before}depth"),
-                                    settings().reliability, on_image)
+                                    settings().reliability, on_image,
+                                    lambda: settings().depth_wait_s)
         self._timer = node.create_timer(_LOOK_S, self._look,
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
         """Hear no more."""
+        self._uncalibrated = []
         self.node.destroy_timer(self._timer)
         for heard in (self.image, self.info, self.depth):
             if heard is not None:
@@ -186,12 +73,29 @@ class CameraInput:
 
     def _image(self, message) -> None:
         self._window.images += 1
-        self._silent_s = self._told_s = 0.0
-        arrival = Arrival(message, self.camera, self.camera_problem, time.perf_counter())
-        if self.depth is None:
-            self._on_image(arrival)
-        else:
-            self.depth.pair(arrival)
+        self.silent_s = self._told_s = 0.0
+        self._uncalibrated.append((message, time.perf_counter()))
+        if not self._awaits_calibration():
+            self._deliver()
+
+    def _awaits_calibration(self) -> bool:
+        """Whether somebody publishes a calibration whose first message is still on its way."""
+        if self.camera is not None or self.camera_problem or not self._uncalibrated:
+            return False
+        if self._waited or not self.info.offers():
+            return False
+        self._waited = time.perf_counter() - self._uncalibrated[0][1] >= _INFO_WAIT_S
+        return not self._waited
+
+    def _deliver(self) -> None:
+        """Pass on the images that came, with the calibration that there is."""
+        arrived, self._uncalibrated = self._uncalibrated, []
+        for message, came in arrived:
+            arrival = Arrival(message, self.camera, self.camera_problem, came)
+            if self.depth is None:
+                self._on_image(arrival)
+            else:
+                self.depth.pair(arrival)
 
     def _info(self, info) -> None:
         self._window.infos += 1
@@ -205,7 +109,8 @@ class CameraInput:
         except CameraError as error:
             self.camera, self.camera_problem = None, f"CameraInfo: {error}"
             self.node.get_logger().warning(f"CameraInfo on {self.info.topic}: {error}",
-                                           throttle_duration_sec=_REPEAT_S)
+                                           throttle_duration_sec=REPEAT_S)
+        self._deliver()
 
     # What is wrong ------------------------------------------------------------------------------
 
@@ -213,23 +118,28 @@ class CameraInput:
         for heard in (self.image, self.info, self.depth):
             if heard is not None:
                 heard.match()
-        self._silent_s += _LOOK_S
+        if self._uncalibrated and not self._awaits_calibration():
+            self._deliver()
+        if self.depth is not None:
+            self.depth.expire(next_image=False)
+        self.silent_s += _LOOK_S
         self._told_s += _LOOK_S
         limit = self._settings().silence_s
-        if self._silent_s >= limit:
+        if self.silent_s >= limit:
             self.problem = self._why_silent()
             if self._told_s >= limit:
                 self._told_s = 0.0
                 self.node.get_logger().warning(self.problem)
                 self._on_silence(self.problem)
         elif self._window.is_over():
-            self.problem = self._why_few(self._window) or self._why_flat()
+            self.problem = self._why_few(self._window) or \
+                (self.depth.problem if self.depth is not None else "")
             if self.problem:
-                self.node.get_logger().warning(self.problem, throttle_duration_sec=_REPEAT_S)
+                self.node.get_logger().warning(self.problem, throttle_duration_sec=REPEAT_S)
             self._window = _Window()
 
     def _why_silent(self) -> str:
-        text = f"no image on {self.image.topic} for {self._silent_s:g} s: "
+        text = f"no image on {self.image.topic} for {self.silent_s:g} s: "
         offers = self.image.offers()
         if not offers:
             return text + ("nobody publishes it; remap image:=<your topic>, or set transport "
@@ -238,12 +148,6 @@ class CameraInput:
             return text + self.image.incompatible
         return text + (f"{len(offers)} publisher(s), but nothing comes: {self.image.both_sides()}; "
                        "check that the camera runs, or that large images get through (README)")
-
-    def _why_flat(self) -> str:
-        if self.depth is None or self.depth.lives:
-            return ""
-        return (f"no depth image on {self.depth.topic}: distances come from the image alone; remap "
-                f"depth:=<your topic>, or set depth to false; {self.depth.both_sides()}")
 
     def _why_few(self, window: _Window) -> str:
         """A camera sends a calibration with each image; that is small and comes through."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +11,9 @@ from ros2_pose import messages
 from ros2_pose.camera import Camera
 from ros2_pose.images import ImageError, depth_from_image, rgb_from_compressed
 from ros2_pose.multiview import MultiPipeline
-from ros2_pose.nodes.convert import make
+from ros2_pose.nodes.convert import make, read_image
 from ros2_pose.nodes.frames import Frames
-from ros2_pose.nodes.image_input import Arrival
+from ros2_pose.nodes.subscriptions import Arrival
 from ros2_pose.pairing import Moment
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
@@ -41,8 +40,8 @@ class Seen(NamedTuple):
 class OneCamera:
     """Looks at one camera's arrivals."""
 
-    def __init__(self, pipeline: Pipeline, frames: Frames, read_image: Callable):
-        self.pipeline, self.frames, self._read_image = pipeline, frames, read_image
+    def __init__(self, pipeline: Pipeline, frames: Frames):
+        self.pipeline, self.frames = pipeline, frames
 
     def header(self, arrival: Arrival):
         """Of the answer, whatever it will be."""
@@ -54,10 +53,12 @@ class OneCamera:
 
     def look(self, arrival: Arrival) -> Seen:
         """Raises ImageError and PipelineError for an image that cannot be looked at."""
-        frame, note = frame_of(arrival, self.frames, self._read_image)
+        frame, note = frame_of(arrival, self.frames)
         people = self.pipeline.step(frame)
         if people.note and frame.camera is None and arrival.camera_problem:
             note = arrival.camera_problem
+        if frame.pose is None and self.frames.fixed_problem:
+            people = people.without_velocities()  # they would be those beside a moving camera
         people = people.with_fields(note=note or people.note)
         camera, _ = self.pipeline.camera(frame)
         header = self.header(arrival)
@@ -67,10 +68,9 @@ class OneCamera:
 class ManyCameras:
     """Looks at moments of several cameras; their people are in one frame."""
 
-    def __init__(self, pipeline: MultiPipeline, names: list[str], frames: Frames,
-                 read_image: Callable, frame_id: str):
+    def __init__(self, pipeline: MultiPipeline, names: list[str], frames: Frames, frame_id: str):
         self.pipeline, self.names, self.frames = pipeline, names, frames
-        self._read_image, self._frame_id = read_image, frame_id
+        self._frame_id = frame_id
 
     def header(self, moment: Moment):
         """Of the answer: the moment's time, the common frame."""
@@ -88,7 +88,7 @@ class ManyCameras:
             frame, note = None, "" if arrival is not None else "no image"
             if arrival is not None:
                 try:
-                    frame, note = frame_of(arrival, self.frames, self._read_image)
+                    frame, note = frame_of(arrival, self.frames)
                 except ImageError as error:
                     note = str(error)
             frames.append(frame)
@@ -103,9 +103,9 @@ class ManyCameras:
         return Seen(self.header(moment), people, pictures)
 
 
-def frame_of(arrival: Arrival, frames: Frames, read_image: Callable) -> tuple[Frame, str]:
+def frame_of(arrival: Arrival, frames: Frames) -> tuple[Frame, str]:
     """The core's frame of an arrival, and what is wrong with its depth. Raises ImageError."""
-    message, depth, note = arrival.message, None, ""
+    message, depth, note = arrival.message, None, arrival.depth_problem
     read = rgb_from_compressed if isinstance(message, CompressedImage) else read_image
     if arrival.depth is not None:
         try:

@@ -2,7 +2,8 @@
 
 Each output is published for images that were looked at, and for those alone. While the node cannot
 look (a bad image, a failure, no camera, no transform) nothing comes, so that a costmap keeps what
-it had: an empty list says that someone looked and the people have gone. Whoever relies on these
+it had: an empty list says that someone looked and the people have gone, or that the node was told
+to stop (deactivate, cleanup, shutdown), or that `people_timeout_s` is over. Whoever relies on these
 topics watches their stamps. A package that is missing costs its own output alone.
 """
 
@@ -50,7 +51,18 @@ class _OneTopic:
 
     def __init__(self, node: Node):
         self.node = node
+        self._last_header = None  # of a list with people
         self._publisher = node.create_publisher(message_class(self.kind), self.topic, _DEPTH)
+
+    def empty(self) -> None:
+        """Publish an empty list, if the last one was not."""
+        if self._last_header is not None:
+            self._publisher.publish(make(self.kind, header=self._last_header))
+            self._last_header = None
+
+    def _say(self, message, members) -> None:
+        self._publisher.publish(message)
+        self._last_header = message.header if members else None
 
     def close(self) -> None:
         """Take the topic away."""
@@ -67,7 +79,7 @@ class NavigationOutput(_OneTopic):
         """The people of an image; nothing if there are some and nobody could be placed."""
         message = interop.navigation_people(make, *views.navigated)
         if message is not None:
-            self._publisher.publish(message)
+            self._say(message, message.people)
 
 
 class DetectionsOutput(_OneTopic):
@@ -79,7 +91,8 @@ class DetectionsOutput(_OneTopic):
     def publish(self, views: Views, size: tuple[int, int]) -> None:
         """Those seen in an image who have a body."""
         if self._publisher.get_subscription_count():
-            self._publisher.publish(interop.detections(make, *views.shown))
+            message = interop.detections(make, *views.shown)
+            self._say(message, message.detections)
 
 
 class BodiesOutput:
@@ -95,6 +108,13 @@ class BodiesOutput:
         ids = message_class("hri_msgs/msg/IdsList")
         self._tracked = node.create_publisher(ids, f"{self.topic}/tracked", _DEPTH)
         self._bodies: dict[str, _Body] = {}
+        self._last_header = None  # of a list with bodies
+
+    def empty(self) -> None:
+        """Publish an empty list, if the last one was not."""
+        if self._last_header is not None:
+            self._tracked.publish(make("hri_msgs/msg/IdsList", header=self._last_header))
+            self._last_header = None
 
     def publish(self, views: Views, size: tuple[int, int]) -> None:
         """Skeletons and regions of an image of (width, height) px, then who they belong to."""
@@ -109,6 +129,7 @@ class BodiesOutput:
             body.skeleton.publish(interop.hri_skeleton(make, header, people, i, size))
             body.region.publish(interop.hri_region(make, header, people, i, size))
         self._tracked.publish(message)
+        self._last_header = header if rows else None
         self._forget(stamp_of(header))
 
     def close(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import Image
@@ -13,7 +15,7 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.body_frames import tf_message
 from ros2_pose.draw import overlay
 from ros2_pose.images import image_message
-from ros2_pose.markers import marker_array
+from ros2_pose.markers import delete_all, marker_array
 from ros2_pose.messages import Look
 from ros2_pose.msg import People as PeopleMessage
 from ros2_pose.msg import SkeletonInfo
@@ -23,8 +25,12 @@ from ros2_pose.nodes.frames import Frames, Views
 from ros2_pose.nodes.looking import Picture
 from ros2_pose.nodes.navigation import optional_outputs
 from ros2_pose.nodes.params import Parameters
+from ros2_pose.pairing import Stream
 from ros2_pose.people import People
 from ros2_pose.pipeline import Pipeline
+
+
+_LIFETIME_INTERVALS = 2.5  # between images: markers live so long at least
 
 
 class Outputs:
@@ -35,7 +41,9 @@ class Outputs:
         self.node, self.parameters, self.pipeline = node, parameters, pipeline
         self.frames = frames
         self._shown: set[str] = set()  # ids whose markers are there
-        self._last_surfaces = self._last_tf = -int(1e18)  # stamps
+        self._last_tf = -int(1e18)  # stamp
+        self._last_surfaces = self._last_people = 0.0  # monotonic, s
+        self._stream = Stream()  # of the images' stamps
         self._people = node.create_publisher(PeopleMessage, "~/people", 5)
         self._markers = node.create_publisher(MarkerArray, "~/markers", 5)
         self._overlays = {
@@ -60,12 +68,36 @@ class Outputs:
         """Say that nobody could look, and why: never an empty room."""
         self._people.publish(messages.people_message(make, header, People.nobody(), look))
 
+    def empty(self, header, why: str) -> None:
+        """Say that the node stops looking: nobody is shown any longer, and nobody looks.
+
+        header: of the last image.
+        """
+        self.failure(header, Look(0, 0, messages.STATUS_NO_IMAGE, why))
+        self.empty_optional()
+        self._markers.publish(delete_all(make, header))
+        self._shown = set()
+
+    def empty_optional(self) -> None:
+        """Tell navigation and others, if they heard of people, that there are none."""
+        for output in self._optional:
+            output.empty()
+
+    def expire(self, now: float) -> None:
+        """Empty the topics of others if nobody could look for people_timeout_s; now: monotonic."""
+        timeout = self.parameters.node.people_timeout_s
+        if timeout and self._last_people and now - self._last_people > timeout:
+            self._last_people = 0.0
+            self.empty_optional()
+
     def publish(self, views: Views, pictures: list[Picture], look: Look) -> None:
         """Everything about images that were looked at."""
         self._people.publish(messages.people_message(make, *views.shown, look))
         # To others an empty list says that the room is empty; a camera that did not look cannot.
         blind = len(self._overlays) > 1 and look.status != messages.STATUS_OK
+        self._stream.advance(messages.stamp_of(views.seen.header))
         if len(views.seen.people) or not blind:
+            self._last_people = time.perf_counter()
             for output in self._optional:
                 output.publish(views, pictures[0].image.shape[1::-1])
         self._publish_tf(*views.shown)
@@ -94,15 +126,16 @@ class Outputs:
         if not self._markers.get_subscription_count():
             self._shown = set()
             return
-        message, self._shown = marker_array(make, header, people, self._shown,
-                                            self.parameters.node.marker_lifetime_s,
-                                            self._body_to_show(messages.stamp_of(header)))
+        lifetime_s = max(self.parameters.node.marker_lifetime_s,
+                         _LIFETIME_INTERVALS * 1e-9 * (self._stream.period or 0))
+        message, self._shown = marker_array(make, header, people, self._shown, lifetime_s,
+                                            self._body_to_show())
         self._markers.publish(message)
 
-    def _body_to_show(self, stamp: int) -> BodyModel | None:
+    def _body_to_show(self) -> BodyModel | None:
         """The body model, as often as surfaces are to be shown."""
-        rate = self.parameters.node.body_marker_hz
-        if not rate or 0 <= stamp - self._last_surfaces < 0.9e9 / rate:  # stamps jitter
+        rate, now = self.parameters.node.body_marker_hz, time.perf_counter()
+        if not rate or now - self._last_surfaces < 0.9 / rate:  # images jitter
             return None
-        self._last_surfaces = stamp
+        self._last_surfaces = now
         return self.pipeline.body

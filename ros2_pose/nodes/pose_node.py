@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -18,27 +19,31 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.signals import SignalHandlerOptions
 
 from ros2_pose import messages
 from ros2_pose.errors import PoseError
 from ros2_pose.multiview import MultiPipeline
-from ros2_pose.nodes.convert import image_reader, make
+from ros2_pose.nodes.convert import make
 from ros2_pose.nodes.diagnostics import OK, Statistics, diagnostics
 from ros2_pose.nodes.frames import Frames
-from ros2_pose.nodes.image_input import Arrival, CameraInput
+from ros2_pose.nodes.image_input import CameraInput
+from ros2_pose.nodes.lifecycle import RobustLifecycleNode, bond_to_manager
 from ros2_pose.nodes.log import log_to, stop_logging
 from ros2_pose.nodes.looking import ManyCameras, OneCamera
 from ros2_pose.nodes.outputs import Outputs
 from ros2_pose.nodes.params import Parameters
+from ros2_pose.nodes.subscriptions import Arrival
 from ros2_pose.nodes.worker import Worker
 from ros2_pose.pairing import CameraSync
 from ros2_pose.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
 
-_SIGNAL_S = 0.2
+_SPIN_S = 0.1  # until an interruption is noticed
+_EXPIRY_S = 0.2
 _DONE, _FAILED = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -46,7 +51,7 @@ class NodeError(PoseError):
     """A transition that failed; the message says why."""
 
 
-class PoseNode(LifecycleNode):
+class PoseNode(RobustLifecycleNode):
     """Looks at a camera's images and publishes who is there.
 
     Subscribes
@@ -73,17 +78,20 @@ class PoseNode(LifecycleNode):
         super().__init__("ros2_pose", **node_options)
         self.parameters = Parameters(self)
         self._log_handler = log_to(self)
-        self._make_pipeline, self._read_image = make_pipeline, image_reader()
+        self._make_pipeline = make_pipeline
         self.statistics = Statistics()
         self.pipeline: Pipeline | MultiPipeline | None = None  # while configured
         self.frames: Frames | None = None
         self.outputs: Outputs | None = None
         self.camera_inputs: list[CameraInput] = []  # while active
         self.worker: Worker | None = None
+        self._bond = None
         self._last_header = messages.header(make, 0, "")  # of an image
         self._why_failed = ""
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 5)
-        self.create_timer(1.0, self._report, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(1.0, self._report, clock=steady)
+        self.create_timer(_EXPIRY_S, self._expire, clock=steady)
 
     def autostart(self) -> None:
         """Configure and activate. Raises NodeError if that fails."""
@@ -119,14 +127,16 @@ class PoseNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and look."""
         config, names = self.parameters.node, self.parameters.node.camera_names
-        looker = OneCamera(self.pipeline, self.frames, self._read_image) if len(names) == 1 else \
-            ManyCameras(self.pipeline, names, self.frames, self._read_image, config.target_frame)
+        looker = OneCamera(self.pipeline, self.frames) if len(names) == 1 else \
+            ManyCameras(self.pipeline, names, self.frames, config.target_frame)
         self.worker = Worker(looker, self.parameters, self.frames, self.outputs, self.statistics)
         self._sync = CameraSync(len(names))
         self.camera_inputs = [
             CameraInput(self, name, lambda: self.parameters.node,
                         partial(self._on_image, number), self._on_silence)
             for number, name in enumerate(names)]
+        if not config.autostart:
+            self._bond = bond_to_manager(self)
         log.info("images from %s", ", ".join(c.image.topic for c in self.camera_inputs))
         return _DONE
 
@@ -161,7 +171,14 @@ class PoseNode(LifecycleNode):
         for camera in self.camera_inputs:
             camera.close()
         worker, self.worker, self.camera_inputs = self.worker, None, []
-        return worker is None or worker.stop()
+        bond, self._bond = self._bond, None
+        if bond is not None:
+            bond.shutdown()
+        if worker is None:
+            return True
+        ended = worker.stop()
+        self.outputs.empty(self._last_header, "the node was told to stop looking")
+        return ended
 
     def _cleanup(self) -> None:
         for part in (self.outputs, self.frames):
@@ -188,10 +205,15 @@ class PoseNode(LifecycleNode):
                 0, 0, messages.STATUS_NO_IMAGE, "; ".join(problems), self.statistics.received,
                 self.statistics.dropped))
 
+    def _expire(self) -> None:
+        """Let the topics of others end if nobody could look for too long."""
+        if self.outputs is not None and self.worker is not None:
+            self.outputs.expire(time.perf_counter())
+
     def _report(self) -> None:
         """Publish the diagnostics."""
-        counts = self.statistics
-        rate_in, rate_out = counts.rates(time.perf_counter())
+        counts, now = self.statistics, time.perf_counter()
+        rate_in, rate_out = counts.rates(now)
         p50, p95 = counts.latency_ms()
         values = {
             "images per s, in": rate_in, "images per s, answered": rate_out,
@@ -208,7 +230,7 @@ class PoseNode(LifecycleNode):
                        for key, value in _of_camera(camera).items()}
         if self.camera_inputs:
             counts.no_image = "; ".join(filter(None, (c.problem for c in self.camera_inputs)))
-            status = counts.status(rate_in)
+            status = counts.status(now)
         header = messages.header(make, self.get_clock().now().nanoseconds, "")
         self._diagnostics.publish(diagnostics(make, header, self.get_fully_qualified_name(),
                                               values, status))
@@ -220,26 +242,47 @@ def _of_camera(camera: CameraInput) -> dict[str, str]:
             "camera": camera.camera_problem or ("known" if camera.camera else "no CameraInfo")}
 
 
-def _spin(node: PoseNode) -> None:
-    """Run the callbacks until rclpy is shut down."""
-    try:
-        rclpy.spin(node)
-    except Exception:  # a signal that comes while rclpy prepares to wait, or takes, makes that fail
-        time.sleep(_SIGNAL_S)  # the one who handles it shuts rclpy down
-        if rclpy.ok():
-            raise
+class _Interruption:
+    """SIGINT and SIGTERM: the node closes while its topics still work, then the process ends.
+
+    Until `wait` an interruption is a KeyboardInterrupt. A second one ends the process at once.
+    """
+
+    def __init__(self) -> None:
+        self._came = self._waits = False
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def _handle(self, number, frame) -> None:
+        if self._came:
+            os._exit(0)
+        self._came = True
+        if not self._waits:
+            raise KeyboardInterrupt
+
+    def wait(self, node: PoseNode) -> None:
+        """Run the callbacks of a node until the interruption, or until rclpy is shut down."""
+        executor = SingleThreadedExecutor(context=node.context)
+        executor.add_node(node)
+        self._waits = True
+        while not self._came and node.context.ok():
+            try:
+                executor.spin_once(timeout_sec=_SPIN_S)
+            except Exception:  # whoever shuts rclpy down from outside makes waiting fail
+                if node.context.ok():
+                    raise
 
 
 def main(args=None) -> int:
     """Run the node until it is interrupted; 1 if it could not start."""
-    node, ended = None, True
+    node, ended, interruption = None, True, _Interruption()
     try:
-        rclpy.init(args=args)
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
         node = PoseNode()
         if node.parameters.node.autostart:
             node.autostart()
-        _spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
+        interruption.wait(node)
+    except KeyboardInterrupt:
         pass
     except (PoseError, ParameterException) as error:
         print(f"pose_node cannot start: {error}", file=sys.stderr)

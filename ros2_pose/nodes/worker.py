@@ -16,11 +16,12 @@ from ros2_pose.nodes.looking import ManyCameras, OneCamera
 from ros2_pose.nodes.newest import Newest
 from ros2_pose.nodes.outputs import Outputs
 from ros2_pose.nodes.params import Parameters
-from ros2_pose.pairing import JUMP_S
+from ros2_pose.pairing import StampFilter
 from ros2_pose.pipeline import PipelineError
 
 log = logging.getLogger(__name__)
 
+_STUCK_S = 1.0  # without a later stamp: the camera's clock stands still
 _STOP_S = 1.0  # for an image that is being looked at; an interrupted node is gone in two
 
 
@@ -33,14 +34,16 @@ class Worker:
         self.looker, self.parameters, self.frames = looker, parameters, frames
         self.outputs, self.statistics = outputs, statistics
         self._waiting = Newest()
-        self._latest = -int(1e18)  # stamp
+        self._stamps = StampFilter()
+        self._advanced = self._complained = time.perf_counter()  # when a later stamp came, and when
+        # it was last said that none does
         # A daemon: an image that takes for ever must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
         self._thread.start()
 
     def put(self, arrival) -> None:
         """Leave an arrival; returns at once."""
-        self.statistics.received += 1
+        self.statistics.came(time.perf_counter())
         self.statistics.dropped += self._waiting.put(arrival)
 
     def stop(self) -> bool:
@@ -52,23 +55,27 @@ class Worker:
     def _work(self) -> None:
         while (arrival := self._waiting.take()) is not None:
             try:
-                if self._is_new(messages.stamp_of(self.looker.header(arrival))):
+                if self._is_new(self.looker.header(arrival)):
                     self._answer(arrival)
             except Exception as error:  # an output failed; the next image is another one
                 if not self._waiting.closed:
                     self._fail(f"could not publish: {type(error).__name__}: {error}")
 
-    def _is_new(self, stamp: int) -> bool:
+    def _is_new(self, header) -> bool:
         """Whether the image is later than the last one, or of another time (a bag that loops)."""
-        behind = self._latest - stamp
-        if 0 <= behind < JUMP_S * 1e9:
-            self.statistics.stale += 1
-            log.warning("image ignored: its stamp is %.3f s before the last one's, or the same "
-                        "(%d so far); the driver must stamp each image", behind * 1e-9,
-                        self.statistics.stale)
-            return False
-        self._latest = stamp
-        return True
+        stamp, now = messages.stamp_of(header), time.perf_counter()
+        if self._stamps.take(stamp):
+            self._advanced = now
+            return True
+        self.statistics.stale += 1
+        text = (f"image ignored: its stamp is {self._stamps.behind_s(stamp):.3f} s before the last "
+                f"one's, or the same ({self.statistics.stale} so far); the driver must stamp each "
+                "image")
+        log.warning("%s", text)
+        if now - max(self._advanced, self._complained) > _STUCK_S:
+            self._complained = now
+            self._answer_failure(header, messages.STATUS_BAD_IMAGE, text)
+        return False
 
     def _answer(self, arrival) -> None:
         """With people, or with the reason why not."""
@@ -89,8 +96,11 @@ class Worker:
         else:
             views = self.frames.views(header, seen.people)
             self.statistics.problem = views.note
+            if views.note and self.parameters.pose.body:
+                log.warning("%s", views.note)
             size = seen.pictures[0].image.shape[1::-1]
-            look = self._look(size, messages.status_of(views.shown.people), views.note)
+            shown = views.shown.people.with_fields(note=views.note)
+            look = self._look(size, messages.status_of(shown), views.note)
             self.outputs.publish(views, seen.pictures, look)
             self.statistics.good(len(seen.people), time.perf_counter() - self.looker.came(arrival))
 
