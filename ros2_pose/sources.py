@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,9 +17,11 @@ import numpy as np
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
 from ros2_pose.exif import orientation, upright_camera, upright_view
+from ros2_pose.file_kinds import PICTURE, UNKNOWN, kind_of
 from ros2_pose.images import ImageError, rgb_from_bytes
 from ros2_pose.pairing import JUMP_S
 from ros2_pose.people import Frame
+from ros2_pose.transforms import Transform
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +40,24 @@ class SourceError(PoseError):
     """Recorded data that cannot be read; the message names the file and the reason."""
 
 
+class Place(NamedTuple):
+    """Another frame for the people of an image; transform takes points of the camera to it.
+
+    transform is None if it is not known; then `problem` says why.
+    """
+
+    frame_id: str
+    transform: Transform | None
+    problem: str = ""
+
+
 @dataclass(frozen=True)
 class Shot:
     """One recorded image. frame is None if it could not be read; then `problem` says why.
 
-    note: what is missing beside the image (its calibration, depth, camera pose), and why.
+    note: what is missing beside the image (depth, camera pose), and why. camera_problem: why there
+    is no camera although there is a calibration. place: where people are to be told; None: in
+    frame_id.
     """
 
     stamp: int  # ns
@@ -51,6 +67,8 @@ class Shot:
     problem: str = ""
     received: int = 0  # ns, when a bag took it in
     note: str = ""
+    camera_problem: str = ""
+    place: Place | None = None
 
 
 class PictureSource:
@@ -71,6 +89,9 @@ class PictureSource:
             stamp = round(number / self.fps * 1e9)
             try:
                 data = np.fromfile(path, np.uint8)
+                kind = kind_of(data[:512].tobytes())
+                if kind.group not in (PICTURE, UNKNOWN):
+                    raise ImageError(f"{path} is no picture but {kind.name}")
                 image = rgb_from_bytes(data, str(path))
             except (ImageError, OSError) as error:
                 yield Shot(stamp, "camera", path.name, None, str(error), stamp)
