@@ -117,7 +117,10 @@ def _readable(path: Path) -> Iterator[Path]:
 
 def is_of_ros1(files: list[Path]) -> bool:
     """Whether a bag is one of ROS 1."""
-    return files[0].is_file() and kind_of_file(files[0]) == ROS1
+    try:
+        return kind_of_file(files[0]) == ROS1
+    except OSError:  # a folder
+        return False
 
 
 def messages_of(reader: AnyReader, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:

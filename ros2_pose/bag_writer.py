@@ -26,7 +26,7 @@ from ros2_pose.people import People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.sources import Shot, SourceError
 
-_STORAGE = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
+STORAGE = {"sqlite3": StoragePlugin.SQLITE3, "mcap": StoragePlugin.MCAP}
 _BAG_VERSION: Final = 8  # what Humble's and later distributions' tools read
 
 
@@ -41,7 +41,7 @@ class BagWriter:
     def __init__(self, path: Path, storage: str = "sqlite3"):
         if path.exists():
             raise SourceError(f"{path} exists already: give another name for the new bag")
-        self.writer = Writer(path, version=_BAG_VERSION, storage_plugin=_STORAGE[storage])
+        self.writer = Writer(path, version=_BAG_VERSION, storage_plugin=STORAGE[storage])
         self.writer.open()
         self.connections: dict[str, Connection] = {}
 

@@ -55,6 +55,9 @@ class BagSource:
             SourceError: if it cannot be read, or holds no such topic.
         """
         self.path, self.camera, self.settings = path, camera, settings
+        self._files = files_of_bag(path)
+        if not self._files:
+            raise SourceError(f"{path} holds no bag: neither metadata.yaml nor .mcap, .db3 or .bag")
         with self._reading(lambda: "as a bag") as (reader,):
             self.image_topic = _choose(reader, image_topic)
             self.info_topic = _choose_info(reader, self.image_topic, camera_info_topic, camera)
@@ -70,23 +73,24 @@ class BagSource:
     def _reading(self, how_far: Callable[[], str], count: int = 1) -> Iterator[list[AnyReader]]:
         """Readers of the bag. What any library finds damaged becomes a SourceError."""
         try:
-            files = files_of_bag(self.path)
-            with opened(files, count) as readers:
+            with opened(self._files, count) as readers:
                 yield readers
         except (SourceError, GeneratorExit, KeyboardInterrupt):
             raise
         except Exception as error:  # sqlite's, mcap's, yaml's, struct's and rosbags' own
-            remedy = "rosbag reindex" if is_of_ros1(files_of_bag(self.path)) else "ros2 bag reindex"
+            remedy = "rosbag reindex" if is_of_ros1(self._files) else "ros2 bag reindex"
             raise SourceError(f"{self.path} cannot be read {how_far()}: {one_line(error)}; if it "
                               f"was cut off, `{remedy}` may save it") from error
 
     def __iter__(self) -> Iterator[Shot]:
         calibration, number = self._first, 0
-        still = self.settings.still_frame
-        with self._reading(lambda: f"further than image {number} of {self.count}", 3) as readers:
-            transforms = BagTransforms(readers[1]) if still or self.settings.target_frame else None
-            depth = BagDepth(readers[2], self.depth_topic) if self.depth_topic else None
-            surroundings = _Surroundings(self.settings, transforms, depth)
+        moves = bool(self.settings.still_frame or self.settings.target_frame)
+        count = 1 + moves + bool(self.depth_topic)
+        with self._reading(lambda: f"further than image {number} of {self.count}",
+                           count) as readers:
+            surroundings = _Surroundings(
+                self.settings, BagTransforms(readers[1]) if moves else None,
+                BagDepth(readers[-1], self.depth_topic) if self.depth_topic else None)
             topics = {self.image_topic, self.info_topic}
             for topic, received, message in messages_of(readers[0], topics):
                 if topic == self.image_topic:

@@ -92,6 +92,8 @@ def _same(a: Path, b: Path) -> bool:
 
 def _check_folder(path: Path) -> None:
     folder = path.parent
+    if is_bag(path):  # a folder itself, made with those above it
+        folder = next(up for up in path.absolute().parents if up.exists())
     if not folder.exists():
         raise ResultError(f"{path}: the folder {folder} does not exist: make it first")
     if not folder.is_dir():
