@@ -29,7 +29,8 @@ PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts",
           ".m2ts", ".3gp", ".ogv", ".gif", ".mjpeg", ".mjpg", ".h264", ".h265"}
 _DEFAULT_FPS = 30.0
-_SLOWEST_FPS, _FASTEST_FPS = 0.01, 1000.0  # beyond, a header does not mean it
+_SLOWEST_FPS, _FASTEST_FPS = 0.01, 1000.0  # of pictures
+_FASTEST_VIDEO_FPS = 240.0  # a header that says more means the units of its times
 _LONGEST_GAP_S = 3600.0  # between two images of a video
 _MOST_IMAGES = 2**31  # a header that claims more does not know
 # EXIF's names for the rotations, degrees clockwise, that a video asks for.
@@ -111,14 +112,14 @@ class VideoSource:
         video = self._open()
         fps, count = video.get(cv2.CAP_PROP_FPS), video.get(cv2.CAP_PROP_FRAME_COUNT)
         video.release()
-        self.fps = fps if _SLOWEST_FPS <= fps <= _FASTEST_FPS else _DEFAULT_FPS
+        self.fps = fps if _SLOWEST_FPS <= fps <= _FASTEST_VIDEO_FPS else _DEFAULT_FPS
         self.count = int(count) if 0 < count < _MOST_IMAGES else None
 
     def _open(self) -> cv2.VideoCapture:
         video = cv2.VideoCapture(str(self.path))
         if not video.isOpened():
-            raise SourceError(f"{self.path} is not a video that OpenCV can read: convert it with "
-                              "ffmpeg, for example to .mp4")
+            raise SourceError(f"{self.path} is not a video that OpenCV can read: it may be cut "
+                              "off, or of a codec that OpenCV lacks; convert it with ffmpeg")
         return video
 
     def __iter__(self) -> Iterator[Shot]:
