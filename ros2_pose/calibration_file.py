@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from ros2_pose.camera import FISHEYE, Camera, CameraError
+from ros2_pose.errors import one_line
 from ros2_pose.messages import camera_from_info
 
 _MOST_BYTES = 1_000_000  # a calibration is a page of text
@@ -70,7 +71,7 @@ def _content(path: Path) -> dict:
         else:  # every value stays text: what a date or a NaN is, YAML's versions disagree
             content = next(yaml.load_all(_without_directive(text), yaml.BaseLoader), None)
     except (yaml.YAMLError, ElementTree.ParseError, ValueError, RecursionError) as error:
-        raise CameraError(f"is neither YAML, XML nor JSON: {_one_line(error)}") from None
+        raise CameraError(f"is neither YAML, XML nor JSON: {_where(error)}") from None
     if not isinstance(content, dict) or not content:
         found = "nothing" if content in (None, "", {}, []) else type(content).__name__
         raise CameraError(f"holds {found}, expected the keys {_EXPECTED}")
@@ -106,10 +107,10 @@ def _of_xml(element: ElementTree.Element):
     return words[0] if len(words) == 1 else words
 
 
-def _one_line(error: Exception) -> str:
+def _where(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem} in line {error.problem_mark.line + 1}"
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _known(content: dict) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 
 import yaml
 
-from ros2_pose.errors import PoseError
+from ros2_pose.errors import PoseError, one_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -91,14 +91,23 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
 
 
 def from_yaml(cls: type[T], path: str | Path) -> T:
-    """A settings object from a YAML file of `key: value` lines."""
+    """A settings object from a YAML file; see `values_of_yaml`."""
+    return from_dict(cls, values_of_yaml(path))
+
+
+def values_of_yaml(path: str | Path) -> dict[str, Any]:
+    """The `key: value` lines of a YAML file, or of a node's parameter file."""
     try:
-        values = yaml.safe_load(Path(path).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"cannot read settings from {path}: {error}") from error
+        values = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"cannot read settings from {path}: {one_line(error)}") from error
+    if isinstance(values, dict) and len(values) == 1:  # "/**" or a node's name
+        inner = next(iter(values.values()))
+        if isinstance(inner, dict) and inner.keys() == {"ros__parameters"}:
+            values = inner["ros__parameters"]
     if not isinstance(values, dict):
         raise ConfigError(f"{path} must hold `key: value` lines, found {type(values).__name__}")
-    return from_dict(cls, values)
+    return values
 
 
 def _checked(key: str, value, kind, meta):

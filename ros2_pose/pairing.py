@@ -86,10 +86,11 @@ class DepthQueue:
     depth that is always later than colour, let the worker begin when both are there.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = _KEPT) -> None:
+        """kept: how many depth images at most."""
         self._lock = threading.Lock()
         self._stream = Stream()
-        self._kept: deque[tuple[int, Any]] = deque(maxlen=_KEPT)
+        self._kept: deque[tuple[int, Any]] = deque(maxlen=kept)
 
     def put(self, stamp: int, depth: Any) -> None:
         """Keep a depth image, whatever it is."""

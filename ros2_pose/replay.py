@@ -2,54 +2,84 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
+from ros2_pose import messages
 from ros2_pose.draw import overlay
-from ros2_pose.errors import PoseError
+from ros2_pose.errors import PoseError, one_line
+from ros2_pose.pairing import StampFilter
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
-from ros2_pose.pipeline import Pipeline
+from ros2_pose.pipeline import Pipeline, PipelineError
+from ros2_pose.results import open_video
 from ros2_pose.sources import Shot, SourceError
 
 log = logging.getLogger(__name__)
 
 _STATES = {TENTATIVE: "tentative", TRACKED: "tracked", LOST: "lost"}
+_STATUSES = {value: name.removeprefix("STATUS_").lower() for name, value in vars(messages).items()
+             if name.startswith("STATUS_")}
+_MOST_WARNINGS = 5  # of images ignored
 
 
 @dataclass
 class Summary:
     """What a replay came to. stopped: why it ended before the end of the recording."""
 
-    images: int = 0
+    images: int = 0  # of the recording, whatever became of them
     unreadable: int = 0
-    ids: set[str] = field(default_factory=set)
+    ignored: int = 0  # their stamps were not later than the last one's
+    confirm_hits: int = 1  # images in which a person must be seen to be trusted
+    ids: set[str] = field(default_factory=set)  # of people tracked
+    seen: set[str] = field(default_factory=set)  # of all people reported
     stopped: str = ""
+
+    @property
+    def people(self) -> list[str]:
+        """The ids of people tracked; of a recording too short to track anyone, of those seen."""
+        too_short = self.images - self.unreadable - self.ignored < self.confirm_hits
+        return sorted(self.seen if too_short else self.ids, key=lambda name: (len(name), name))
 
 
 def replay(source: Iterable[Shot], pipeline: Pipeline, sinks: list) -> Summary:
     """Step through a recording and give every image's people to every sink.
 
-    source: what `sources` or `bags` offer. sinks: objects with `write(shot, people)`, where people
-    is None for an image that could not be read, `close()` and `path`. What was finished is kept
-    when the recording ends in an error, or the disk is full.
+    An image whose stamp is not later than the last one's is ignored, as the node does.
+
+    Args:
+        source: what `sources` or `bags` offer.
+        sinks: objects with `write(shot, people)`, where people is None for an image that could not
+            be read, `close()`, `path` and `of_image`: whether people are in the frame of the image,
+            or else of `shot.place`. What was finished is kept when the recording ends in an error,
+            or the disk is full.
     """
-    summary = Summary()
+    summary, stamps = Summary(confirm_hits=pipeline.config.confirm_hits), StampFilter()
     try:
-        for shot in tqdm(source, "replay", unit="image", dynamic_ncols=True):
-            people = None if shot.frame is None else pipeline.step(shot.frame)
+        for shot in tqdm(source, "replay", total=getattr(source, "count", None), unit="image",
+                         dynamic_ncols=True):
+            summary.images += 1
+            if not stamps.take(shot.stamp):
+                _ignore(summary, shot, stamps)
+                continue
+            shot, people = _looked_at(pipeline, shot)
+            _count(summary, shot, people)
+            told = _told(shot, people)
             for sink in sinks:
                 with writing(sink.path):
-                    sink.write(shot, people)
-            _count(summary, shot, people)
+                    sink.write(*((shot, people) if sink.of_image else told))
+        if not summary.images:
+            summary.stopped = "the recording holds no image"
     except (SourceError, SinkError) as error:
         summary.stopped = str(error)
     finally:
@@ -62,6 +92,48 @@ def replay(source: Iterable[Shot], pipeline: Pipeline, sinks: list) -> Summary:
     return summary
 
 
+def _looked_at(pipeline: Pipeline, shot: Shot) -> tuple[Shot, People | None]:
+    """The people of an image, None if it could not be read; and the shot, which says why."""
+    if shot.frame is None:
+        return shot, None
+    try:
+        people = pipeline.step(shot.frame)
+    except PipelineError as error:
+        return replace(shot, frame=None, problem=str(error)), None
+    note = people.note
+    if note and shot.frame.camera is None and shot.camera_problem:
+        note = shot.camera_problem
+    return shot, people.with_fields(note=note or shot.note)
+
+
+def _told(shot: Shot, people: People | None) -> tuple[Shot, People | None]:
+    """The people in the frame that was asked for; without bodies where it is not known."""
+    place = shot.place
+    if place is None or people is None:
+        return shot, people
+    shot = replace(shot, frame_id=place.frame_id)
+    if place.transform is None:
+        return shot, people.without_bodies(people.note or place.problem)
+    return shot, people.moved(place.transform.rotation, place.transform.translation)
+
+
+def _ignore(summary: Summary, shot: Shot, stamps: StampFilter) -> None:
+    summary.ignored = stamps.ignored
+    if stamps.ignored <= _MOST_WARNINGS:
+        log.warning("image %s ignored: its stamp is %.3f s before the last one's, or the same",
+                    shot.name, stamps.behind_s(shot.stamp))
+
+
+def _count(summary: Summary, shot: Shot, people: People | None) -> None:
+    if people is None:
+        summary.unreadable += 1
+        log.warning("image %s: %s", shot.name, shot.problem)
+    elif people.ids:
+        summary.seen |= set(people.ids)
+        summary.ids |= {i for i, state in zip(people.ids, people.tracking_state)
+                        if state == TRACKED}
+
+
 class SinkError(PoseError):
     """A result that cannot be written; the message names the file and the reason."""
 
@@ -72,39 +144,46 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise SinkError(f"{path} cannot be written ({error}): is the disk full?") from error
-
-
-def _count(summary: Summary, shot: Shot, people: People | None) -> None:
-    summary.images += 1
-    if people is None:
-        summary.unreadable += 1
-        log.warning("image %s: %s", shot.name, shot.problem)
-    elif people.ids:
-        summary.ids |= {i for i, state in zip(people.ids, people.tracking_state)
-                        if state == TRACKED}
+        full = getattr(error, "errno", errno.ENOSPC) in (errno.ENOSPC, errno.EDQUOT)
+        raise SinkError(f"{path} cannot be written: {one_line(error)}"
+                        + ("; is the disk full?" if full else "")) from error
 
 
 class JsonLines:
     """One JSON object an image; what is not known is null. Pixels with the first centre at 0.5."""
 
+    of_image = False
+    _start = _between = _end = ""
+
     def __init__(self, path: Path):
         self.path = path
         self.file = open(path, "w", encoding="utf-8")
+        self.file.write(self._start)
+        self._is_first = True
 
     def write(self, shot: Shot, people: People | None) -> None:
-        line = {"stamp_ns": shot.stamp, "frame_id": shot.frame_id, "name": shot.name}
+        line: dict[str, Any] = {"stamp_ns": shot.stamp, "frame_id": shot.frame_id,
+                                "name": shot.name}
         if people is None:
             line |= {"status": "unreadable", "note": shot.problem, "people": None}
         else:
-            status = "ok" if people.joints is not None else "2d_only"
-            line |= {"status": status, "note": people.note,
+            line |= {"status": _STATUSES[messages.status_of(people)], "note": people.note,
                      "people": [_person(people, i) for i in range(len(people))]}
-        self.file.write(json.dumps(line, allow_nan=False) + "\n")
+        before = "" if self._is_first else self._between
+        self.file.write(before + json.dumps(line, allow_nan=False) + "\n")
+        self._is_first = False
         self.file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        if not self.file.closed:
+            self.file.write(self._end)
+            self.file.close()
+
+
+class JsonArray(JsonLines):
+    """The same objects as one JSON array."""
+
+    _start, _between, _end = "[\n", ",", "]\n"
 
 
 _UNITS = {"boxes": "box_px", "scores": "score", "keypoints": "keypoints_px",
@@ -127,31 +206,58 @@ def _plain(value):
 
 
 class OverlayVideo:
-    """An MP4 of the images with everyone drawn in; an unreadable image repeats the one before.
+    """A video of the images with everyone drawn in; an unreadable image repeats the one before.
 
-    bodies: draw the SMPL surfaces too.
+    Images follow each other fps times a second; one that is long in coming is filled with the one
+    before, so that the video takes as long as the recording.
     """
 
+    of_image = True
+    _MOST_FILLED_S = 10.0
+
     def __init__(self, path: Path, fps: float, pipeline: Pipeline, bodies: bool = False):
+        """fps: images a second. bodies: draw the SMPL surfaces too."""
         self.path, self.fps, self.pipeline, self.bodies = path, fps, pipeline, bodies
         self.writer: cv2.VideoWriter | None = None
-        self.size: tuple[int, ...] = ()
+        self.size = (0, 0)
         self.latest: np.ndarray | None = None
         self.count = 0
+        self._start = 0  # ns, the stamp at the beginning of the video
 
     def write(self, shot: Shot, people: People | None) -> None:
+        drawn = self.latest
         if people is not None:
             camera, _ = self.pipeline.camera(shot.frame)
             body = self.pipeline.body if self.bodies else None
-            self.latest = overlay(shot.frame.image, people, camera, body)
-        if self.latest is None:
+            drawn = overlay(shot.frame.image, people, camera, body)
+        if drawn is None:
             return
         if self.writer is None:
-            self.size = self.latest.shape[1::-1]
-            self.writer = cv2.VideoWriter(str(self.path), cv2.VideoWriter_fourcc(*"mp4v"),
-                                          self.fps, self.size)
-        picture = self.latest if self.latest.shape[1::-1] == self.size else \
-            cv2.resize(self.latest, self.size)
+            self._open(shot.stamp, drawn)
+        for _ in range(self._missing(shot.stamp)):
+            self._put(self.latest)
+        self._put(drawn)
+        self.latest = drawn
+
+    def _open(self, stamp: int, picture: np.ndarray) -> None:
+        height, width = picture.shape[:2]
+        self._start, self.size = stamp, (width, height)
+        self.writer = open_video(self.path, self.fps, self.size)
+        if not self.writer.isOpened():
+            raise SinkError(f"{self.path} cannot be opened as a video of {width}x{height} at "
+                            f"{self.fps:g} images a second")
+
+    def _missing(self, stamp: int) -> int:
+        """How many images are to be filled in before that of a stamp, ns."""
+        missing = round((stamp - self._start) * 1e-9 * self.fps) - self.count
+        if abs(missing) > self._MOST_FILLED_S * self.fps:  # a pause, or the recording again
+            self._start = stamp - round(self.count / self.fps * 1e9)
+            return 0
+        return missing if missing > 1 else 0  # stamps jitter
+
+    def _put(self, picture: np.ndarray) -> None:
+        if picture.shape[1::-1] != self.size:
+            picture = cv2.resize(picture, self.size)
         self.writer.write(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
         self.count += 1
 
@@ -159,7 +265,18 @@ class OverlayVideo:
         if self.writer is None:
             return
         self.writer.release()
-        kept = int(cv2.VideoCapture(str(self.path)).get(cv2.CAP_PROP_FRAME_COUNT))
+        kept = _images_in(self.path, self.count)
         if kept < self.count:  # OpenCV does not tell
-            raise SinkError(f"{self.path} holds {max(kept, 0)} of {self.count} images: is the disk "
-                            "full?")
+            raise SinkError(f"{self.path} holds {kept} of {self.count} images: is the disk full?")
+
+
+def _images_in(path: Path, expected: int) -> int:
+    """The images of a video; counted one by one if the header's estimate is less than expected."""
+    video = cv2.VideoCapture(str(path))
+    count = int(video.get(cv2.CAP_PROP_FRAME_COUNT))
+    if count < expected:
+        count = 0
+        while video.grab():
+            count += 1
+    video.release()
+    return count

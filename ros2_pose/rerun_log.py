@@ -40,6 +40,8 @@ class RerunLog:
     Raises RerunError without Rerun, or if the file cannot be written.
     """
 
+    of_image = True  # people are told in the camera's frame
+
     def __init__(self, path: Path, pipeline: Pipeline):
         self._rr, self.path, self.pipeline = _rerun(), path, pipeline
         self._camera: Camera | None = None

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -16,9 +17,11 @@ import numpy as np
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
 from ros2_pose.exif import orientation, upright_camera, upright_view
+from ros2_pose.file_kinds import PICTURE, UNKNOWN, kind_of
 from ros2_pose.images import ImageError, rgb_from_bytes
 from ros2_pose.pairing import JUMP_S
 from ros2_pose.people import Frame
+from ros2_pose.transforms import Transform
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +29,8 @@ PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv", ".flv", ".ts",
           ".m2ts", ".3gp", ".ogv", ".gif", ".mjpeg", ".mjpg", ".h264", ".h265"}
 _DEFAULT_FPS = 30.0
-_SLOWEST_FPS, _FASTEST_FPS = 0.01, 1000.0  # beyond, a header does not mean it
+_SLOWEST_FPS, _FASTEST_FPS = 0.01, 1000.0  # of pictures
+_FASTEST_VIDEO_FPS = 240.0  # a header that says more means the units of its times
 _LONGEST_GAP_S = 3600.0  # between two images of a video
 _MOST_IMAGES = 2**31  # a header that claims more does not know
 # EXIF's names for the rotations, degrees clockwise, that a video asks for.
@@ -37,11 +41,24 @@ class SourceError(PoseError):
     """Recorded data that cannot be read; the message names the file and the reason."""
 
 
+class Place(NamedTuple):
+    """Another frame for the people of an image; transform takes points of the camera to it.
+
+    transform is None if it is not known; then `problem` says why.
+    """
+
+    frame_id: str
+    transform: Transform | None
+    problem: str = ""
+
+
 @dataclass(frozen=True)
 class Shot:
     """One recorded image. frame is None if it could not be read; then `problem` says why.
 
-    note: what is missing beside the image (its calibration, depth, camera pose), and why.
+    note: what is missing beside the image (depth, camera pose), and why. camera_problem: why there
+    is no camera although there is a calibration. place: where people are to be told; None: in
+    frame_id.
     """
 
     stamp: int  # ns
@@ -51,6 +68,8 @@ class Shot:
     problem: str = ""
     received: int = 0  # ns, when a bag took it in
     note: str = ""
+    camera_problem: str = ""
+    place: Place | None = None
 
 
 class PictureSource:
@@ -71,6 +90,9 @@ class PictureSource:
             stamp = round(number / self.fps * 1e9)
             try:
                 data = np.fromfile(path, np.uint8)
+                kind = kind_of(data[:512].tobytes())
+                if kind.group not in (PICTURE, UNKNOWN):
+                    raise ImageError(f"{path} is no picture but {kind.name}")
                 image = rgb_from_bytes(data, str(path))
             except (ImageError, OSError) as error:
                 yield Shot(stamp, "camera", path.name, None, str(error), stamp)
@@ -90,14 +112,14 @@ class VideoSource:
         video = self._open()
         fps, count = video.get(cv2.CAP_PROP_FPS), video.get(cv2.CAP_PROP_FRAME_COUNT)
         video.release()
-        self.fps = fps if _SLOWEST_FPS <= fps <= _FASTEST_FPS else _DEFAULT_FPS
+        self.fps = fps if _SLOWEST_FPS <= fps <= _FASTEST_VIDEO_FPS else _DEFAULT_FPS
         self.count = int(count) if 0 < count < _MOST_IMAGES else None
 
     def _open(self) -> cv2.VideoCapture:
         video = cv2.VideoCapture(str(self.path))
         if not video.isOpened():
-            raise SourceError(f"{self.path} is not a video that OpenCV can read: convert it with "
-                              "ffmpeg, for example to .mp4")
+            raise SourceError(f"{self.path} is not a video that OpenCV can read: it may be cut "
+                              "off, or of a codec that OpenCV lacks; convert it with ffmpeg")
         return video
 
     def __iter__(self) -> Iterator[Shot]:

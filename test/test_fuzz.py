@@ -112,12 +112,13 @@ def bag(request, tmp_path_factory):
     """A bag of six small images with their calibrations."""
     from rosbags.rosbag2 import Writer
 
-    from ros2_pose.bags import _STORAGE, make, typestore
+    from ros2_pose.bag_writer import STORAGE, make
+    from ros2_pose.bags import typestore
     from ros2_pose.images import image_message
     from ros2_pose.messages import camera_info, header
     path = tmp_path_factory.mktemp("fuzz") / "bag"
     camera = Camera(32, 24, 30.0, 30.0, 16.0, 12.0)
-    with Writer(path, version=8, storage_plugin=_STORAGE[request.param]) as writer:
+    with Writer(path, version=8, storage_plugin=STORAGE[request.param]) as writer:
         topics = {name: writer.add_connection(f"/cam/{name}", kind, typestore=typestore())
                   for name, kind in (("image", "sensor_msgs/msg/Image"),
                                      ("camera_info", "sensor_msgs/msg/CameraInfo"))}

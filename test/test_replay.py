@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import zlib
 
 import cv2
 import numpy as np
@@ -180,3 +181,19 @@ def test_source_knows_its_calibration_before_the_first_image(tmp_path):
     writer.put("/camera_info", messages.camera_info(make, header, demo_clip.camera()), 2)
     writer.close()
     assert [shot.frame.camera for shot in BagSource(tmp_path / "late")] == [demo_clip.camera()]
+
+
+@pytest.mark.parametrize("value, turns", [(6, 1), (3, 2), (8, -1)])
+def test_people_in_a_turned_photo_are_those_of_the_upright_one(clip, tmp_path, capsys, value,
+                                                                turns):
+    def written(name, picture, exif=b""):
+        data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))[1].tobytes()
+        chunk = b"eXIf" + exif
+        crc = zlib.crc32(chunk).to_bytes(4, "big")
+        extra = len(exif).to_bytes(4, "big") + chunk + crc if exif else b""
+        (tmp_path / name).write_bytes(data[:33] + extra + data[33:])
+        assert _replay(tmp_path / name, tmp_path / "o.jsonl", "--fov-deg", "40") == 0
+        assert "2 people: p1 p2" in capsys.readouterr().out
+        return json.loads((tmp_path / "o.jsonl").read_text())["people"]
+    exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, value]) + b"\0" * 6
+    assert written("phone.png", np.rot90(clip[0], turns), exif) == written("upright.png", clip[0])

@@ -115,7 +115,7 @@ def test_a_count_is_an_estimate(monkeypatch, count):
     assert source.count is None or source.count > 0
 
 
-@pytest.mark.parametrize("fps", [0, -1, np.nan, np.inf, 1e7, 90000])
+@pytest.mark.parametrize("fps", [0, -1, np.nan, np.inf, 1e7, 90000, 1000])
 def test_an_impossible_frame_rate_is_not_used(monkeypatch, fps):
     assert _stamps(monkeypatch, [0, 40, 80], fps) == [0, 40, 80]
     stamps = _stamps(monkeypatch, [0, 0, 0], fps)
