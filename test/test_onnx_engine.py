@@ -1,4 +1,4 @@
-"""ONNX Runtime with a shipped graph and torch's weights: equal to torch, without the onnx package."""
+"""ONNX Runtime with a shipped graph and torch's weights: equal to torch, and onnx is not needed."""
 
 from __future__ import annotations
 

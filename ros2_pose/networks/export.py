@@ -28,7 +28,7 @@ def structure(module: nn.Module, example: torch.Tensor) -> bytes:
     """ONNX model of a module for any batch and size, its weights left out.
 
     Args:
-        module: maps images (B, C, h, w) to a tuple of maps; parameters and buffers keep their names.
+        module: maps images (B, C, h, w) to a tuple of maps; its weights keep their names.
         example: (1, C, h, w) float32.
     Returns:
         Serialized ModelProto. Each initializer is marked as external data without a file.

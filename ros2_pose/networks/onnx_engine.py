@@ -1,7 +1,7 @@
 """Runs a convolutional torch module in ONNX Runtime: half again as fast as torch on a CPU.
 
-The graph is shipped without weights (`export.py` writes it), and the weights are those of the torch
-module. So a robot needs onnxruntime alone; the onnx package would bring ml_dtypes and a newer numpy.
+The graph is shipped without weights (`export.py` writes it), and the weights are those of the
+torch module. So a robot needs onnxruntime alone: the onnx package would bring a newer numpy.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class OnnxEngine:
         options.intra_op_num_threads = torch.get_num_threads()
         # As for OpenMP's threads (see process.py): the cores have other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(value.detach().contiguous().cpu().numpy())
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(value.contiguous().cpu().numpy())
                   for value in weights.values()]
         options.add_external_initializers(list(weights), values)
         try:
