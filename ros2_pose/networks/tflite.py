@@ -42,7 +42,8 @@ class _Importer:
     def __init__(self, file: TfliteFile):
         self.file = file
         self.producer = {tensor: op for op in file.operators for tensor in op.outputs}
-        self.modules, self.graph, self.nodes = nn.Module(), fx.Graph(), {}
+        self.modules, self.graph = nn.Module(), fx.Graph()
+        self.nodes: dict[int, fx.Node] = {}
 
     def build(self, outputs: list[str]) -> fx.GraphModule:
         wanted = [self._find(name) for name in outputs]
