@@ -47,8 +47,9 @@ class OnnxEngine:
         options.intra_op_num_threads = torch.get_num_threads()
         # As for OpenMP's threads (see process.py): the cores have other work.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        values = [onnxruntime.OrtValue.ortvalue_from_numpy(value.contiguous().cpu().numpy())
-                  for value in weights.values()]
+        # An OrtValue does not own its memory: the arrays live until the session has copied them.
+        arrays = [value.contiguous().cpu().numpy() for value in weights.values()]
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in arrays]
         options.add_external_initializers(list(weights), values)
         try:
             self._session = onnxruntime.InferenceSession(graph.read_bytes(), options,
