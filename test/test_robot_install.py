@@ -12,6 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from ros2_pose.config import PoseConfig
+from ros2_pose.errors import PoseError
+from ros2_pose.networks import NETWORKS
+
 _ROOT = Path(__file__).parents[1]
 _SCRIPT = _ROOT / "scripts" / "check_robot_install"
 _SITE = Path(torch.__file__).parents[1]
@@ -72,6 +76,14 @@ def test_pip_is_never_called_by_rosdep():
     for line in manifest.splitlines():
         if "-pip</" in line:
             assert 'condition="$ROS2_POSE_PIP_BY_ROSDEP == yes"' in line
+
+
+def test_the_network_tian_says_what_it_lacks(monkeypatch):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    wanted = next(line for line in _lines("requirements.txt") if line.startswith("transformers"))
+    with pytest.raises(PoseError, match=f"pip install '{wanted}'") as caught:
+        NETWORKS["tian"].from_config(PoseConfig())
+    assert len(str(caught.value).splitlines()) == 1
 
 
 _COLLECT = """

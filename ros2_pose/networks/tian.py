@@ -263,7 +263,8 @@ def _deformable_detr(config: TianConfig):
         from transformers import (DeformableDetrConfig, DeformableDetrForObjectDetection,
                                   ResNetConfig)
     except ImportError as error:
-        raise PoseError("the network tian needs transformers: pip install transformers") from error
+        raise PoseError("network: tian needs more: pip install 'transformers>=5.20,<6'; "
+                        "or set network to movenet") from error
     kind, depths, _ = _RESNETS.get(config.backbone) or ("basic", (1, 1, 1, 1), ())
     # Another backbone takes the place of a ResNet of as many channels.
     backbone = ResNetConfig(layer_type=kind, depths=list(depths), hidden_sizes=_channels(config),
