@@ -21,7 +21,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["ros2_pose", "ros2_pose.*"]),
-    package_data={"ros2_pose": ["**/*.npz", "**/*.pt", "**/*.csv", "**/*.yaml"]},
+    package_data={"ros2_pose": ["**/*.npz", "**/*.pt", "**/*.csv", "**/*.yaml", "**/*.onnx"]},
     install_requires=[*requirements("requirements.txt"), "torch>=2.1"],
     extras_require={"test": requirements("requirements-test.txt"), "smplx": ["smplx"],
                     "rerun": ["rerun-sdk>=0.23,<1"]},

@@ -16,7 +16,6 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-import roma
 import torch
 from scipy.spatial.transform import Rotation
 
@@ -25,6 +24,7 @@ from ros2_pose.body.solve import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
+from ros2_pose.geometry import quat_from_rotmat, quat_product
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, People
 from ros2_pose.skeleton import COCO17, SMPL24
 from ros2_pose.triangulate import Seen, triangulate
@@ -243,8 +243,8 @@ class _Frames(NamedTuple):
 def _root_turned(turn: np.ndarray, theta: torch.Tensor) -> torch.Tensor:
     """theta (P, 24, 4) with each root's rotation followed by another (P, 3, 3)."""
     turned = theta.clone().double()
-    by = roma.rotmat_to_unitquat(torch.from_numpy(turn))
-    turned[:, 0] = roma.quat_product(by, turned[:, 0])
+    by = quat_from_rotmat(torch.from_numpy(turn))
+    turned[:, 0] = quat_product(by, turned[:, 0])
     return turned
 
 

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import roma
 import torch
 
 from ros2_pose.body.depth import DepthError, DepthGauge
@@ -15,6 +14,7 @@ from ros2_pose.body.smpl_file import read_open_body
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.evaluation.depth_camera import depth_image, sensed
+from ros2_pose.geometry import quat_from_rotmat, rotmat_from_rotvec
 from ros2_pose.images import depth_from_image
 from ros2_pose.skeleton import SMPL24
 
@@ -40,7 +40,7 @@ def people():
     white = torch.tensor(rng.normal(0, 0.6, (COUNT, 69)))
     yaw = torch.tensor(rng.uniform(0, 2 * np.pi, (COUNT, 1))) * torch.tensor([0.0, 1, 0])
     upright = torch.diag(torch.tensor([1.0, -1, -1], dtype=torch.float64))
-    facing = roma.rotmat_to_unitquat(upright @ roma.rotvec_to_rotmat(yaw))
+    facing = quat_from_rotmat(upright @ rotmat_from_rotvec(yaw))
     theta = torch.cat([facing[:, None], prior.pose(white)], 1)
     depth = rng.uniform(2, 5, COUNT)
     root = np.stack([rng.uniform(-0.3, 0.3, COUNT) * depth, 0.1 * depth, depth], 1)

@@ -4,13 +4,12 @@ import csv
 
 import numpy as np
 import pytest
-import roma
 import torch
 
-from ros2_pose.body.kinematics import rotmat_from_quat
 from ros2_pose.body.lift import FILE, HYPOTHESES, Lift, view
 from ros2_pose.body.model import BodyModel
 from ros2_pose.errors import PoseError
+from ros2_pose.geometry import rotmat_from_quat, rotmat_from_rotvec
 from ros2_pose.skeleton import COCO17
 from ros2_pose.training import lift as training
 from ros2_pose.training.losses import gaussian_nll, pose_loss, shape_loss
@@ -40,7 +39,7 @@ def turned(points, cov, turn):
 def test_a_camera_turned_sideways_sees_the_same_people(lift, people):
     """Yaw changes the rays' direction, which the network is told, but not what a person looks
     like: the view's keypoints are the same, and so is the distance, nearly."""
-    turn = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.2, 0.0]))
+    turn = rotmat_from_rotvec(torch.tensor([0.0, 0.2, 0.0]))
     points, cov = turned(people.points, people.cov, turn)
     here, there = view(people.points, people.cov), view(points, cov)
     level = (people.root[:, 1] / people.root[:, 2]).abs() < 0.05  # others roll

@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
-import roma
 import torch
 
 from ros2_pose.body import solve
 from ros2_pose.body.kinematics import (UNKNOWNS, chord_and_jacobian, chord_difference,
-                                       joint_jacobian, keypoint_jacobian, pose_rig, quat_product,
-                                       rotmat_from_quat)
+                                       joint_jacobian, keypoint_jacobian, pose_rig)
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.solve import FitSettings, Fitter, Previous, Sighting
 from ros2_pose.body.state import BodyState
+from ros2_pose.geometry import (angle_between, quat_from_rotmat, quat_from_rotvec, quat_product,
+                                rotmat_from_quat, rotmat_from_rotvec)
 from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24
 
 FOCAL_PX = 1000.0
@@ -54,8 +54,8 @@ def make_people(prior, count, seed=0):
     rng = np.random.default_rng(seed)
     white = torch.tensor(rng.normal(0, 0.6, (count, 69)))
     yaw = torch.tensor(rng.uniform(0, 2 * np.pi, count))
-    facing = FACING @ roma.rotvec_to_rotmat(yaw[:, None] * torch.tensor([0.0, 1.0, 0.0]))
-    theta = torch.cat([roma.rotmat_to_unitquat(facing)[:, None],
+    facing = FACING @ rotmat_from_rotvec(yaw[:, None] * torch.tensor([0.0, 1.0, 0.0]))
+    theta = torch.cat([quat_from_rotmat(facing)[:, None],
                        prior.pose(white)], 1)
     depth = rng.uniform(2, 6, count)
     root = np.stack([rng.uniform(-0.3, 0.3, count) * depth, 0 * depth, depth], 1)
@@ -87,14 +87,14 @@ def problem_of(fitter, state, with_previous=False, **known):
 
 def moved(state, step):
     """Turned about the camera's axes, and shifted: what the unknowns mean."""
-    turns = roma.rotvec_to_rotmat(step[:, :72].reshape(-1, 24, 3))
-    local = roma.unitquat_to_rotmat(state.theta)
+    turns = rotmat_from_rotvec(step[:, :72].reshape(-1, 24, 3))
+    local = rotmat_from_quat(state.theta)
     accumulated = [local[:, 0]]
     for joint in range(1, 24):
         accumulated.append(accumulated[SMPL24.parents[joint]] @ local[:, joint])
-    theta = [roma.rotmat_to_unitquat(a.mT @ turns[:, j] @ a)
+    theta = [quat_from_rotmat(a.mT @ turns[:, j] @ a)
              for j, a in enumerate(accumulated)]
-    theta = roma.quat_product(state.theta, torch.stack(theta, 1))
+    theta = quat_product(state.theta, torch.stack(theta, 1))
     return BodyState(theta, state.betas + step[:, 72:82], state.root + step[:, 82:])
 
 
@@ -120,7 +120,7 @@ def differences(function, state, step=1e-6):
 def test_keypoint_and_joint_jacobians_are_their_derivatives(model, people):
     rig = model.rig(people.root)
     state = perturbed(people, 0.2)
-    posed = pose_rig(rig, roma.unitquat_to_rotmat(state.theta), state.betas, state.root)
+    posed = pose_rig(rig, rotmat_from_quat(state.theta), state.betas, state.root)
     keypoints = differences(lambda s: model(*s, with_vertices=False).keypoints, state)
     joints = differences(lambda s: model(*s, with_vertices=False).joints, state)
     axes = torch.eye(3, dtype=torch.float64).expand(len(state.root), 17, 3, 3)
@@ -149,22 +149,20 @@ def test_hessian_is_symmetric_and_positive(fitter, people):
     assert torch.linalg.eigvalsh(hessian).min() > 0
 
 
-def test_quaternions_agree_with_roma():
-    a, b = roma.quat_normalize(torch.randn(2, 20, 4, dtype=torch.float64))
-    np.testing.assert_allclose(rotmat_from_quat(a), roma.unitquat_to_rotmat(a), atol=1e-12)
-    np.testing.assert_allclose(quat_product(a, b), roma.quat_product(a, b), atol=1e-12)
-    angle = roma.unitquat_geodesic_distance(a, b)
+def test_chord_is_that_of_the_angle():
+    a, b = torch.nn.functional.normalize(torch.randn(2, 20, 4, dtype=torch.float64), dim=-1)
+    angle = angle_between(a, b)
     chord, cosine = chord_difference(a, b)
     np.testing.assert_allclose(chord.norm(dim=1), 2 * (angle / 2).sin(), atol=1e-9)
     np.testing.assert_allclose(cosine[:, 0], (angle / 2).cos(), atol=1e-9)
 
 
 def test_chord_jacobian_by_differences():
-    quat = roma.quat_normalize(torch.randn(20, 4, dtype=torch.float64))
+    quat = torch.nn.functional.normalize(torch.randn(20, 4, dtype=torch.float64), dim=-1)
     numeric = []
     for axis in torch.eye(3, dtype=torch.float64) * 1e-6:
-        ahead, behind = (chord_and_jacobian(roma.quat_product(
-            quat, roma.rotvec_to_unitquat(sign * axis)[None].expand(20, 4)))[0] for sign in (1, -1))
+        ahead, behind = (chord_and_jacobian(quat_product(
+            quat, quat_from_rotvec(sign * axis)[None].expand(20, 4)))[0] for sign in (1, -1))
         numeric.append((ahead - behind) / 2e-6)
     np.testing.assert_allclose(chord_and_jacobian(quat)[1], torch.stack(numeric, -1), atol=1e-8)
 
@@ -213,11 +211,11 @@ def test_every_facing_is_found(model, prior, fitter):
     """Sixteen people in the same pose, every 22.5 degrees around."""
     state = make_people(prior, 1).rows(torch.zeros(16, dtype=torch.long))
     yaw = torch.arange(16, dtype=torch.float64) * (2 * np.pi / 16)
-    facing = FACING @ roma.rotvec_to_rotmat(yaw[:, None] * torch.tensor([0.0, 1.0, 0.0]))
-    theta = torch.cat([roma.rotmat_to_unitquat(facing)[:, None], state.theta[:, 1:]], 1)
+    facing = FACING @ rotmat_from_rotvec(yaw[:, None] * torch.tensor([0.0, 1.0, 0.0]))
+    theta = torch.cat([quat_from_rotmat(facing)[:, None], state.theta[:, 1:]], 1)
     state = state._replace(theta=theta)
     result = fit(fitter, *observe(model, state))
-    turn = roma.unitquat_geodesic_distance(result.theta[:, 0], theta[:, 0])
+    turn = angle_between(result.theta[:, 0], theta[:, 0])
     assert (turn < np.radians(35)).sum() >= 15
 
 
@@ -467,7 +465,7 @@ def test_another_joint_set(model, fitter, people):
 
 def test_a_rolled_camera_that_knows_up_sees_the_same_people(model, fitter, people):
     points, cov = observe(model, people)
-    roll = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.0, 0.7], dtype=torch.float64))
+    roll = rotmat_from_rotvec(torch.tensor([0.0, 0.0, 0.7], dtype=torch.float64))
     level = fit(fitter, points, cov, up=torch.tensor([0.0, -1.0, 0.0]))
     rolled = fit(fitter, points @ roll[:2, :2].T, cov, up=-roll[:, 1])
     np.testing.assert_allclose(rolled.joints, level.joints @ roll.T, atol=2e-3)

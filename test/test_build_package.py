@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 INSTALL = ROOT / "install"
-SHIPPED = (".py", ".npz", ".npy", ".json", ".yaml", ".rviz")
+SHIPPED = (".py", ".npz", ".npy", ".pt", ".onnx", ".json", ".yaml", ".rviz")
 
 needs_install = pytest.mark.skipif(not INSTALL.exists(), reason="nothing built: run make test")
 
@@ -58,6 +58,15 @@ def test_programs_are_installed(program):
 
 
 @needs_install
+@pytest.mark.parametrize("program", ["lib/ros2_pose/pose_node", "lib/ros2_pose/bag_player",
+                                     "bin/ros2_pose"])
+def test_programs_run_in_the_python_of_the_build(program):
+    """So that ros2 launch needs no active virtual environment."""
+    first = (INSTALL / program).read_text().splitlines()[0]
+    assert Path(first.removeprefix("#!")).parent == Path(sys.executable).parent
+
+
+@needs_install
 def test_the_command_runs_from_anywhere(tmp_path):
     done = subprocess.run(["ros2_pose", "--help"], cwd=tmp_path, capture_output=True, text=True,
                           env={**os.environ, "PATH": f"{INSTALL}/bin:{os.environ['PATH']}"})
@@ -88,4 +97,4 @@ def test_the_manifest_declares_what_is_used():
     declared = {e.text for e in manifest if e.tag.endswith("depend")}
     assert {"rclpy", "sensor_msgs", "visualization_msgs", "diagnostic_msgs", "tf2_msgs", "tf2_ros",
             "cv_bridge", "tf_transformations", "launch_ros", "python3-numpy", "python3-scipy",
-            "python3-pytorch-pip"} <= declared
+            "python3-opencv", "python3-pytorch-pip"} <= declared

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-import roma
 import torch
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.model import BodyModel
+from ros2_pose.geometry import quat_from_rotvec
 from ros2_pose.skeleton import SMPL24
 from ros2_pose.training.bvh import BvhError, read_bvh, smpl_rotations
 
@@ -39,7 +39,7 @@ def test_the_arm_points_where_the_file_says(tmp_path):
     motion = read_bvh(path)
     assert motion.turns.shape == (3, 6, 3, 3) and motion.frame_s == pytest.approx(1 / 120, rel=1e-3)
     theta = torch.tensor(smpl_rotations(motion)[:1])
-    body = BodyModel.load()(roma.rotvec_to_unitquat(theta), torch.zeros(1, 10).double())
+    body = BodyModel.load()(quat_from_rotvec(theta), torch.zeros(1, 10).double())
     joints = body.joints[0].numpy()
     chain, place, places = Rotation.identity(), np.zeros(3), {}
     for name, offset in zip(motion.names, motion.offsets):  # every joint hangs on the one before

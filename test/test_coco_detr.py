@@ -5,8 +5,11 @@ import json
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
 from torch import nn
+
+pytest.importorskip("transformers", reason="only where requirements.txt is installed")
+
+from safetensors.torch import load_file, save_file
 from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
 
 from ros2_pose.networks.coco_detr import load_coco

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+pytest.importorskip("transformers", reason="only where requirements.txt is installed")
+
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.synthetic import SyntheticPictures
 from ros2_pose.networks.tian import TianConfig, TianNet, save_checkpoint

@@ -5,6 +5,9 @@ import itertools
 
 import pytest
 import torch
+
+pytest.importorskip("transformers", reason="only where requirements.txt is installed")
+
 from transformers.loss.loss_for_object_detection import generalized_box_iou, sigmoid_focal_loss
 
 from ros2_pose.networks.roi import corners

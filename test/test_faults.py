@@ -19,6 +19,7 @@ import pytest
 
 pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
 pytest.importorskip("ros2_pose.msg", reason="needs the built messages: run make test")
+pytest.importorskip("hypothesis", reason="only where requirements-test.txt is installed")
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st

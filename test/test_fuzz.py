@@ -8,6 +8,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+pytest.importorskip("hypothesis", reason="only where requirements-test.txt is installed")
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

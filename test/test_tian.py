@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
+pytest.importorskip("transformers", reason="only where requirements.txt is installed")
+
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.config import ConfigError

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+pytest.importorskip("transformers", reason="only where requirements.txt is installed")
+
 from ros2_pose import cli
 from ros2_pose.body.prior import held_back
 from ros2_pose.data import datasets

@@ -14,6 +14,8 @@ import torch
 import yaml
 from torch import distributed
 
+pytest.importorskip("transformers", reason="only where requirements.txt is installed")
+
 from ros2_pose.body.model import BodyModel
 from ros2_pose.config import ConfigError
 from ros2_pose.data.sample import Sample

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from ros2_pose.body.kinematics import (BETAS, ROOT, TURNS, Posed, chord_and_jacobian,
-                                       chord_difference, keypoint_jacobian, pose_rig, project,
-                                       rotmat_from_quat)
+                                       chord_difference, keypoint_jacobian, pose_rig, project)
 from ros2_pose.body.model import Rig
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.state import BodyState
 from ros2_pose.config import PoseConfig
+from ros2_pose.geometry import rotmat_from_quat
 from ros2_pose.skeleton import JointSet
 
 MIN_DEPTH_M = 0.3

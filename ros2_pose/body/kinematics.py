@@ -11,12 +11,12 @@ polynomial.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import Tensor
 
 from ros2_pose.body.model import Rig, attached_points, joints_from_turns, turns_from_local
+from ros2_pose.geometry import constant, quat_product
 from ros2_pose.skeleton import SMPL24
 
 TURNS = slice(0, 3 * len(SMPL24))
@@ -84,30 +84,18 @@ def project(points: Tensor, with_jacobian: bool = False):
 # ------------------------------------------------------------------------------- rotations
 
 
-def rotmat_from_quat(quat: Tensor) -> Tensor:
-    """(..., 3, 3) of unit quaternions (..., 4) x, y, z, w."""
-    products = (quat[..., :, None] * quat[..., None, :]).flatten(-2)
-    return (products @ _constant("rotmat", quat.dtype, quat.device)).unflatten(-1, (3, 3))
-
-
-def quat_product(left: Tensor, right: Tensor) -> Tensor:
-    """(..., 4) of quaternions (..., 4) x, y, z, w: right first, then left."""
-    products = (left[..., :, None] * right[..., None, :]).flatten(-2)
-    return products @ _constant("product", left.dtype, left.device)
-
-
 def chord_and_jacobian(quat: Tensor) -> tuple[Tensor, Tensor]:
     """(..., 3) chord of unit quaternions (..., 4), and (..., 3, 3) its derivative by a small
     rotation vector w in quat exp(w)."""
     quat = torch.where(quat[..., 3:] < 0, -quat, quat)
-    jacobian = quat @ _constant("chord", quat.dtype, quat.device)
+    jacobian = quat @ constant(_chord_terms, quat)
     return 2 * quat[..., :3], jacobian.unflatten(-1, (3, 3))
 
 
 def chord_difference(since: Tensor, quat: Tensor) -> tuple[Tensor, Tensor]:
     """(..., 3) chord of the turn from one rotation to another (..., 4), on the right of the first,
     and (..., 1) the cosine of half its angle."""
-    relative = quat_product(since * _constant("conjugate", quat.dtype, quat.device), quat)
+    relative = quat_product(since * constant(_conjugate_signs, quat), quat)
     relative = torch.where(relative[..., 3:] < 0, -relative, relative)
     return 2 * relative[..., :3], relative[..., 3:]
 
@@ -117,36 +105,6 @@ def turned(quat: Tensor, turns: Tensor) -> Tensor:
     small = torch.nn.functional.pad(turns / 2, (0, 1), value=1.0)
     product = quat_product(quat, small)
     return product / product.norm(dim=-1, keepdim=True)
-
-
-@cache
-def _constant(name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Structure constants of quaternions, where they are needed."""
-    return _BILINEAR[name]().to(dtype=dtype, device=device)
-
-
-def _rotmat_terms() -> Tensor:
-    """(16, 9): R_ij as a quadratic form of x, y, z, w."""
-    out = torch.zeros(4, 4, 3, 3)
-    for i in range(3):
-        j, k = (i + 1) % 3, (i + 2) % 3
-        out[3, 3, i, i] = out[i, i, i, i] = 1
-        out[j, j, i, i] = out[k, k, i, i] = -1
-        out[i, j, i, j] = out[i, j, j, i] = 2
-        out[k, 3, j, i], out[k, 3, i, j] = 2, -2
-    return out.view(16, 9)
-
-
-def _product_terms() -> Tensor:
-    """(16, 4): Hamilton's product."""
-    out = torch.zeros(4, 4, 4)
-    out[3, 3, 3] = 1
-    for i in range(3):
-        j, k = (i + 1) % 3, (i + 2) % 3
-        out[i, i, 3] = -1
-        out[i, 3, i] = out[3, i, i] = out[i, j, k] = 1
-        out[j, i, k] = -1
-    return out.view(16, 4)
 
 
 def _chord_terms() -> Tensor:
@@ -159,5 +117,5 @@ def _chord_terms() -> Tensor:
     return out.view(4, 9)
 
 
-_BILINEAR = {"rotmat": _rotmat_terms, "product": _product_terms, "chord": _chord_terms,
-             "conjugate": lambda: torch.tensor([-1.0, -1.0, -1.0, 1.0])}
+def _conjugate_signs() -> Tensor:
+    return torch.tensor([-1.0, -1.0, -1.0, 1.0])

@@ -14,11 +14,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-import roma
 import torch
 from torch import Tensor, nn
 
 from ros2_pose.body.state import BodyState
+from ros2_pose.geometry import quat_from_rotmat, rotmat_from_columns
 from ros2_pose.skeleton import COCO17, SMPL24
 
 FILE = Path(__file__).parent / "data" / "lift.pt"
@@ -150,7 +150,7 @@ def _spread_of(cov: Tensor) -> Tensor:
 def _to_camera(parts: dict[str, Tensor], logits: Tensor, seen_from: View) -> Lifted:
     """Out of the turned cameras, and out of units of spread."""
     back = seen_from.turn.transpose(1, 2)[:, None]
-    rotmats = roma.special_gramschmidt(parts["rotations"].unflatten(2, (_J, 3, 2)) + _NEUTRAL.to(
+    rotmats = rotmat_from_columns(parts["rotations"].unflatten(2, (_J, 3, 2)) + _NEUTRAL.to(
         logits))
     rotmats = torch.cat([(back @ rotmats[:, :, 0])[:, :, None], rotmats[:, :, 1:]], 2)
     spread = seen_from.spread[:, None, None]
@@ -160,7 +160,7 @@ def _to_camera(parts: dict[str, Tensor], logits: Tensor, seen_from: View) -> Lif
     root = (back @ root[..., None])[..., 0]
     turn_std, root_std = (parts[name].clamp(-4.5, 1.0).exp()
                           for name in ("log_turn_std", "log_root_std"))
-    return Lifted(roma.rotmat_to_unitquat(rotmats), parts["betas"], root, turn_std, root_std,
+    return Lifted(quat_from_rotmat(rotmats), parts["betas"], root, turn_std, root_std,
                   logits)
 
 

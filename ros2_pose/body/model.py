@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
 from ros2_pose.body.joint_sets import Places, places
 from ros2_pose.body.smpl_file import BodyArrays, read_open_body, read_smpl_file
+from ros2_pose.geometry import rotmat_from_quat
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 
 OPEN_BODY = Path(__file__).parent / "data" / "open_body.npz"
@@ -156,7 +156,7 @@ class BodyModel(torch.nn.Module):
         """
         rig = self.rig(betas)
         rest = self.joints_rest(betas)
-        turns = turns_from_local(roma.unitquat_to_rotmat(theta))
+        turns = turns_from_local(rotmat_from_quat(theta))
         joints = joints_from_turns(rig, turns, rest)
         joints = joints if root is None else joints + root[:, None]
         keypoints = rig.point_share @ attached_points(rig, betas, turns, joints)
@@ -169,7 +169,7 @@ class BodyModel(torch.nn.Module):
         Arguments as of `forward`.
         """
         rest = self.joints_rest(betas)
-        turns = turns_from_local(roma.unitquat_to_rotmat(theta))
+        turns = turns_from_local(rotmat_from_quat(theta))
         joints = joints_from_turns(self.rig(betas), turns, rest) + root[:, None]
         return self._skin(betas, rest, turns, joints, self.coarse_vertices)
 

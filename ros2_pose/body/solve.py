@@ -18,13 +18,13 @@ from ros2_pose.body.correct import Corrected, correct
 from ros2_pose.body.cost import (MIN_DEPTH_M, FitSettings, Linear, Problem, Pulls, linearise,
                                   whitened_errors)
 from ros2_pose.body.kinematics import (BETAS, ROOT, TURNS, UNKNOWNS, Posed, chord_difference,
-                                       joint_jacobian, keypoint_jacobian, pose_rig, project,
-                                       rotmat_from_quat)
+                                       joint_jacobian, keypoint_jacobian, pose_rig, project)
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.population import usual_shape
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.state import BodyState
+from ros2_pose.geometry import rotmat_from_quat
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet, common_joints
 
 __all__ = ["MIN_DEPTH_M", "BodyFit", "BodyState", "FitSettings", "Fitter", "Previous", "Sighting"]

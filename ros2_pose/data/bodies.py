@@ -11,12 +11,12 @@ import math
 from pathlib import Path
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import held_back, mirrored, plausible, with_collars
+from ros2_pose.geometry import rotmat_from_rotvec, rotvec_product
 from ros2_pose.skeleton import SMPL24
 
 _CHILDREN = 0.12  # share of the people
@@ -104,10 +104,10 @@ class Bodies:
             lift = self.uniform(-1.4, 1.3, people)  # from level, radians
             ahead = self.uniform(-0.4, 1.7, people)
             twist = self.uniform(-1.0, 1.0, people)
-            turn = roma.rotvec_composition((
+            turn = rotvec_product(
                 torch.stack([0 * ahead, -sign * ahead, 0 * ahead], 1),
                 torch.stack([0 * lift, 0 * lift, sign * lift], 1),
-                torch.stack([twist, 0 * twist, 0 * twist], 1)))
+                torch.stack([twist, 0 * twist, 0 * twist], 1))
             poses[:, SMPL24.index(f"{side}_shoulder")] = turn
             poses[:, SMPL24.index(f"{side}_elbow")] *= 0.2
             poses[:, SMPL24.index(f"{side}_elbow"), 1] = -sign * self.uniform(0.0, 2.3, people)
@@ -121,9 +121,9 @@ class Bodies:
         tilt[lies] = 0.0
         tilt[lies, 0] = math.pi / 2 * self.normal(int(lies.sum())).sign() \
             + 0.3 * self.normal(int(lies.sum()))
-        root = roma.rotvec_composition((tilt, poses[:, 0]))
+        root = rotvec_product(tilt, poses[:, 0])
         heading = torch.nn.functional.pad(self.uniform(-math.pi, math.pi, people, 1), (1, 1))
-        return torch.cat([roma.rotvec_composition((heading, root))[:, None], poses[:, 1:]], 1)
+        return torch.cat([rotvec_product(heading, root)[:, None], poses[:, 1:]], 1)
 
     def betas(self, people: int) -> Tensor:
         """(P, 10) shapes of adults and children (the first beta is the height)."""
@@ -169,7 +169,7 @@ def _about(axis: int, angles: Tensor) -> Tensor:
     """(P, 3, 3) rotations about x, y or z by angles (P,)."""
     rotvec = torch.zeros(len(angles), 3)
     rotvec[:, axis] = angles
-    return roma.rotvec_to_rotmat(rotvec)
+    return rotmat_from_rotvec(rotvec)
 
 
 def _smpl(*names: str) -> list[int]:

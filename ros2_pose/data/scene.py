@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import roma
 import torch
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.data.bodies import Bodies
+from ros2_pose.geometry import quat_from_rotmat, rotmat_from_rotvec
 from ros2_pose.skeleton import SMPL24
 
 _FOV_DEG = (40.0, 100.0)
@@ -98,8 +98,8 @@ class _Posed(NamedTuple):
 
 def _posed(model: BodyModel, bodies: Bodies, count: int) -> _Posed:
     """People about their pelves."""
-    rotmats, betas = roma.rotvec_to_rotmat(bodies.rotvecs(count)), bodies.betas(count)
-    body = model(roma.rotmat_to_unitquat(rotmats), betas)
+    rotmats, betas = rotmat_from_rotvec(bodies.rotvecs(count)), bodies.betas(count)
+    body = model(quat_from_rotmat(rotmats), betas)
     return _Posed(rotmats, betas, body.joints.numpy(), body.vertices.numpy())
 
 

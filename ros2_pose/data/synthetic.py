@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
@@ -33,6 +32,7 @@ from ros2_pose.data.sample import HIDDEN, OUTSIDE, VISIBLE, Sample
 from ros2_pose.data.scene import Layout, arrange, random_camera
 from ros2_pose.data.sensor import photographed
 from ros2_pose.draw import beside, overlay
+from ros2_pose.geometry import quat_from_rotmat
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import SMPL24
 
@@ -124,7 +124,7 @@ class SyntheticPictures(IterableDataset):
         turn = torch.from_numpy(layout.to_camera).float()
         rotmats = layout.rotmats.clone()
         rotmats[:, 0] = turn @ rotmats[:, 0]
-        theta, root = roma.rotmat_to_unitquat(rotmats), layout.root @ layout.to_camera.T
+        theta, root = quat_from_rotmat(rotmats), layout.root @ layout.to_camera.T
         body = self.model(theta, layout.betas, torch.from_numpy(root).float(), False)
         owner, depth = seen.maps(self.size)
         boxes = np.array([_box(owner == i) for i in range(len(root))]).reshape(-1, 4)

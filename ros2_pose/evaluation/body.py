@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -38,6 +37,7 @@ from ros2_pose.evaluation import mupots, video
 from ros2_pose.evaluation.correction import correction_rows
 from ros2_pose.evaluation.depth_camera import depth_image, sensed
 from ros2_pose.evaluation.metrics import at_root, coverage, distances, median_depth_error
+from ros2_pose.geometry import quat_from_rotmat
 from ros2_pose.networks.movenet import KEYPOINT_NOISE
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24, JointSet
@@ -109,7 +109,7 @@ def adults(bench: Bench) -> Adults:
     betas = torch.randn(drawn.betas.shape, generator=generator) * bench.model.beta_std
     posed = pose_rig(bench.model.rig(betas), drawn.rotmats, betas, drawn.root)
     base, by_beta = bench.model.stature
-    state = BodyState(roma.rotmat_to_unitquat(drawn.rotmats), betas, drawn.root)
+    state = BodyState(quat_from_rotmat(drawn.rotmats), betas, drawn.root)
     return Adults(state, posed.joints, posed.keypoints, base + betas @ by_beta)
 
 

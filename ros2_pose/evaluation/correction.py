@@ -17,7 +17,6 @@ import argparse
 from typing import NamedTuple
 
 import numpy as np
-import roma
 import torch
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from ros2_pose.body.correct import correct
 from ros2_pose.body.kinematics import TURNS, joint_jacobian, pose_rig, project
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
+from ros2_pose.geometry import rotmat_from_quat, rotmat_from_rotvec
 from ros2_pose.skeleton import SMPL24
 
 _MEASURED = [joint for joint, kind in enumerate(SMPL24.kinds)
@@ -108,7 +108,7 @@ def _wrong_bodies(rig, rotmats: Tensor, betas: Tensor, joints: Tensor,
     by 62 mm in the mean, and the covariance (P, 14, 3, 14, 3) of all such errors."""
     std_rad, nowhere = 0.06, torch.zeros_like(joints[:, 0])
     for _ in range(5):  # the error is all but proportional
-        posed = pose_rig(rig, rotmats @ roma.rotvec_to_rotmat(std_rad * turns), betas, nowhere)
+        posed = pose_rig(rig, rotmats @ rotmat_from_rotvec(std_rad * turns), betas, nowhere)
         error = (posed.joints - joints)[:, _MEASURED].norm(dim=2).mean()
         std_rad = std_rad * float(_BODY_ERROR_M / error)
     by_turn = std_rad * joint_jacobian(rig, posed)[:, _MEASURED][..., TURNS]
@@ -120,16 +120,16 @@ def _wrong_bodies(rig, rotmats: Tensor, betas: Tensor, joints: Tensor,
 def _poses(generator: torch.Generator, people: int) -> Tensor:
     """(P, 23, 3, 3) joint rotations as likely as the pose prior says."""
     white = _normal(generator, people, 69)
-    return roma.unitquat_to_rotmat(PosePrior.load().pose(white))
+    return rotmat_from_quat(PosePrior.load().pose(white))
 
 
 def _facings(generator: torch.Generator, people: int) -> Tensor:
     """(P, 1, 3, 3) body to camera: upright but for a small tilt, turned anywhere."""
     yaw = torch.zeros(people, 3, dtype=torch.float64)
     yaw[:, 1] = 2 * np.pi * _uniform(generator, people)
-    tilt = roma.rotvec_to_rotmat(_TILT_RAD * _normal(generator, people, 3))
+    tilt = rotmat_from_rotvec(_TILT_RAD * _normal(generator, people, 3))
     upright = torch.diag(torch.tensor([1.0, -1.0, -1.0], dtype=torch.float64))
-    return (tilt @ roma.rotvec_to_rotmat(yaw) @ upright)[:, None]
+    return (tilt @ rotmat_from_rotvec(yaw) @ upright)[:, None]
 
 
 def _places(generator: torch.Generator, people: int) -> Tensor:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import roma
 import torch
 from tqdm import tqdm
 
@@ -36,6 +35,7 @@ from ros2_pose.evaluation import video
 from ros2_pose.evaluation.body import Row, table
 from ros2_pose.evaluation.metrics import at_root, coverage, distances, mpjpe, pa_mpjpe
 from ros2_pose.fusion import Fuser, View
+from ros2_pose.geometry import rotmat_from_rotvec
 from ros2_pose.multiview import MultiPipeline
 from ros2_pose.people import INFERRED, LOST, Frame, People
 from ros2_pose.skeleton import SMPL24
@@ -177,8 +177,8 @@ def crowd(projector: Projector, people: int, cameras: int, rng: np.random.Genera
     """A moment in a room."""
     rotvecs, betas = projector.rotvecs(people + 1), projector.betas(people + 1)
     yaw = torch.from_numpy(rng.uniform(-np.pi, np.pi, people + 1)).float()
-    turn = roma.rotvec_to_rotmat(torch.stack([0 * yaw, 0 * yaw, yaw], 1)) @ _Y_UP_TO_Z_UP
-    rotmats = roma.rotvec_to_rotmat(rotvecs)
+    turn = rotmat_from_rotvec(torch.stack([0 * yaw, 0 * yaw, yaw], 1)) @ _Y_UP_TO_Z_UP
+    rotmats = rotmat_from_rotvec(rotvecs)
     rotmats[:, 0] = turn @ rotmats[:, 0]
     rig = projector.model.rig(betas)
     posed = pose_rig(rig, rotmats, betas, betas.new_zeros(people + 1, 3))

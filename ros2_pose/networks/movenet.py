@@ -145,7 +145,8 @@ class MoveNet(PoseNetwork):
         self.scales, self.score_threshold, self.max_people = scales, score_threshold, max_people
         self.engine = None
         if engine == "onnxruntime" or engine == "auto" and onnx_engine.available():
-            self.engine = onnx_engine.OnnxEngine(self.heads, torch.zeros(1, 3, 64, 64))
+            self.engine = onnx_engine.OnnxEngine(onnx_engine.MOVENET_GRAPH,
+                                                 self.heads.state_dict())
 
     @classmethod
     def from_config(cls, config: PoseConfig, engine: str = "torch") -> MoveNet:

@@ -12,26 +12,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tflite
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from ros2_pose.errors import PoseError
+from ros2_pose.networks.tflite_file import Operator, Table, TfliteError, TfliteFile, read_tflite
 
-_OPERATORS = {value: name for name, value in vars(tflite.BuiltinOperator).items()
-              if isinstance(value, int)}
-_DTYPES = {tflite.TensorType.FLOAT32: np.float32, tflite.TensorType.FLOAT16: np.float16,
-           tflite.TensorType.INT32: np.int32}
-_ACTIVATIONS = {tflite.ActivationFunctionType.NONE: None,
-                tflite.ActivationFunctionType.RELU: F.relu,
-                tflite.ActivationFunctionType.RELU6: F.relu6}  # fused: what feeds them is theirs
+_NONE, _RELU, _RELU6 = 0, 1, 3  # ActivationFunctionType of the schema
+_ACTIVATIONS = {_NONE: None, _RELU: F.relu, _RELU6: F.relu6}  # fused: what feeds them is theirs
+_SAME = 0  # Padding of the schema
 _ARITHMETIC = {"ADD": torch.add, "SUB": torch.sub, "MUL": torch.mul, "DIV": torch.div}
 _UNARY = {"RELU": F.relu, "RELU6": F.relu6, "LOGISTIC": torch.sigmoid}
-
-
-class TfliteError(PoseError):
-    """A file that is not TensorFlow Lite, or a graph that this importer does not cover."""
 
 
 def load_tflite(path: str | Path, outputs: list[str]) -> fx.GraphModule:
@@ -42,27 +33,23 @@ def load_tflite(path: str | Path, outputs: list[str]) -> fx.GraphModule:
     input has, and gives a tuple of (B, C, H', W') tensors in the order of `outputs`.
     Raises TfliteError for a damaged file, an unknown name or an operator that is not covered.
     """
-    data = Path(path).read_bytes()
-    if data[4:8] != b"TFL3":
-        raise TfliteError(f"{path} is not a TensorFlow Lite file (no TFL3 mark)")
-    return _Importer(tflite.Model.GetRootAsModel(data, 0)).build(outputs)
+    return _Importer(read_tflite(path)).build(outputs)
 
 
 class _Importer:
     """Walks back from the outputs to the input and emits one torch.fx node an operator."""
 
-    def __init__(self, model):
-        self.model, self.subgraph = model, model.Subgraphs(0)
-        self.operators = [self.subgraph.Operators(i)
-                          for i in range(self.subgraph.OperatorsLength())]
-        self.producer = {tensor: op for op in self.operators for tensor in op.OutputsAsNumpy()}
-        self.modules, self.graph, self.nodes = nn.Module(), fx.Graph(), {}
+    def __init__(self, file: TfliteFile):
+        self.file = file
+        self.producer = {tensor: op for op in file.operators for tensor in op.outputs}
+        self.modules, self.graph = nn.Module(), fx.Graph()
+        self.nodes: dict[int, fx.Node] = {}
 
     def build(self, outputs: list[str]) -> fx.GraphModule:
         wanted = [self._find(name) for name in outputs]
-        self.nodes[self.subgraph.Inputs(0)] = self.graph.placeholder("image")
+        self.nodes[self.file.inputs[0]] = self.graph.placeholder("image")
         needed = self._ancestors(wanted)
-        for op in self.operators:
+        for op in self.file.operators:
             if id(op) in needed:
                 self._emit(op)
         self.graph.output(tuple(self.nodes[tensor] for tensor in wanted))
@@ -70,13 +57,13 @@ class _Importer:
 
     def _find(self, name: str) -> int:
         found = [i for i, op in self.producer.items() if self._name(i).split(";")[0] == name
-                 and _kind(self.model, op) != "DEQUANTIZE"]
+                 and op.kind != "DEQUANTIZE"]
         if len(found) != 1:
             raise TfliteError(f"{len(found)} tensors are named {name!r}, expected one")
         return found[0]
 
     def _name(self, tensor: int) -> str:
-        return self.subgraph.Tensors(tensor).Name().decode()
+        return self.file.tensors[tensor].name
 
     def _ancestors(self, tensors: list[int]) -> set[int]:
         """ids of the operators that the tensors depend on, constants left out."""
@@ -87,27 +74,22 @@ class _Importer:
             if op is None or id(op) in needed or self._constant(tensor) is not None:
                 continue
             needed.add(id(op))
-            todo += list(op.InputsAsNumpy())[:1] if _kind(self.model, op) == "RESIZE_BILINEAR" \
-                else list(op.InputsAsNumpy())
+            todo += op.inputs[:1] if op.kind == "RESIZE_BILINEAR" else op.inputs
         return needed
 
     def _constant(self, tensor: int) -> np.ndarray | None:
         """The value of a constant tensor, None if it is computed. Float16 comes back as float32."""
         op = self.producer.get(tensor)
         if op is not None:
-            is_constant = _kind(self.model, op) == "DEQUANTIZE"
-            return self._constant(op.Inputs(0)) if is_constant else None
-        entry = self.subgraph.Tensors(tensor)
-        buffer = self.model.Buffers(entry.Buffer())
-        if not buffer.DataLength():
+            return self._constant(op.inputs[0]) if op.kind == "DEQUANTIZE" else None
+        value = self.file.tensors[tensor].value
+        if value is None:
             return None
-        shape = entry.ShapeAsNumpy() if entry.ShapeLength() else ()
-        value = np.frombuffer(buffer.DataAsNumpy().tobytes(), _DTYPES[entry.Type()]).reshape(shape)
         return value.astype(np.float32) if value.dtype == np.float16 else value.copy()
 
-    def _emit(self, op) -> None:
-        kind = _kind(self.model, op)
-        x = self.nodes.get(op.Inputs(0))
+    def _emit(self, op: Operator) -> None:
+        kind = op.kind
+        x = self.nodes.get(op.inputs[0])
         if kind in ("CONV_2D", "DEPTHWISE_CONV_2D"):
             node = self._convolution(op, x, depthwise=kind == "DEPTHWISE_CONV_2D")
         elif kind == "RESIZE_BILINEAR":
@@ -119,44 +101,43 @@ class _Importer:
         elif kind == "CAST":
             node = x
         else:
-            raise TfliteError(f"operator {kind} (tensor {self._name(op.Outputs(0))!r}) is not "
+            raise TfliteError(f"operator {kind} (tensor {self._name(op.outputs[0])!r}) is not "
                               f"covered; covered are the convolutions, RESIZE_BILINEAR, CAST, "
                               f"{', '.join([*_ARITHMETIC, *_UNARY])}")
-        self.nodes[op.Outputs(0)] = node
+        self.nodes[op.outputs[0]] = node
 
     def _convolution(self, op, x, depthwise: bool):
-        options = _options(op, tflite.DepthwiseConv2DOptions if depthwise else tflite.Conv2DOptions)
-        stride = (options.StrideH(), options.StrideW())
-        dilation = (options.DilationHFactor(), options.DilationWFactor())
-        weight, bias = self._constant(op.Inputs(1)), self._constant(op.Inputs(2))
+        options = _options(op)
+        # Field 3 of DepthwiseConv2DOptions is depth_multiplier; what follows comes one later.
+        activation = 4 if depthwise else 3
+        stride = (options.number(2, "i"), options.number(1, "i"))
+        dilation = (options.number(activation + 2, "i", 1), options.number(activation + 1, "i", 1))
+        weight, bias = self._constant(op.inputs[1]), self._constant(op.inputs[2])
         # OHWI in the file; depthwise 1HWO
         weight = weight.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))
         padding = (0, 0)
-        if options.Padding() == tflite.Padding.SAME:
+        if options.number(0, "b") == _SAME:
             weight, padding = _padded_as_same(weight, stride, dilation)
         groups = len(weight) if depthwise else 1
         conv = nn.Conv2d(weight.shape[1] * groups, len(weight), weight.shape[2:], stride, padding,
                          dilation, groups)
         conv.weight = nn.Parameter(torch.from_numpy(np.ascontiguousarray(weight)))
         conv.bias = nn.Parameter(torch.from_numpy(bias))
-        return self._activate(self._module(conv, x), options.FusedActivationFunction())
+        return self._activate(self._module(conv, x), options.number(activation, "b"))
 
     def _resize(self, op, x):
-        options = _options(op, tflite.ResizeBilinearOptions)
-        if options.AlignCorners() or not options.HalfPixelCenters():
+        align_corners, half_pixel_centers = (_options(op).number(field, "b") for field in (2, 3))
+        if align_corners or not half_pixel_centers:
             raise TfliteError("RESIZE_BILINEAR is covered with half-pixel centres alone")
-        scale = self._constant(self.producer[op.Inputs(1)].Inputs(1))
+        scale = self._constant(self.producer[op.inputs[1]].inputs[1])
         if scale is None:
             raise TfliteError("RESIZE_BILINEAR is covered with a constant factor alone")
         return self._module(nn.Upsample(scale_factor=tuple(map(float, scale)), mode="bilinear"), x)
 
     def _arithmetic(self, op, function):
-        kinds = {torch.add: tflite.AddOptions, torch.sub: tflite.SubOptions,
-                 torch.mul: tflite.MulOptions, torch.div: tflite.DivOptions}
-        options = _options(op, kinds[function])
-        arguments = tuple(self._operand(tensor) for tensor in op.InputsAsNumpy())
+        arguments = tuple(self._operand(tensor) for tensor in op.inputs)
         node = self.graph.call_function(function, arguments)
-        return self._activate(node, options.FusedActivationFunction())
+        return self._activate(node, _options(op).number(0, "b"))
 
     def _operand(self, tensor: int):
         """A computed node, or a constant: a number, or (1, C, 1, 1) for one value a channel."""
@@ -199,13 +180,7 @@ def _padded_as_same(weight: np.ndarray, stride: tuple, dilation: tuple):
     return np.pad(weight, zeros), tuple(padding)
 
 
-def _kind(model, op) -> str:
-    code = model.OperatorCodes(op.OpcodeIndex())
-    return _OPERATORS[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
-
-
-def _options(op, kind):
-    """The operator's options, read as the given flatbuffer table."""
-    options, table = kind(), op.BuiltinOptions()
-    options.Init(table.Bytes, table.Pos)
-    return options
+def _options(op: Operator) -> Table:
+    if op.options is None:
+        raise TfliteError(f"operator {op.kind} lacks its options")
+    return op.options

@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import roma
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,6 +32,7 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.config import ConfigError, PoseConfig, from_dict, setting
 from ros2_pose.errors import PoseError
+from ros2_pose.geometry import quat_from_rotmat, quat_product
 from ros2_pose.kblock import kblock
 from ros2_pose.networks import roi
 from ros2_pose.networks.base import PoseNetwork, input_size, padded_length
@@ -263,7 +263,8 @@ def _deformable_detr(config: TianConfig):
         from transformers import (DeformableDetrConfig, DeformableDetrForObjectDetection,
                                   ResNetConfig)
     except ImportError as error:
-        raise PoseError("the network tian needs transformers: pip install transformers") from error
+        raise PoseError("network: tian needs more: pip install 'transformers>=5.20,<6'; "
+                        "or set network to movenet") from error
     kind, depths, _ = _RESNETS.get(config.backbone) or ("basic", (1, 1, 1, 1), ())
     # Another backbone takes the place of a ResNet of as many channels.
     backbone = ResNetConfig(layer_type=kind, depths=list(depths), hidden_sizes=_channels(config),
@@ -445,7 +446,7 @@ class Tian(PoseNetwork):
 
 def turned(turn: Tensor, quats: Tensor) -> Tensor:
     """(N, J, 4) quaternions after a turn (N, 3, 3)."""
-    return roma.quat_product(roma.rotmat_to_unitquat(turn)[:, None], quats)
+    return quat_product(quat_from_rotmat(turn)[:, None], quats)
 
 
 def along_ray(theta: Tensor, turn: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 
 import numpy as np
-import roma
 import torch
 from scipy.optimize import minimize
 from tqdm import trange
@@ -18,6 +17,7 @@ from tqdm import trange
 from ros2_pose.data.sample import OUTSIDE, Samples
 from ros2_pose.evaluation.matching import PELVIS, Picture, known, match
 from ros2_pose.evaluation.metrics import at_root, distances
+from ros2_pose.geometry import angle_between
 from ros2_pose.networks.tian import Tian, TianNet
 from ros2_pose.skeleton import COCO17
 
@@ -71,7 +71,7 @@ def _collect(detector: Tian, samples: Samples, pictures: int):
 
 def _angles(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(N, 24) rad between rotations (N, 24, 4)."""
-    return roma.unitquat_geodesic_distance(torch.from_numpy(found), torch.from_numpy(truth)).numpy()
+    return angle_between(torch.from_numpy(found), torch.from_numpy(truth)).numpy()
 
 
 def fit_variance(deviation: np.ndarray, error: np.ndarray) -> tuple[float, float]:

@@ -14,16 +14,16 @@ import logging
 import math
 from pathlib import Path
 
-import roma
 import torch
 from torch import Tensor
 from tqdm import trange
 
-from ros2_pose.body.kinematics import pose_rig, rotmat_from_quat
+from ros2_pose.body.kinematics import pose_rig
 from ros2_pose.body.lift import FILE, HYPOTHESES, Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.bodies import read_poses
 from ros2_pose.errors import PoseError
+from ros2_pose.geometry import quat_from_rotmat, rotmat_from_quat
 from ros2_pose.training.losses import gaussian_nll, pose_loss, shape_loss
 from ros2_pose.training.projections import Projections, Projector
 
@@ -52,7 +52,7 @@ def losses(lifted: Lifted, truth: Projections, model: BodyModel) -> dict[str, Te
     shift = _relative_shift(lifted.root, root)
     terms = {
         "shape": shape_loss(lifted.betas, betas.expand_as(lifted.betas)),
-        "pose": pose_loss(lifted.quats, roma.rotmat_to_unitquat(truth.rotmats)[:, None]),
+        "pose": pose_loss(lifted.quats, quat_from_rotmat(truth.rotmats)[:, None]),
         "smpl": (off / _JOINT_UNIT_M).mean(2),
         "root": shift.abs().sum(2) / _ROOT_UNIT,
         "nll": gaussian_nll(squared_turn, lifted.turn_std, 3).sum(2) / 24

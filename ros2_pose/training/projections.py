@@ -9,13 +9,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import roma
 import torch
 from torch import Tensor
 
 from ros2_pose.body.kinematics import pose_rig
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.bodies import Bodies, above_floor
+from ros2_pose.geometry import rotmat_from_rotvec
 from ros2_pose.skeleton import COCO17, SMPL24
 
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -47,7 +47,7 @@ class Projector(Bodies):
         """So many people, each before a camera of his own."""
         rotvecs = self.rotvecs(people)
         betas = self.betas(people)
-        rotmats = roma.rotvec_to_rotmat(rotvecs)
+        rotmats = rotmat_from_rotvec(rotvecs)
         turned, root = self._before_camera(rotmats, betas)
         rotmats = torch.cat([turned[:, None], rotmats[:, 1:]], 1)
         posed = pose_rig(self.model.rig(betas), rotmats, betas, root)

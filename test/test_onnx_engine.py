@@ -1,0 +1,104 @@
+"""ONNX Runtime with a shipped graph and torch's weights: equal to torch, and onnx is not needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from ros2_pose.networks import onnx_engine
+from ros2_pose.networks.movenet import MoveNet
+from ros2_pose.people import Frame
+
+needs_onnxruntime = pytest.mark.skipif(not onnx_engine.available(),
+                                       reason="onnxruntime is not installed")
+
+
+@pytest.fixture(scope="module")
+def movenet():
+    return MoveNet(engine="torch")
+
+
+@pytest.fixture(scope="module")
+def engine(movenet):
+    pytest.importorskip("onnxruntime")
+    return onnx_engine.OnnxEngine(onnx_engine.MOVENET_GRAPH, movenet.heads.state_dict())
+
+
+@pytest.mark.parametrize("batch", [1, 2, 5])
+@pytest.mark.parametrize("size", [(32, 32), (64, 160), (256, 160), (288, 512)])
+def test_equals_torch_for_any_size_and_batch(movenet, engine, size, batch):
+    images = torch.randint(0, 256, (batch, 3, *size), dtype=torch.uint8,
+                           generator=torch.Generator().manual_seed(batch))
+    with torch.inference_mode():
+        for ours, expected in zip(engine(images), movenet.heads(images.float()), strict=True):
+            assert ours.shape == expected.shape
+            assert (ours - expected).abs().max() <= 1e-4 * expected.abs().max()
+
+
+def test_weights_are_those_that_are_given_not_those_of_the_export(movenet):
+    pytest.importorskip("onnxruntime")
+    images = torch.full((1, 3, 32, 32), 100.0)
+    heads = movenet.heads
+    others = {name: torch.rand_like(value) * 0.01 for name, value in heads.state_dict().items()}
+    engine = onnx_engine.OnnxEngine(onnx_engine.MOVENET_GRAPH, others)
+    with torch.inference_mode():
+        expected = torch.func.functional_call(heads, others, (images,))
+        before = engine(images)
+        for value in others.values():
+            value.zero_()  # copied: later changes do not reach the session
+        for ours, kept, theirs in zip(engine(images), before, expected, strict=True):
+            assert torch.equal(ours, kept)
+            assert torch.allclose(ours, theirs, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", ["one is missing", "one has another shape", "one has no place"])
+def test_weights_that_do_not_fit_the_graph_are_refused_in_one_line(movenet, change):
+    pytest.importorskip("onnxruntime")
+    weights = dict(movenet.heads.state_dict())
+    if change == "one is missing":
+        del weights["layer3.weight"]
+    elif change == "one has another shape":
+        weights["layer3.weight"] = weights["layer3.weight"][:-1]
+    else:
+        weights["layer999.weight"] = torch.zeros(3)
+    with pytest.raises(onnx_engine.EngineError, match="movenet.onnx does not fit") as caught:
+        onnx_engine.OnnxEngine(onnx_engine.MOVENET_GRAPH, weights)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_the_shipped_graph_is_what_the_export_writes_today():
+    onnx = pytest.importorskip("onnx", reason="only where requirements-test.txt is installed")
+    from ros2_pose.networks.export import movenet_structure
+    shipped, today = (onnx.load_from_string(data).graph for data in (
+        onnx_engine.MOVENET_GRAPH.read_bytes(), movenet_structure()))
+    for part in ("node", "initializer", "input", "output"):
+        assert list(getattr(shipped, part)) == list(getattr(today, part)), \
+            "run python -m ros2_pose.networks.export"
+
+
+_WITHOUT_ONNX = """
+import sys
+sys.modules.update(onnx=None, onnxscript=None, ml_dtypes=None)  # as if not installed
+import torch
+from ros2_pose.networks.movenet import MoveNet
+network = MoveNet(engine="auto")
+assert network.engine is not None
+print(len(network(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))))
+"""
+
+
+@needs_onnxruntime
+def test_serves_where_onnx_is_not_installed():
+    done = subprocess.run([sys.executable, "-c", _WITHOUT_ONNX], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["6"]
+
+
+def test_without_onnxruntime_torch_serves_and_asking_for_it_says_what_to_install(monkeypatch, clip):
+    monkeypatch.setattr(onnx_engine, "available", lambda: False)
+    assert len(MoveNet(scales=(256,)).detect([Frame(clip[0])])[0]) >= 2
+    with pytest.raises(onnx_engine.EngineError, match="pip install --no-deps onnxruntime"):
+        MoveNet(engine="onnxruntime")

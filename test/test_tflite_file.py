@@ -1,0 +1,121 @@
+"""The reader of TensorFlow Lite files: the tflite package as the oracle, damaged files."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ros2_pose.networks.tflite_file import TfliteError, read_tflite
+from ros2_pose.weights import fetch
+
+
+@pytest.fixture(scope="module")
+def movenet():
+    return read_tflite(fetch("movenet_multipose.tflite"))
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    tflite = pytest.importorskip("tflite", reason="only where requirements-test.txt is installed")
+    data = fetch("movenet_multipose.tflite").read_bytes()
+    return tflite, tflite.Model.GetRootAsModel(data, 0)
+
+
+def test_every_tensor_is_as_the_tflite_package_reads_it(movenet, oracle):
+    tflite, model = oracle
+    dtypes = {tflite.TensorType.FLOAT32: np.float32, tflite.TensorType.FLOAT16: np.float16,
+              tflite.TensorType.INT32: np.int32}
+    graph = model.Subgraphs(0)
+    assert movenet.inputs == list(graph.InputsAsNumpy())
+    assert len(movenet.tensors) == graph.TensorsLength() > 500
+    constants = 0
+    for number, ours in enumerate(movenet.tensors):
+        theirs = graph.Tensors(number)
+        shape = list(theirs.ShapeAsNumpy()) if theirs.ShapeLength() else []
+        assert (ours.name, ours.shape, ours.type) == (theirs.Name().decode(), shape, theirs.Type())
+        buffer = model.Buffers(theirs.Buffer())
+        if not buffer.DataLength() or theirs.Type() not in dtypes:
+            assert ours.value is None
+            continue
+        constants += 1
+        expected = np.frombuffer(buffer.DataAsNumpy().tobytes(), dtypes[theirs.Type()])
+        assert ours.value.dtype == expected.dtype
+        np.testing.assert_array_equal(ours.value, expected.reshape(shape))
+    assert constants > 160
+
+
+def test_every_operator_is_as_the_tflite_package_reads_it(movenet, oracle):
+    tflite, model = oracle
+    names = {value: name for name, value in vars(tflite.BuiltinOperator).items()
+             if isinstance(value, int)}
+    graph = model.Subgraphs(0)
+    assert len(movenet.operators) == graph.OperatorsLength() > 300
+    kinds = set()
+    for number, ours in enumerate(movenet.operators):
+        theirs = graph.Operators(number)
+        code = model.OperatorCodes(theirs.OpcodeIndex())
+        value = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        assert ours.kind in (names[value], f"number {value}")
+        assert ours.inputs == list(theirs.InputsAsNumpy())
+        assert ours.outputs == list(theirs.OutputsAsNumpy())
+        assert (ours.options is None) == (theirs.BuiltinOptions() is None)
+        for read, expected in _options(tflite, ours, theirs):
+            kinds.add(ours.kind)
+            assert read == expected, ours.kind
+    assert {"CONV_2D", "DEPTHWISE_CONV_2D", "RESIZE_BILINEAR", "ADD", "SUB", "MUL"} <= kinds
+
+
+_CONVOLUTION = {"Padding": 0, "StrideW": 1, "StrideH": 2, "FusedActivationFunction": 3,
+                "DilationWFactor": 4, "DilationHFactor": 5}
+_DEPTHWISE = {"Padding": 0, "StrideW": 1, "StrideH": 2, "DepthMultiplier": 3,
+              "FusedActivationFunction": 4, "DilationWFactor": 5, "DilationHFactor": 6}
+_FIELDS = {"CONV_2D": ("Conv2DOptions", _CONVOLUTION),
+           "DEPTHWISE_CONV_2D": ("DepthwiseConv2DOptions", _DEPTHWISE),
+           "RESIZE_BILINEAR": ("ResizeBilinearOptions", {"AlignCorners": 2, "HalfPixelCenters": 3}),
+           **{kind.upper(): (f"{kind}Options", {"FusedActivationFunction": 0})
+              for kind in ("Add", "Sub", "Mul", "Div")}}
+
+
+def _options(tflite, ours, theirs):
+    """Pairs of what we and the tflite package read for each option that the importer uses."""
+    name, fields = _FIELDS.get(ours.kind, ("", {}))
+    for field, number in fields.items():
+        table = theirs.BuiltinOptions()
+        options = getattr(tflite, name)()
+        options.Init(table.Bytes, table.Pos)
+        kind = "i" if field.startswith(("Stride", "Dilation", "Depth")) else "b"
+        default = 1 if field.startswith("Dilation") else 0
+        yield ours.options.number(number, kind, default), getattr(options, field)()
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-6, 1e-4, 0.01, 0.5, 0.99, 0.9999])
+def test_a_file_that_is_cut_off_is_refused(tmp_path, share):
+    whole = fetch("movenet_multipose.tflite").read_bytes()
+    path = tmp_path / "cut.tflite"
+    path.write_bytes(whole[:8 + int(share * len(whole))])
+    with pytest.raises(TfliteError, match="cut.tflite is damaged"):
+        read_tflite(path)
+
+
+def test_a_file_with_wrong_bytes_is_read_or_refused_in_one_line(tmp_path):
+    rng = np.random.default_rng(0)
+    whole = fetch("movenet_multipose.tflite").read_bytes()
+    path, refused = tmp_path / "wrong.tflite", 0
+    places = np.r_[rng.integers(8, 4000, 60), len(whole) - rng.integers(4, 150_000, 60)]
+    for place in places:
+        wrong = bytearray(whole)
+        wrong[place:place + 4] = rng.bytes(4)
+        path.write_bytes(wrong)
+        try:
+            read_tflite(path)
+        except TfliteError as error:
+            refused += 1
+            assert len(str(error).splitlines()) == 1
+    assert refused > 5
+
+
+def test_another_kind_of_file_is_named(tmp_path):
+    path = tmp_path / "net.tflite"
+    path.write_bytes(b"PK\3\4 not a network")
+    with pytest.raises(TfliteError, match="net.tflite is not a TensorFlow Lite file"):
+        read_tflite(path)
