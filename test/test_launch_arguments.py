@@ -100,7 +100,8 @@ def test_the_shipped_file_has_defaults_alone():
 @pytest.mark.parametrize("sections, value", [
     ({"/**": 1}, 1), ({"ros2_pose": 1}, None), ({"/robot/ros2_pose": 1}, 1),
     ({"/*/ros2_pose": 1}, 1), ({"/**/ros2_pose": 1}, 1), ({"robot/ros2_pose": 1}, 1),
-    ({"/other/ros2_pose": 1}, None), ({"/**": 1, "/robot/ros2_pose": 2}, 2), ({"/**/other": 1}, None)])
+    ({"/other/ros2_pose": 1}, None), ({"/**/other": 1}, None),
+    ({"/**": 1, "/robot/ros2_pose": 2}, 2)])
 def test_a_files_sections_hold_for_the_nodes_that_they_name(tmp_path, sections, value):
     file = tmp_path / "mine.yaml"
     file.write_text(json.dumps({name: {"ros__parameters": {"max_people": count}}
