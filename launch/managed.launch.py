@@ -5,16 +5,17 @@ Needs nav2_lifecycle_manager. To have a manager of yours do it, give pose.launch
 autostart:=false and add the node's name to the manager's node_names, with bond_timeout 0.
 """
 
-from launch import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from ros2_pose.nodes.launching import declare, pose
+from ros2_pose.nodes.launching import describe, pose
 
 ARGUMENTS = {
     "namespace": ("", "namespace of the node and its manager"),
     "use_sim_time": ("false", "take the time from /clock"),
 }
+
+FIXED = {"autostart": "false"}
 
 
 def generate_launch_description():
@@ -25,5 +26,5 @@ def generate_launch_description():
                    # The node sends no heartbeat (bond), which rclpy's nodes cannot without bondpy.
                    parameters=[{"autostart": True, "node_names": ["ros2_pose"],
                                 "bond_timeout": 0.0, "use_sim_time": sim_time}])
-    return LaunchDescription([*declare(ARGUMENTS), pose(
-        namespace=namespace, use_sim_time=sim_time, autostart="false"), manager])
+    return describe(ARGUMENTS, pose(namespace=namespace, use_sim_time=sim_time, **FIXED), manager,
+                    fixed=FIXED)

@@ -5,10 +5,9 @@ The costmap's side is in config/social_costmap.yaml. The robot's transforms must
 navigation_frame to the frame of the images. All arguments of pose.launch.py hold, too.
 """
 
-from launch import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 
-from ros2_pose.nodes.launching import declare, pose
+from ros2_pose.nodes.launching import describe, pose
 
 ARGUMENTS = {
     "navigation_frame": ("odom", "frame of /people and of velocities: one that never jumps, as the "
@@ -18,5 +17,4 @@ ARGUMENTS = {
 
 def generate_launch_description():
     """pose.launch.py with a frame for /people."""
-    return LaunchDescription([
-        *declare(ARGUMENTS), pose(navigation_frame=LaunchConfiguration("navigation_frame"))])
+    return describe(ARGUMENTS, pose(navigation_frame=LaunchConfiguration("navigation_frame")))

@@ -1,70 +1,39 @@
 """A camera's people: the node and, if asked for, RViz.
 
 ros2 launch ros2_pose pose.launch.py image:=/camera/image_raw rviz:=true
+Every parameter of the node is an argument, too: --show-args lists them.
 """
 
-import yaml
-from launch import LaunchDescription
-from launch.actions import OpaqueFunction
+from tempfile import NamedTemporaryFile
+
+from launch.actions import LogInfo, OpaqueFunction
 from launch.substitutions import LaunchConfiguration
-from launch_ros.actions import Node
+from launch_ros.actions import LifecycleNode, Node
 
-from ros2_pose.nodes.launching import SHARE, declare
+from ros2_pose.nodes import launch_arguments
+from ros2_pose.nodes.launching import CONFIG, POSE_ARGUMENTS, describe
 
-CONFIG = SHARE / "config"
-
-# Parameters of the node that are arguments, too; empty: as in params_file.
-PARAMETERS = {
-    "cameras": "names of several calibrated cameras, such as \"left right\"; empty: as in "
-               "params_file",
-    "depth": "true uses a depth image aligned with the image, on the topic depth; empty: as in "
-             "params_file",
-    "transport": "raw or compressed; empty: as in params_file",
-    "device": "auto, cpu or cuda; empty: as in params_file",
-    "fov_deg": "horizontal field of view, degrees, for a camera without CameraInfo; empty: as in "
-               "params_file",
-    "target_frame": "frame of people, markers and TF, such as map; empty: as in params_file",
-    "navigation_frame": "frame of /people for costmaps, such as odom; empty: as in params_file",
-    "tf_person": "name of a person's TF frame, such as left_{id}; empty: as in params_file",
-    "tf_joint": "name of a joint's TF frame, such as left_{id}_{joint}; empty: as in params_file",
-    "autostart": "false leaves configuring and activating to a lifecycle manager; empty: as in "
-                 "params_file",
-}
-NAMES = {"cameras", "target_frame", "navigation_frame", "tf_person", "tf_joint"}  # text always
-
-# name: (default, description)
-ARGUMENTS = {
-    "image": ("image", "image topic, of several cameras that below each one's name; with transport "
-              "compressed, <image>/compressed is read"),
-    "camera_info": ("", "calibration topic; empty: camera_info beside the image topic"),
-    "params_file": (str(CONFIG / "pose.yaml"), "parameters of the node"),
-    **{name: ("", description) for name, description in PARAMETERS.items()},
-    "frame": ("camera_optical_frame", "frame_id of the images; only RViz needs to be told"),
-    "namespace": ("", "namespace of the node; its topics and the image topic move along"),
-    "rviz": ("false", "whether to start RViz with overlay, skeletons and TF"),
-    "use_sim_time": ("false", "take the time from /clock, as a bag's player publishes it"),
-}
+ARGUMENTS = POSE_ARGUMENTS
 
 
 def generate_launch_description():
     """The arguments, then what depends on their values."""
-    return LaunchDescription([*declare(ARGUMENTS), OpaqueFunction(function=_nodes)])
+    return describe(ARGUMENTS, OpaqueFunction(function=_nodes))
 
 
 def _nodes(context):
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     namespace = given["namespace"].strip("/")
-    sim_time = {"use_sim_time": given["use_sim_time"].lower() == "true"}
-    cameras = given["cameras"].split()
-    remappings = [(f"{name}/image", f"{name}/{given['image']}") for name in cameras] \
-        or [("image", given["image"])]
-    if given["camera_info"]:
-        remappings.append(("camera_info", given["camera_info"]))
-    nodes = [Node(package="ros2_pose", executable="pose_node", name="ros2_pose", output="screen",
-                  namespace=given["namespace"], remappings=remappings,
-                  parameters=[given["params_file"], _overrides(given), sim_time])]
-    if given["rviz"].lower() == "true":
-        view = given["target_frame"]
+    values = launch_arguments.parameters(given)
+    full_name = "/".join(["", *filter(None, [namespace]), launch_arguments.NODE])
+    in_force = launch_arguments.in_force(given["params_file"], full_name, values)
+    sim_time = {}
+    if given["use_sim_time"]:
+        sim_time = {"use_sim_time": launch_arguments.truth("use_sim_time", given["use_sim_time"])}
+    cameras = next((p.value for p in in_force if p.name == "cameras"), "").split()
+    nodes = [_said(in_force), _node(given, cameras, values | sim_time)]
+    if launch_arguments.truth("rviz", given["rviz"]):
+        view = next((p.value for p in in_force if p.name == "target_frame"), "")
         if not view:
             view = f"{namespace}_view" if namespace else "ros2_pose_view"
             nodes.append(_upright(given["frame"], view))
@@ -72,10 +41,28 @@ def _nodes(context):
     return nodes
 
 
-def _overrides(given):
-    """The parameters that an argument sets, numbers and truth values as such."""
-    return {name: given[name] if name in NAMES else yaml.safe_load(given[name])
-            for name in PARAMETERS if given[name]}
+def _said(in_force):
+    """A line about the parameters that do not have their defaults."""
+    text = ", ".join(f"{p.name}: {p.value!r} ({p.source})" for p in in_force)
+    return LogInfo(msg=f"ros2_pose: {text or 'nothing'}; all other parameters have their defaults")
+
+
+def _node(given, cameras, values):
+    remappings = [(f"{before}{topic}", f"{before}{given[argument]}")
+                  for topic, argument in (("image", "image"), ("depth", "depth_image"))
+                  for before in ([f"{name}/" for name in cameras] or [""]) if given[argument]]
+    if given["camera_info"]:
+        remappings.append(("camera_info", given["camera_info"]))
+    files = [given["params_file"]]
+    if values:  # by a file of ours: launch_ros writes names like "1e3" as numbers
+        with NamedTemporaryFile("w", prefix="ros2_pose_", suffix=".yaml", delete=False) as file:
+            file.write(launch_arguments.parameter_file(values))
+        files.append(file.name)
+    heard = launch_arguments.truth("state_events", given["state_events"])
+    kind = LifecycleNode if heard else Node
+    return kind(package="ros2_pose", executable="pose_node", name=launch_arguments.NODE,
+                output="screen", namespace=given["namespace"], remappings=remappings,
+                parameters=files)
 
 
 def _upright(frame, view):
@@ -91,5 +78,5 @@ def _rviz(namespace, view, sim_time, shown):
     moved = [("/ros2_pose/markers", f"{own}/markers"),
              ("/ros2_pose/overlay", "/".join([own, *shown, "overlay"]))]
     return Node(package="rviz2", executable="rviz2", name="rviz2", namespace=namespace,
-                parameters=[sim_time], remappings=moved,
+                parameters=[sim_time] if sim_time else [], remappings=moved,
                 arguments=["-d", str(CONFIG / "pose.rviz"), "-f", view])

@@ -6,10 +6,9 @@ target_frame, which stands still with z up, to the frames of both images. All ar
 pose.launch.py hold, too; more cameras are more names.
 """
 
-from launch import LaunchDescription
 from launch.substitutions import LaunchConfiguration
 
-from ros2_pose.nodes.launching import declare, pose
+from ros2_pose.nodes.launching import describe, pose
 
 ARGUMENTS = {
     "cameras": ("left right", "names of the cameras, below which their topics are"),
@@ -20,5 +19,4 @@ ARGUMENTS = {
 
 def generate_launch_description():
     """pose.launch.py with cameras and a frame for all of them."""
-    return LaunchDescription([*declare(ARGUMENTS), pose(
-        **{name: LaunchConfiguration(name) for name in ARGUMENTS})])
+    return describe(ARGUMENTS, pose(**{name: LaunchConfiguration(name) for name in ARGUMENTS}))

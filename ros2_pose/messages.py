@@ -224,6 +224,15 @@ def people_from_message(message) -> People:
                   ids=tuple(p.id for p in persons), note=message.status_text)
 
 
+def looked(message) -> bool:
+    """Return whether a ros2_pose/People is the answer to an image that the node could look at.
+
+    False for STATUS_BAD_IMAGE and all larger values, also those of later versions: their empty list
+    does not mean that nobody is there, and their stamp may be 0 or that of an earlier answer.
+    """
+    return message.status < STATUS_BAD_IMAGE
+
+
 # name in People: (shape of a person's values, how to get them out of the message)
 _ALWAYS = {
     "boxes": ((4,), lambda p: p.box),

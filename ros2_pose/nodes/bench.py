@@ -11,6 +11,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -82,8 +83,9 @@ def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: fl
         arguments += ["-p", f"{key}:={value}"]
 
     def answered(message) -> None:
-        latency.append(source.delay_ms(message))
-        people.append(len(message.people))
+        if (answer := source.answer(message)) is not None:
+            latency.append(answer.delay_ms)
+            people.append(len(message.people))
     log = Path(tempfile.gettempdir()) / f"ros2_pose_bench_{os.getpid()}.log"
     with own_domain() as domain, observer(domain, "bench") as node, \
             process("pose_node", *arguments, domain=domain, log=log) as child:
@@ -99,7 +101,15 @@ def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: fl
                 count += 1
             time.sleep(0.001)
     log.unlink(missing_ok=True)
-    return Row(name, hz, len(latency) / seconds, np.array(latency), float(np.mean(people)))
+    return Row(name, hz, len(latency) / seconds, np.array(latency or [np.nan]),
+               float(np.mean(people)))
+
+
+class Answer(NamedTuple):
+    """The answer to an image."""
+
+    delay_ms: float  # since the image was published
+    behind: int  # images published after it
 
 
 class Camera:
@@ -110,6 +120,7 @@ class Camera:
 
     def __init__(self, node: Node, pictures: list) -> None:
         self.sent: dict[int, tuple[float, int]] = {}
+        self._answered: set[int] = set()
         self._pictures, self._camera = pictures, camera()
         self._images = node.create_publisher(Image, f"{TOPIC}/image_raw", QoSProfile(depth=2))
         self._infos = node.create_publisher(CameraInfo, f"{TOPIC}/camera_info",
@@ -125,13 +136,18 @@ class Camera:
         self.sent[stamp] = time.perf_counter(), number
         self._images.publish(message)
 
-    def delay_ms(self, answer) -> float:
-        """How long ago the image of an answer was published."""
-        return 1e3 * (time.perf_counter() - self.sent[messages.stamp_of(answer.header)][0])
+    def answer(self, message) -> Answer | None:
+        """The answer that a ros2_pose/People is to one of these images.
 
-    def behind(self, answer) -> int:
-        """How many images were published after that of an answer."""
-        return len(self.sent) - 1 - self.sent[messages.stamp_of(answer.header)][1]
+        None if it answers no image (see `messages.looked`), none of these, or one that has been
+        answered before.
+        """
+        stamp = messages.stamp_of(message.header)
+        if not messages.looked(message) or stamp not in self.sent or stamp in self._answered:
+            return None
+        self._answered.add(stamp)
+        time_s, number = self.sent[stamp]
+        return Answer(1e3 * (time.perf_counter() - time_s), len(self.sent) - 1 - number)
 
 
 def _table(rows: list[Row]) -> str:

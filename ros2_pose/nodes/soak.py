@@ -48,10 +48,12 @@ def run(minutes: float) -> int:
         camera = Camera(node, list(pictures_of_clip()))
 
         def answered(message) -> None:
-            answers.append(message.status)
+            if (answer := camera.answer(message)) is None:
+                return
+            answers.append(answer)
             if spans:
-                spans[-1].latency_ms.append(camera.delay_ms(message))
-                spans[-1].behind.append(camera.behind(message))
+                spans[-1].latency_ms.append(answer.delay_ms)
+                spans[-1].behind.append(answer.behind)
         node.create_subscription(PeopleMessage, f"/{_NAME}/people", answered, 10)
         wait_until(lambda: camera.publish() or len(answers) >= WARM_UP, f"answers, see {log}",
                    START_S, child)
