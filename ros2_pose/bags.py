@@ -140,6 +140,8 @@ class _Calibration(NamedTuple):
         except CameraError as error:
             log.warning("CameraInfo: %s", error)
             return _Calibration(None, f"CameraInfo: {error}", key)
+        if text := messages.warning_of_offset(camera, info.header.frame_id):
+            log.warning("%s", text)
         try:
             return _Calibration(camera, "", key,
                                 messages.camera_from_info(info, not rectified) != camera)
@@ -189,7 +191,7 @@ def _shot(message, calibration: _Calibration, received: int, number: int,
                       *around.lookup(around.settings.target_frame, header, received))
     frame = Frame(image, calibration.camera, stamp, depth, pose.matrix if pose else None)
     return Shot(stamp, frame_id, str(number), frame, "", received, note or pose_note,
-                calibration.problem, place)
+                calibration.problem, bool(pose_note), place)
 
 
 def _fps(reader: AnyReader, count: int) -> float:

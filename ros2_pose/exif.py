@@ -6,7 +6,6 @@ Cameras and phones store the sensor's rows and say in the file how a viewer is t
 
 from __future__ import annotations
 
-import logging
 import struct
 
 import numpy as np
@@ -14,18 +13,14 @@ import numpy as np
 from ros2_pose.camera import Camera
 from ros2_pose.picture_file import JPEG, PNG, jpeg_segments, png_chunks
 
-log = logging.getLogger(__name__)
-
 _TAG = 0x112
 _SHORT, _LONG = 3, 4  # types of EXIF values
 _APP1, _SCAN = 0xE1, 0xDA  # JPEG markers
 _HEADER = b"Exif\0\0"
 
-# (2, 2) by orientation: takes x to the right and y down, from the middle of the stored image, to
-# the upright one's.
-_MATRICES = {
-    1: [[1, 0], [0, 1]], 2: [[-1, 0], [0, 1]], 3: [[-1, 0], [0, -1]], 4: [[1, 0], [0, -1]],
-    5: [[0, 1], [1, 0]], 6: [[0, -1], [1, 0]], 7: [[0, -1], [-1, 0]], 8: [[0, 1], [-1, 0]]}
+# By orientation: whether left and right are exchanged first, then quarter turns as of np.rot90.
+_TURNS = {1: (False, 0), 2: (True, 0), 3: (False, 2), 4: (True, 2),
+          5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
 
 
 def orientation(data: np.ndarray) -> int:
@@ -46,7 +41,7 @@ def orientation(data: np.ndarray) -> int:
             if tag == _TAG and kind in (_SHORT, _LONG):
                 value = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), tiff,
                                            entry + 8)[0]
-                return value if value in _MATRICES else 1
+                return value if value in _TURNS else 1
     except struct.error:  # cut off or damaged
         pass
     return 1
@@ -81,23 +76,17 @@ def _webp_exif(data: np.ndarray) -> bytes:
     return b""
 
 
-def upright_view(image: np.ndarray, camera: Camera | None,
-                 orientation: int) -> tuple[np.ndarray, Camera | None]:
+def oriented(image: np.ndarray, camera: Camera | None,
+             orientation: int) -> tuple[np.ndarray, Camera | None]:
     """An image of the stored rows, and its camera, as they are to be looked at.
 
     A camera whose size is the stored image's and not the upright one's is turned with the image;
-    every other one is taken to be the upright image's already. A camera that cannot be turned
-    leaves the stored rows as they are.
+    every other one is taken to be the upright image's already.
     """
     height, width = image.shape[:2]
     if camera is not None and swaps_sides(orientation) and width != height and \
             (camera.width, camera.height) == (width, height):
-        turned = upright_camera(camera, orientation)
-        if turned is None:
-            log.warning("the picture is left as the sensor gave it, on its side: a calibration "
-                        "with a tilted sensor cannot be turned with it")
-            return image, camera
-        camera = turned
+        camera = upright_camera(camera, orientation)
     return upright(image, orientation), camera
 
 
@@ -108,37 +97,12 @@ def swaps_sides(orientation: int) -> bool:
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
     """The image (H, W, ...) of the stored rows as it is to be looked at."""
-    if swaps_sides(orientation):
-        image = image.swapaxes(0, 1)
-    x, y = np.sum(_MATRICES[orientation], axis=1)
-    return np.ascontiguousarray(image[::y, ::x])
+    is_mirrored, quarter_turns = _TURNS[orientation]
+    image = image[:, ::-1] if is_mirrored else image
+    return np.ascontiguousarray(np.rot90(image, quarter_turns))
 
 
-def upright_camera(camera: Camera, orientation: int) -> Camera | None:
-    """The camera of the upright image, made of the camera of the stored rows.
-
-    Returns:
-        None for a lens whose sensor is tilted, which OpenCV's model cannot express.
-    """
-    if any(camera.distortion[12:]):
-        return None
-    matrix = np.array(_MATRICES[orientation])
-    width, height = camera.width, camera.height
-    fx, fy = camera.fx, camera.fy
-    cx, cy = matrix @ (camera.cx - width / 2, camera.cy - height / 2)
-    if swaps_sides(orientation):
-        width, height, fx, fy = height, width, fy, fx
-    return Camera(width, height, fx, fy, width / 2 + float(cx), height / 2 + float(cy),
-                  _upright_distortion(camera, matrix), camera.fisheye)
-
-
-def _upright_distortion(camera: Camera, matrix: np.ndarray) -> tuple[float, ...]:
-    """Radial coefficients stay; the tangential and prism ones are vectors, and turn."""
-    if camera.fisheye or not camera.distortion:
-        return camera.distortion
-    turned = np.array(camera.distortion)
-    vectors = [(3, 2), (8, 10), (9, 11)]  # OpenCV's p2 p1, s1 s3, s2 s4: along x, along y
-    for along_x, along_y in vectors:
-        if along_y < len(turned):
-            turned[[along_x, along_y]] = matrix @ turned[[along_x, along_y]]
-    return tuple(turned.tolist())
+def upright_camera(camera: Camera, orientation: int) -> Camera:
+    """The camera of the upright image, made of the camera of the stored rows."""
+    is_mirrored, quarter_turns = _TURNS[orientation]
+    return (camera.mirrored() if is_mirrored else camera).rotated(quarter_turns)

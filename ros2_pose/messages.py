@@ -10,7 +10,6 @@ A message's pixels are CameraInfo's, whose first pixel's centre is 0; ours has i
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,8 +20,6 @@ from scipy.spatial.transform import Rotation
 from ros2_pose.camera import FISHEYE, Camera, is_fisheye
 from ros2_pose.people import TENTATIVE, People
 from ros2_pose.skeleton import COCO17, SMPL24
-
-log = logging.getLogger(__name__)
 
 Make = Callable[..., Any]
 
@@ -90,13 +87,16 @@ def _rectified_camera(info) -> Camera:
     P = np.reshape(info.p, (3, 4))
     camera = Camera.from_opencv(info.width, info.height, P[:, :3])
     centre = -P[0, 3] / camera.fx, -P[1, 3] / camera.fy, 0.0
-    if not any(centre):
-        return camera
-    log.warning("CameraInfo.p[3] is %g: the camera is taken to be %.3f m to the right of the frame "
-                "%r, as CameraInfo defines it for the right one of a stereo pair; if that frame is "
-                "the camera's own, publish p[3] = 0", P[0, 3], centre[0],
-                getattr(getattr(info, "header", None), "frame_id", ""))
     return replace(camera, centre_m=centre)
+
+
+def warning_of_offset(camera: Camera, frame_id: str) -> str:
+    """What to log of a camera whose optical centre is not its frame's origin; else empty."""
+    if not any(camera.centre_m):
+        return ""
+    return (f"CameraInfo's p[3] places the camera {camera.centre_m[0]:.3f} m to the right of the "
+            f"frame {frame_id!r}, as of the right camera of a stereo pair in the left one's frame: "
+            "positions are in that frame; if it is the camera's own, publish p[3] = 0")
 
 
 def calibration_key(info) -> tuple:

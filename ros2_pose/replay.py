@@ -103,6 +103,8 @@ def _looked_at(pipeline: Pipeline, shot: Shot) -> tuple[Shot, People | None]:
     note = people.note
     if note and shot.frame.camera is None and shot.camera_problem:
         note = shot.camera_problem
+    if shot.lacks_pose:
+        people = people.without_velocities()  # they would be those beside a moving camera
     return shot, people.with_fields(note=note or shot.note)
 
 

@@ -15,8 +15,9 @@ import cv2
 import numpy as np
 
 from ros2_pose.camera import Camera
+from ros2_pose.contrast import to_8_bits
 from ros2_pose.errors import PoseError
-from ros2_pose.exif import orientation, upright_camera, upright_view
+from ros2_pose.exif import orientation, oriented, upright_camera
 from ros2_pose.file_kinds import PICTURE, UNKNOWN, kind_of
 from ros2_pose.images import ImageError, rgb_from_bytes
 from ros2_pose.pairing import JUMP_S
@@ -57,7 +58,8 @@ class Shot:
     """One recorded image. frame is None if it could not be read; then `problem` says why.
 
     note: what is missing beside the image (depth, camera pose), and why. camera_problem: why there
-    is no camera although there is a calibration. place: where people are to be told; None: in
+    is no camera although there is a calibration. lacks_pose: the camera's pose in the fixed frame,
+    which velocities are measured in, is not known. place: where people are to be told; None: in
     frame_id.
     """
 
@@ -69,6 +71,7 @@ class Shot:
     received: int = 0  # ns, when a bag took it in
     note: str = ""
     camera_problem: str = ""
+    lacks_pose: bool = False
     place: Place | None = None
 
 
@@ -97,7 +100,7 @@ class PictureSource:
             except (ImageError, OSError) as error:
                 yield Shot(stamp, "camera", path.name, None, str(error), stamp)
             else:
-                image, camera = upright_view(image, self.camera, orientation(data))
+                image, camera = oriented(image, self.camera, orientation(data))
                 yield Shot(stamp, "camera", path.name, Frame(image, camera, stamp), "", stamp)
 
 
@@ -132,7 +135,8 @@ class VideoSource:
                 if number == 0:
                     camera = self._upright_camera(video, image)
                 stamp = clock.stamp(video.get(cv2.CAP_PROP_POS_MSEC))
-                frame = Frame(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), camera, stamp)
+                picture = to_8_bits(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), 255.0)
+                frame = Frame(picture, camera, stamp)
                 yield Shot(stamp, "camera", str(number), frame, "", stamp)
                 number += 1
         finally:
@@ -150,7 +154,7 @@ class VideoSource:
         if camera is None or turn is None or \
                 (camera.width, camera.height) == image.shape[1::-1]:
             return camera
-        return upright_camera(camera, turn) or camera
+        return upright_camera(camera, turn)
 
 
 class _VideoClock:

@@ -355,12 +355,14 @@ def test_a_fisheye_without_distortion_is_no_pinhole(model, count):
     assert np.isclose(camera.normalise(np.array([600.0, 240.0]))[0], np.tan(280 / 300))
 
 
-def test_the_right_camera_of_a_stereo_pair_is_beside_the_left_ones_frame(caplog):
+def test_the_right_camera_of_a_stereo_pair_is_beside_the_left_ones_frame():
     info = _info(p=[500.0, 0, 320, -60.0, 0, 500, 240, 0, 0, 0, 1, 0])
     right = messages.camera_from_info(info, rectified=True)
     left = replace(right, centre_m=(0.0, 0.0, 0.0))
     point = np.array([0.3, 0.1, 2.0])
-    assert np.allclose(right.centre_m, (0.12, 0, 0)) and "0.120 m to the right" in caplog.text
+    assert np.allclose(right.centre_m, (0.12, 0, 0))
+    assert "0.120 m to the right of the frame 'left'" in messages.warning_of_offset(right, "left")
+    assert not messages.warning_of_offset(left, "left")
     assert np.allclose(right.project(point), left.project(point - (0.12, 0, 0)))
     u, v, w = np.reshape(info.p, (3, 4)) @ [*point, 1]  # CameraInfo's own formula
     assert np.allclose(right.project(point), np.array([u, v]) / w + 0.5)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ros2_pose.camera import Camera
-from ros2_pose.exif import orientation, upright, upright_camera, upright_view
+from ros2_pose.exif import orientation, oriented, upright, upright_camera
 from ros2_pose.images import ImageError, rgb_from_bytes
 from ros2_pose.picture_file import claimed_size, is_truncated
 
@@ -153,9 +153,10 @@ def test_a_camera_of_either_size_fits_the_upright_picture():
     image = _picture()
     stored, shown = Camera.from_fov(64, 48, 60), Camera.from_fov(48, 64, 60)
     for camera in (stored, shown):
-        turned, its_camera = upright_view(image, camera, 6)
+        turned, its_camera = oriented(image, camera, 6)
         assert turned.shape[:2] == (64, 48) == (its_camera.height, its_camera.width)
-    assert upright_view(image, shown, 6)[1] == shown
+    assert oriented(image, shown, 6)[1] == shown
     tilted = Camera(64, 48, 50, 50, 32, 24, (*[0.0] * 12, 0.01, 0.0))
-    kept, camera = upright_view(image, tilted, 6)
-    assert kept is image and camera is tilted
+    _, camera = oriented(image, tilted, 6)
+    pixels = tilted.project(np.array([0.2, 0.1, 1.0]))
+    assert np.allclose(camera.project(np.array([-0.1, 0.2, 1.0])), (48 - pixels[1], pixels[0]))

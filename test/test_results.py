@@ -15,7 +15,7 @@ from ros2_pose.replay import JsonArray, OverlayVideo
 from ros2_pose.sources import Shot
 
 _NODE_ONLY = {"autostart", "silence_s", "cameras", "transport", "reliability", "navigation_frame",
-              "rep155", "detections"}
+              "rep155", "detections", "depth_wait_s", "people_timeout_s"}
 
 
 class _Pipeline:

@@ -106,6 +106,8 @@ class CameraInput:
         self._calibration = key
         try:
             self.camera, self.camera_problem = messages.camera_from_info(info, rectified), ""
+            if text := messages.warning_of_offset(self.camera, info.header.frame_id):
+                self.node.get_logger().warning(text)
         except CameraError as error:
             self.camera, self.camera_problem = None, f"CameraInfo: {error}"
             self.node.get_logger().warning(f"CameraInfo on {self.info.topic}: {error}",
