@@ -1,9 +1,11 @@
 """Write constraints.txt: the version of every package that `make build` installs, torch's apart.
+requirements-robot.txt gets the same versions.
 
 Run by `make lock`, with the oldest Python that is supported, so that one list serves them all.
 """
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +29,12 @@ def resolve(requirements: list[str]) -> dict[str, str]:
     return {entry["name"].lower(): entry["version"] for entry in found}
 
 
+def with_versions(text: str, versions: dict[str, str]) -> str:
+    """A requirements file whose pins (name==version) are those given."""
+    return re.sub(r"^([\w.-]+)==[^\s#]+", lambda pin: f"{pin[1]}=={versions[pin[1].lower()]}", text,
+                  flags=re.M)
+
+
 def main() -> None:
     """Resolve, leave torch's own out, write."""
     files = [word for name in REQUIREMENTS for word in ("-r", str(ROOT / name))]
@@ -35,6 +43,8 @@ def main() -> None:
         locked.pop(name, None)
     lines = [f"{name}=={version}\n" for name, version in sorted(locked.items())]
     (ROOT / "constraints.txt").write_text(HEADER + "".join(lines))
+    robot = ROOT / "requirements-robot.txt"
+    robot.write_text(with_versions(robot.read_text(), locked))
     print(f"constraints.txt: {len(lines)} packages")
 
 
