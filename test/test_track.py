@@ -89,11 +89,66 @@ def test_a_double_is_not_born():
 
 
 def test_ids_are_given_again_after_a_while():
-    tracker = Tracker(lost_s=0.5)
-    stamps = [0, 1, 2, 13]
-    ids = [tracker.assign(_seen((100 + 300 * (i % 2), 200)), s * _SECOND)[1][0].id
-           for i, s in enumerate(stamps)]
-    assert ids == ["p1", "p2", "p3", "p1"]
+    places = {0: 100, 10: 400, 20: 100, 130: 400}  # by number of the image; ten a second
+    reports = _run(Tracker(lost_s=0.5), [[(places[i], 200)] if i in places else []
+                                         for i in range(131)])
+    assert [report.ids for report in reports if report.ids] == [("p1",), ("p2",), ("p3",), ("p1",)]
+
+
+# Rates ------------------------------------------------------------------------------------------
+
+_RATES = [0.5, 1, 2, 3, 5, 10, 30, 60, 120]
+
+
+@pytest.mark.parametrize("fps", _RATES)
+@pytest.mark.parametrize("lost_s", [0.0, 0.5, 2.0])
+def test_people_are_confirmed_and_end_at_every_rate(fps, lost_s):
+    """Two who walk, one image in which nobody is found, then nobody any more."""
+    def places(i):
+        return [(200 + 30 * i / fps, 300), (700 - 30 * i / fps, 330)]
+    away = int(max(lost_s, 2.5 / fps) * fps) + 2
+    images = [places(i) for i in range(5)] + [[]] + [places(i) for i in range(6, 10)]
+    reports = _run(Tracker(lost_s=lost_s), images + [[]] * away, fps)
+    for report in reports[:10]:
+        assert set(report.ids) == {"p1", "p2"}
+    assert (reports[4].tracking_state == TRACKED).all()
+    assert (reports[5].tracking_state == LOST).all()
+    assert (reports[9].tracking_state == TRACKED).all()
+    assert (reports[10].tracking_state == LOST).all() and len(reports[-1]) == 0
+
+
+@pytest.mark.parametrize("first, then", [(30, 1), (1, 30), (60, 3), (3, 120), (30, 0.5), (0.5, 10)])
+def test_ids_stay_when_the_rate_changes(first, then):
+    tracker, stamp, ids = Tracker(), 0, []
+    for number in range(30):
+        stamp += int(_SECOND / (first if number < 15 else then))
+        seconds = stamp / _SECOND
+        people = _seen((200 + 10 * seconds, 300), (700 - 10 * seconds, 330))
+        ids.append(tracker.report(*tracker.assign(people, stamp), stamp).ids)
+    assert set(ids) == {("p1", "p2")}
+
+
+@pytest.mark.parametrize("fps", _RATES)
+def test_a_swap_of_sides_is_put_right_at_every_rate_that_is_fast_enough(fps):
+    """Once, and for good: whoever stays turned round for long is turned round."""
+    for swapped_from, swapped_to in ((6, 7), (6, 99)):
+        tracker, first = Tracker(), _facing((200, 200)).keypoints
+        images = 7 + int(max(0.6 * fps, 6))
+        for number in range(images):
+            people = _facing((200, 200), swapped=[0] * (swapped_from <= number < swapped_to))
+            stamp = int(number * _SECOND / fps)
+            report = tracker.report(*tracker.assign(people, stamp), stamp)
+            if number == 6:
+                assert np.allclose(report.keypoints, first) == (fps > 3.5)
+        np.testing.assert_allclose(report.keypoints, people.keypoints)
+
+
+def test_most_people_are_those_known_best():
+    tracker = Tracker(max_people=2)
+    two, four = [(100, 200), (300, 200)], [(100, 200), (300, 200), (500, 200), (700, 200)]
+    reports = _run(tracker, [two] * 4 + [four] * 4 + [[]] * 2 + [four[2:]] * 2)
+    assert [report.ids for report in reports[:10]] == [("p1", "p2")] * 10
+    assert all(len(report) == 2 for report in reports)
 
 
 def test_reset_forgets():
