@@ -3,8 +3,8 @@
 Stamps are integers, nanoseconds, as of `Frame`. There is no clock here, and nothing waits:
 callbacks put and return at once, from any thread. How far stamps may lie apart, half the time
 between two images, is learned from the stamps themselves. A stamp that is not later than the one
-before is ignored; one that is earlier by much (`JUMP_S`) is a recording that starts again, and
-clears all.
+before is ignored; one that is earlier by much (`JUMP_S`, or some periods of a slow camera) is a
+recording that starts again, and clears all.
 """
 
 from __future__ import annotations
@@ -15,34 +15,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 JUMP_S = 1.0  # a stamp earlier by less is late; by more, time has started again
+_LATE_PERIODS = 2.5  # of a slow camera: an image later by less is late, too
 _KEPT = 8  # depth images
 _INTERVALS = 15  # between images, of which the median is taken
 _DUE = 0.9  # of a period after its last image, a camera's next one may come
 _STOPPED = 5  # periods without an image
-
-
-class StampFilter:
-    """Which images of one camera are looked at: those later than all before, by their stamps.
-
-    One that is not later than the last by less than JUMP_S came again or out of order, and is left
-    out. One that is earlier by more belongs to a recording that starts again.
-    """
-
-    def __init__(self) -> None:
-        self.latest: int | None = None  # ns, of the last image taken
-        self.ignored = 0
-
-    def behind_s(self, stamp: int) -> float:
-        """How much earlier a stamp (ns) is than that of the last image taken, s."""
-        return 0.0 if self.latest is None else (self.latest - stamp) * 1e-9
-
-    def take(self, stamp: int) -> bool:
-        """Whether the image of a stamp (ns) is to be looked at."""
-        if self.latest is not None and 0 <= self.latest - stamp < JUMP_S * 1e9:
-            self.ignored += 1
-            return False
-        self.latest = stamp
-        return True
 
 
 class Stream:
@@ -61,7 +38,8 @@ class Stream:
 
     def jumps_back(self, stamp: int) -> bool:
         """Whether a stamp says that time has started again."""
-        return self.newest is not None and stamp < self.newest - JUMP_S * 1e9
+        late = max(JUMP_S * 1e9, _LATE_PERIODS * (self.period or 0))
+        return self.newest is not None and stamp < self.newest - late
 
     def advance(self, stamp: int) -> bool:
         """Take in a stamp; False for one that is not later than the newest."""
@@ -76,6 +54,33 @@ class Stream:
     def restart(self) -> None:
         """Forget when the last image was, not how often they come."""
         self.newest = None
+
+
+class StampFilter:
+    """Which images of one camera are looked at: those later than all before, by their stamps.
+
+    One that is not later than the last by less than JUMP_S, or some periods of a slow camera, came
+    again or out of order, and is left out. One that is earlier by more belongs to a recording that
+    starts again.
+    """
+
+    def __init__(self) -> None:
+        self._stream = Stream()
+
+    @property
+    def ignored(self) -> int:
+        """Images left out."""
+        return self._stream.ignored
+
+    def behind_s(self, stamp: int) -> float:
+        """How much earlier a stamp (ns) is than that of the last image taken, s."""
+        return 0.0 if self._stream.newest is None else (self._stream.newest - stamp) * 1e-9
+
+    def take(self, stamp: int) -> bool:
+        """Whether the image of a stamp (ns) is to be looked at."""
+        if self._stream.jumps_back(stamp):
+            self._stream.restart()
+        return self._stream.advance(stamp)
 
 
 class DepthQueue:

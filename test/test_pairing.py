@@ -227,5 +227,13 @@ def test_the_limit_between_late_and_again():
     watch = StampFilter()
     limit = round(JUMP_S * 1e9)
     assert watch.behind_s(0) == 0 and watch.take(0)
-    assert not watch.take(1 - limit) and watch.behind_s(-limit // 2) == JUMP_S / 2
-    assert watch.take(-limit)
+    assert not watch.take(-limit) and watch.behind_s(-limit // 2) == JUMP_S / 2
+    assert watch.take(-limit - 1)
+
+
+@pytest.mark.parametrize("hz", [0.5, 1, 3, 10, 60])
+def test_two_stamps_that_change_places_are_no_new_beginning(hz):
+    stamps = [round(i / hz * 1e9) for i in (0, 1, 2, 3, 5, 4, 6, 7)]
+    watch = StampFilter()
+    assert [watch.take(stamp) for stamp in stamps] == [i != 5 for i in range(8)]
+    assert watch.take(stamps[-1] - round(max(1.01, 3 / hz) * 1e9))  # but this is one

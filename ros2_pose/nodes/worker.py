@@ -21,7 +21,7 @@ from ros2_pose.pipeline import PipelineError
 
 log = logging.getLogger(__name__)
 
-_STUCK_S = 1.0  # without a later stamp: the camera's clock stands still
+_STUCK_IMAGES, _STUCK_S = 3, 1.0  # without a later stamp: the camera's clock stands still
 _STOP_S = 1.0  # for an image that is being looked at; an interrupted node is gone in two
 
 
@@ -35,8 +35,8 @@ class Worker:
         self.outputs, self.statistics = outputs, statistics
         self._waiting = Newest()
         self._stamps = StampFilter()
-        self._advanced = self._complained = time.perf_counter()  # when a later stamp came, and when
-        # it was last said that none does
+        self._repeated = 0  # images in a row whose stamp was not later
+        self._complained = time.perf_counter()  # of that, or an image was answered
         # A daemon: an image that takes for ever must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
         self._thread.start()
@@ -65,14 +65,15 @@ class Worker:
         """Whether the image is later than the last one, or of another time (a bag that loops)."""
         stamp, now = messages.stamp_of(header), time.perf_counter()
         if self._stamps.take(stamp):
-            self._advanced = now
+            self._repeated, self._complained = 0, now
             return True
         self.statistics.stale += 1
         text = (f"image ignored: its stamp is {self._stamps.behind_s(stamp):.3f} s before the last "
                 f"one's, or the same ({self.statistics.stale} so far); the driver must stamp each "
                 "image")
         log.warning("%s", text)
-        if now - max(self._advanced, self._complained) > _STUCK_S:
+        self._repeated += 1
+        if self._repeated >= _STUCK_IMAGES and now - self._complained > _STUCK_S:
             self._complained = now
             self._answer_failure(header, messages.STATUS_BAD_IMAGE, text)
         return False
