@@ -1,5 +1,6 @@
 # make build   an environment in .venv, ROS 2 Jazzy and the messages; needs no ROS installation
 # make test    builds, then runs the tests
+# make matrix  the same people whatever the lens, mounting, rate, number: all combinations
 # make demo    builds, then real people in a real video through the real node
 # make bench   frames a second and latency through the real node
 # make soak    half an hour of it: does anything grow, does anything slow down?
@@ -17,13 +18,17 @@ ARGS ?=
 
 export PYTHON TORCH TORCH_INDEX
 
-.PHONY: build test demo bench soak lock clean
+.PHONY: build test matrix demo bench soak lock clean
 
 build:
 	@scripts/build
 
 test: build
 	@ROS_PYTHON_CHECK_FIELDS=1 scripts/run python -m pytest test $(ARGS)
+
+# All combinations of people, lens, depth, mounting, rate; make test runs some of them.
+matrix: build
+	@ROS2_POSE_MATRIX=1 scripts/run python -m pytest test/test_matrix.py test/test_matrix_node.py $(ARGS)
 
 demo: build
 	@scripts/run ros2_pose demo

@@ -72,10 +72,10 @@ ALL = [Case(*values) for values in
        itertools.product(PEOPLE, LENSES, DEPTHS, MOUNTINGS, RATES)]
 
 
-def every_pair(cases: list[Case], rng: np.random.Generator) -> list[Case]:
+def every_pair(cases: list, rng: np.random.Generator, values=lambda case: vars(case).values()):
     """Few of the cases, among which every two values of two dimensions meet (greedy choice)."""
     def pairs(case):
-        return set(itertools.combinations(vars(case).items(), 2))
+        return set(itertools.combinations(enumerate(values(case)), 2))
 
     open_pairs = set().union(*(pairs(case) for case in cases))
     chosen = []
