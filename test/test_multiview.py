@@ -10,7 +10,7 @@ from test_triangulate import look_at
 
 from ros2_pose import multiview
 from ros2_pose.body.state import BodyState
-from ros2_pose.camera import Camera
+from ros2_pose.camera import Camera, rotation_of
 from ros2_pose.config import PoseConfig
 from ros2_pose.contrast import grey_ramp
 from ros2_pose.fusion import Fuser, MultiviewError, View
@@ -385,3 +385,46 @@ def test_time_that_starts_again_forgets_everyone(single, several):
         _step(pipeline, keypoints, number + 50)
     scene = _step(pipeline, walk[0], 0)
     assert scene.people.ids == ("p1",) and scene.people.age[0] == 0
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_camera_mounted_upside_down_or_on_its_side_sees_the_same(single, several, turns):
+    """Camera 2 is rolled, its pictures and pose with it; its network finds people upright."""
+    upright, mounted = several(3), several(3)
+    camera_from_mounted = np.eye(4)
+    camera_from_mounted[:3, :3] = rotation_of(turns)
+    shape = (480, 640) if turns % 2 == 0 else (640, 480)
+    rolled = CAMERA.rotated(-turns)
+    for number, keypoints in enumerate(_walk(single, 6)):
+        expected = _step(upright, keypoints, number, range(3))
+        mounted.cameras[0].network.found = [detected(keypoints, pose) for pose in POSES]
+        frames = [frame(c, number * 100_000_000, POSES[c]) for c in range(3)]
+        image = np.ascontiguousarray(np.rot90(frames[1].image, -turns))
+        assert image.shape[:2] == shape
+        frames[1] = replace(frames[1], image=image, camera=rolled,
+                            pose=POSES[1] @ camera_from_mounted)
+        found = mounted.step(frames)
+    np.testing.assert_allclose(found.people.root, expected.people.root, atol=1e-4)
+    np.testing.assert_allclose(found.people.joints, expected.people.joints, atol=1e-3)
+    assert found.people.ids == expected.people.ids
+    seen = found.in_view(1)  # in the picture and the frame of the camera as it is mounted
+    joints = seen.joints[0, [SMPL24.index("left_shoulder"), SMPL24.index("right_shoulder")]]
+    own = seen.keypoints[0, [COCO17.index("left_shoulder"), COCO17.index("right_shoulder")]]
+    assert np.linalg.norm(rolled.project(joints) - own, axis=1).max() < 12
+
+
+def test_a_camera_that_shows_nothing_is_left_out_and_said(single, several):
+    pipeline = several(2)
+    pipeline.cameras[0].network.found = [detected(_walk(single, 1)[0], pose) for pose in POSES]
+    black = replace(frame(1, 0, POSES[1]), image=np.zeros((480, 640, 3), np.uint8))
+    scene = pipeline.step([frame(0, 0, POSES[0]), black])
+    assert len(scene.people) == 1 and "camera 2: the picture shows nothing" in scene.people.note
+    with pytest.raises(MultiviewError, match="camera 1: .*nothing.*camera 2: .*nothing"):
+        pipeline.step([replace(black, stamp=10**8)] * 2)
+
+
+def test_no_more_people_than_asked_for(single, several):
+    pipeline = several(2, max_people=1)
+    for number, keypoints in enumerate(_walk(single, 4, 2)):
+        scene = _step(pipeline, keypoints, number, range(2))
+        assert len(scene.people) == 1 == len(scene.rows)
