@@ -23,7 +23,7 @@ def generate_launch_description():
     namespace, sim_time = map(LaunchConfiguration, ARGUMENTS)
     manager = Node(package="nav2_lifecycle_manager", executable="lifecycle_manager",
                    name="lifecycle_manager_people", namespace=namespace, output="screen",
-                   # The node sends no heartbeat (bond), which rclpy's nodes cannot without bondpy.
+                   # No bond, so that it works without bondpy, too.
                    parameters=[{"autostart": True, "node_names": ["ros2_pose"],
                                 "bond_timeout": 0.0, "use_sim_time": sim_time}])
     return describe(ARGUMENTS, pose(namespace=namespace, use_sim_time=sim_time, **FIXED), manager,

@@ -17,7 +17,7 @@ from ros2_pose.nodes.launching import describe, pose
 ARGUMENTS = {
     "bag": (None, "the bag to play"),
     "rate": ("1.0", "speed of the player"),
-    "delay": ("2.0", "seconds from the player's start, or a loop's, to the first message: node and "
+    "delay": ("3.0", "seconds from the player's start, or a loop's, to the first message: node and "
               "player find each other meanwhile"),
     "loop": ("false", "whether the player starts again at the end; people are then forgotten"),
     "rviz": ("true", "whether to start RViz"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -186,3 +187,40 @@ def test_images_that_could_not_be_looked_at_are_no_answers(rig, monkeypatch, sta
 def test_the_tables_of_runs_without_answers():
     row = bench.Row("row", 30.0, 0.0, np.array([np.nan]), np.nan)
     assert "nan" in bench._table([row]) and "nan" in soak.table([soak.Span(60.0)])
+
+
+# The rig ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", [0, 1, 130])
+def test_waiting_ends_with_the_process(code):
+    from ros2_pose.nodes.rig import RigError, wait_until
+    child = SimpleNamespace(poll=lambda: code, returncode=code)
+    begin = time.monotonic()
+    with pytest.raises(RigError, match=f"ended with {code}"):
+        wait_until(lambda: False, "answers", 60.0, child)
+    assert time.monotonic() - begin < 5
+
+
+def test_a_player_that_nobody_hears_says_so(tmp_path, monkeypatch, capsys):
+    from ros2_pose.nodes import bag_player
+    demo_clip.write_bag(tmp_path / "bag", count=1)
+    monkeypatch.setattr(bag_player, "_PATIENCE_S", 0.2)
+    monkeypatch.setattr("sys.argv", ["bag_player", str(tmp_path / "bag"), "--wait", "--times",
+                                     str(tmp_path / "times.json")])
+    assert bag_player.main() == 1
+    assert f"nobody subscribed to {demo_clip.INFO_TOPIC}" in capsys.readouterr().err
+    assert not (tmp_path / "times.json").exists()
+
+
+def test_a_demo_whose_player_gave_up_ends_in_one_line(tmp_path, monkeypatch):
+    """Not in a traceback about a file that is missing, or by an old one."""
+    from ros2_pose.nodes.rig import RigError
+    (tmp_path / "times.json").write_text("{}")
+    monkeypatch.setattr(demo.demo_clip, "write_bag", lambda path: None)
+    monkeypatch.setattr(demo, "_START_S", 0.1)
+    monkeypatch.setattr(demo, "_DRAIN_S", 0.0)
+    monkeypatch.setattr(demo, "wait_until", lambda *_: None)
+    monkeypatch.setattr(demo, "process", _context(SimpleNamespace(poll=lambda: 1)))
+    with pytest.raises(RigError, match="player.log"):
+        demo.run(tmp_path)

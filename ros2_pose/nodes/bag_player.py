@@ -19,7 +19,7 @@ from rosbags.highlevel import AnyReader
 from ros2_pose.bags import typestore
 from ros2_pose.nodes.convert import message_class
 
-_PATIENCE_S = 30.0  # for subscribers to come
+_PATIENCE_S = 120.0  # for subscribers to come
 _DRAIN_S = 2.0  # for the last messages to be acknowledged
 
 
@@ -36,12 +36,13 @@ class BagPlayer(Node):
         self.outlets = {c.topic: self.create_publisher(message_class(c.msgtype), c.topic, 10)
                         for c in self.reader.connections}
 
-    def wait_for_subscribers(self) -> None:
-        """Until every topic has one, or patience ends."""
+    def wait_for_subscribers(self) -> list[str]:
+        """Until every topic has one, or patience ends; the topics that still have none."""
         until = time.monotonic() + _PATIENCE_S
-        while time.monotonic() < until and not all(
-                outlet.get_subscription_count() for outlet in self.outlets.values()):
+        while (unheard := [topic for topic, outlet in self.outlets.items()
+                           if not outlet.get_subscription_count()]) and time.monotonic() < until:
             time.sleep(0.05)
+        return unheard
 
     def play(self) -> None:
         """Publish the whole bag; returns when the last message was sent."""
@@ -66,8 +67,10 @@ def main(args=None) -> int:
     options = parser.parse_args(rclpy.utilities.remove_ros_args(sys.argv)[1:])
     player = BagPlayer(options.bag, options.rate)
     try:
-        if options.wait:
-            player.wait_for_subscribers()
+        if options.wait and (unheard := player.wait_for_subscribers()):
+            print(f"bag_player: nobody subscribed to {', '.join(unheard)} for {_PATIENCE_S:g} s",
+                  file=sys.stderr)
+            return 1
         player.play()
         if options.times:
             options.times.write_text(json.dumps(player.times))

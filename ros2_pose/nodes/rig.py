@@ -108,7 +108,7 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float,
     """Poll until the condition holds. Raises RigError, at once if the child process has ended."""
     until = time.monotonic() + seconds
     while not condition():
-        if child is not None and child.poll() not in (None, 0):
+        if child is not None and child.poll() is not None:
             raise RigError(f"waiting for {what}, the process ended with {child.returncode}")
         if time.monotonic() > until:
             raise RigError(f"no {what} within {seconds:g} s")
