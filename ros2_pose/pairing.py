@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 JUMP_S = 1.0  # a stamp earlier by less is late; by more, time has started again
+_LONGEST_S = 5.0  # between images; after a longer time without any they begin anew
 _LATE_PERIODS = 2.5  # of a slow camera: an image later by less is late, too
 _KEPT = 8  # depth images
 _INTERVALS = 15  # between images, of which the median is taken
@@ -47,7 +48,8 @@ class Stream:
             if stamp <= self.newest:
                 self.ignored += 1
                 return False
-            self._intervals.append(stamp - self.newest)
+            if stamp - self.newest <= _LONGEST_S * 1e9:
+                self._intervals.append(stamp - self.newest)
         self.newest = stamp
         return True
 

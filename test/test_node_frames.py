@@ -408,10 +408,10 @@ def test_the_installed_node_with_a_tree_that_comes_late(graph, tmp_path, clip, m
     with installed_node(graph, tmp_path, *settings):
         graph.until(lambda: images.get_subscription_count(), 90)  # it loads networks
         graph.matched(calibration)
-        calibration.publish(info)
-        flat = graph.ask(images, graph.image(picture), 60)
-        assert flat.status == People.STATUS_2D_ONLY and len(flat.people) >= 2
-        assert "nothing is known of 'map'" in flat.status_text and not heard
+        graph.until(lambda: any("nothing is known of 'map'" in p.status_text and len(p.people) >= 2
+                                and p.status == p.STATUS_2D_ONLY for p in graph.people), 60,
+                    lambda: (calibration.publish(info), images.publish(graph.image(picture))), 0.3)
+        assert not heard
         Robot(graph).static.publish(_tf((0, "map", FRAME, _OPTICAL)))
         solid = graph.until(lambda: next((p for p in graph.people if p.status == 0 and any(
             person.tracking_state == person.TRACKED for person in p.people)), None), 60,

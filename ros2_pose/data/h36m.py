@@ -8,7 +8,7 @@ import numpy as np
 
 from ros2_pose.camera import Camera
 from ros2_pose.data.reading import (PROJECTED, boxes_around, checked, chosen, existing, on_coco,
-                                    on_smpl, projected, read_frame, read_json, rotations,
+                                    on_smpl, read_frame, read_json, rotations,
                                     sample_of, understood)
 from ros2_pose.data.sample import DataError, Sample
 from ros2_pose.skeleton import H36M17
@@ -76,7 +76,7 @@ class Human36M:
         points, where = (points @ R.T + t) / 1000, f"{file}, joints of {name}"
         joints = on_smpl(points, np.ones(points.shape[:2], bool), H36M17, where)
         frame = read_frame(self.pictures / name, camera)
-        pixels = projected(camera, points)
+        pixels = camera.project(points)
         scores = np.where(np.isfinite(pixels[..., 0]), PROJECTED, 0)
         scores[:, _NO_KEYPOINT] = 0
         return sample_of(frame, boxes_around(pixels), on_coco(pixels, scores, H36M17, where),

@@ -9,7 +9,7 @@ import numpy as np
 
 from ros2_pose.camera import Camera
 from ros2_pose.data.reading import (PROJECTED, boxes_around, chosen, existing, on_coco, on_smpl,
-                                    projected, read_frame, read_json, sample_of, understood)
+                                    read_frame, read_json, sample_of, understood)
 from ros2_pose.data.sample import DataError, Sample
 from ros2_pose.skeleton import PANOPTIC19
 
@@ -72,7 +72,7 @@ class Panoptic:
         points = (points @ view.R.T + view.t) / 100
         where = f"{file}, joints19"
         joints = on_smpl(points, known, PANOPTIC19, where)
-        pixels = projected(view.camera, np.where(known[..., None], points, np.nan))
+        pixels = view.camera.project(np.where(known[..., None], points, np.nan))
         marks = on_coco(pixels, np.where(np.isfinite(pixels[..., 0]), PROJECTED, 0), PANOPTIC19,
                         where)
         picture = sequence / "hdImgs" / camera / f"{camera}_{frame}.jpg"

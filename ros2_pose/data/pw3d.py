@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ros2_pose.data.reading import (boxes_around, checked, chosen, existing, on_coco, projected,
+from ros2_pose.data.reading import (boxes_around, checked, chosen, existing, on_coco,
                                     read_frame, rotations, sample_of, understood)
 from ros2_pose.data.sample import VISIBLE, DataError, Sample
 from ros2_pose.pickles import PickleError, read_arrays
@@ -67,7 +67,7 @@ class Pw3d:
         found = marks[..., 2] > 0
         points = np.where(found[..., None], marks[..., :2] + 0.5, np.nan)
         placed = on_coco(points, np.where(found, VISIBLE, 0.0), OPENPOSE18, where + ", poses2d")
-        extent = np.concatenate([points, projected(frame.camera, truth["joints"])], 1)
+        extent = np.concatenate([points, frame.camera.project(truth["joints"])], 1)
         return sample_of(frame, boxes_around(extent), placed, complete=False, **truth)
 
 

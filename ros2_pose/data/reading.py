@@ -24,7 +24,6 @@ from ros2_pose.skeleton import COCO17, SMPL24, JointSet, common_joints
 
 PROJECTED = HIDDEN  # score of a keypoint that follows from 3D: nobody looked whether it is seen
 _ENLARGED = 1.1  # boxes around joints: the body reaches further
-_FOLDED = 1e-3  # how far a ray may lie from itself, projected and back, on the plane z = 1
 
 
 # ------------------------------------------------------------------------------------- files
@@ -145,19 +144,6 @@ def rotations(pose: np.ndarray, known: np.ndarray, to_camera: np.ndarray, where)
         theta[person] = turns.as_quat()
         theta[person, 0] = (Rotation.from_matrix(to_camera) * turns[0]).as_quat()
     return theta
-
-
-def projected(camera: Camera, points: np.ndarray) -> np.ndarray:
-    """Pixels (..., 2) of points (..., 3) m; NaN behind the camera and where the lens model ends.
-
-    Far outside the image a distortion polynomial turns back, and would bring points into it.
-    """
-    pixels = camera.project(points)
-    if camera.distortion:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            astray = np.abs(camera.normalise(pixels) - points[..., :2] / points[..., 2:])
-        pixels[~(astray < _FOLDED).all(-1)] = np.nan
-    return pixels
 
 
 def boxes_around(points: np.ndarray) -> np.ndarray:
