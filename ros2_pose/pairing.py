@@ -37,6 +37,11 @@ class Stream:
         """ns between images; None until two have come."""
         return median(self._intervals) if self._intervals else None
 
+    @property
+    def longest(self) -> int:
+        """ns, the longest of the last intervals; 0 until two images have come."""
+        return max(self._intervals, default=0)
+
     def jumps_back(self, stamp: int) -> bool:
         """Whether a stamp says that time has started again."""
         late = max(JUMP_S * 1e9, _LATE_PERIODS * (self.period or 0))

@@ -29,7 +29,7 @@ from ros2_pose.recognise import recognised
 _WEAK = 0.5  # of birth_score: what someone must score to be watched, not yet reported
 _UNSURE_S = 0.3  # someone not confirmed and unseen for longer is forgotten
 _INTERVALS = 2.5  # between images, that every such time lasts at least
-_RECENT = 3  # intervals, whose median is the one that images come at
+_RECENT = 3  # intervals, the longest of which is meant: slow cameras are irregular
 _REMEMBERED_S = 10.0  # so long after someone was forgotten the id is still theirs
 _ROOT_GATE = gate(3, 0.9997)
 _LEAP_STD = 0.2  # m: who sets off or bends is no outlier
@@ -170,7 +170,7 @@ class Tracker:
     @property
     def _least_s(self) -> float:
         """s that nothing ends before: some of the intervals between images."""
-        return _INTERVALS * 1e-9 * (self._stream.period or 0)
+        return _INTERVALS * seconds(self._stream.longest)
 
     def _recognise(self, stamp: int) -> None:
         """Give those named with this image, and not yet reported, the ids that they had before."""

@@ -128,6 +128,21 @@ def test_ids_stay_when_the_rate_changes(first, then):
     assert set(ids) == {("p1", "p2")}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_ids_stay_whatever_the_intervals(seed):
+    """Irregular from 8 ms to 4 s, where people are missed now and then, not twice in a row."""
+    rng = np.random.default_rng(seed)
+    tracker, stamp, ids, missed = Tracker(), 0, set(), [True, True]
+    for _ in range(60):
+        stamp += int(_SECOND * np.exp(rng.uniform(np.log(0.008), np.log(4))))
+        seconds = stamp / _SECOND
+        places = [(200 + 2 * seconds, 300), (900 - 2 * seconds, 330)]
+        missed = [not before and rng.random() < 0.2 for before in missed]
+        people = _seen(*[place for place, out in zip(places, missed) if not out])
+        ids |= set(tracker.report(*tracker.assign(people, stamp), stamp).ids)
+    assert ids == {"p1", "p2"}
+
+
 @pytest.mark.parametrize("fps", _RATES)
 def test_a_swap_of_sides_is_put_right_at_every_rate_that_is_fast_enough(fps):
     """Once, and for good: whoever stays turned round for long is turned round."""
