@@ -73,7 +73,8 @@ class PoseConfig:
                              "degrees; 0: no 3D without CameraInfo", low=0.0, high=175.0, live=True)
     confirm_hits: int = setting(3, "images in which a person must be seen to be trusted",
                                 low=1, high=30, live=True)
-    lost_s: float = setting(2.0, "a person unseen for longer is forgotten, s",
+    lost_s: float = setting(2.0, "a person unseen for longer is forgotten, s; at least 2.5 "
+                            "intervals between images",
                             low=0.0, high=60.0, live=True)
     still_mps: float = setting(0.4, "a slower person, whose motion is not significant, stands: "
                                "velocity 0; m/s", low=0.0, high=2.0, live=True)

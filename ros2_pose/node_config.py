@@ -20,7 +20,8 @@ class NodeConfig:
 
     autostart: bool = setting(True, "configure and activate at the start; false leaves that to a "
                               "lifecycle manager")
-    silence_s: float = setting(5.0, "without an image, until the reason is published and logged, s",
+    silence_s: float = setting(5.0, "without an image, until the reason is published and logged, "
+                               "s; at least 2.5 intervals between images",
                                low=1.0, high=3600.0, live=True)
     cameras: str = setting("", "names of several calibrated cameras, separated by spaces, whose "
                            "people are put together in target_frame; their topics are "

@@ -142,12 +142,18 @@ def _closure(name: str, site: Path, seen: set[str], deep: bool) -> None:
     seen.add(name)
     for requirement in (_distribution(name, site).requires or []) if deep else []:
         other = re.split(r"[ ;<>=!~\[]", requirement)[0]
-        if other not in seen and "extra ==" not in requirement and other not in SYSTEM:
+        conditional = ";" in requirement  # on another Python or machine
+        if other not in seen and "extra ==" not in requirement and other not in SYSTEM \
+                and not (conditional and _found(other, site) is None):
             _closure(other, site, seen, deep)
 
 
+def _found(name: str, site: Path) -> metadata.Distribution | None:
+    return next(iter(metadata.distributions(name=name, path=[str(site)])), None)
+
+
 def _distribution(name: str, site: Path) -> metadata.Distribution:
-    found = next(iter(metadata.distributions(name=name, path=[str(site)])), None)
+    found = _found(name, site)
     if found is None:
         sys.exit(f"{site} has no {name}")
     return found

@@ -218,6 +218,21 @@ def test_a_reliability_that_does_not_fit_names_both_sides(graph, start):
     graph.until(lambda: any("cannot be heard" in r.status[0].message for r in reports))
 
 
+def test_a_slow_camera_is_not_silent_between_its_images(graph, start):
+    """1.4 s apart, with a silence_s of 1 s: silent after 2.5 such intervals, not before."""
+    start(silence_s=1.0).autostart()
+    images = graph.camera()
+    graph.matched(images)
+    for number in range(5):
+        images.publish(graph.image(PICTURE))
+        end = time.monotonic() + 1.4
+        graph.until(lambda: time.monotonic() > end)
+        if number == 1:
+            graph.people.clear()
+    assert {p.status for p in graph.people} == {People.STATUS_OK}
+    graph.until(lambda: graph.people[-1].status == People.STATUS_NO_IMAGE, 5)
+
+
 def test_images_lost_on_the_way_are_noticed_by_their_calibrations(graph, start):
     node = start()
     node.autostart()

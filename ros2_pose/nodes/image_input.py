@@ -14,11 +14,13 @@ from ros2_pose import messages
 from ros2_pose.camera import Camera, CameraError
 from ros2_pose.node_config import NodeConfig
 from ros2_pose.nodes.subscriptions import REPEAT_S, Arrival, DepthInput, MatchedSubscription
+from ros2_pose.pairing import Stream
 
 _LOOK_S = 0.5  # between two looks at the publishers
 _INFO_WAIT_S = 1.0  # that a first image waits for a calibration that somebody publishes
-_WINDOW_S = 5.0  # over which images are compared with the calibrations that came with them
-_LEAST_INFOS = 10  # in a window, to say anything
+_WINDOW_S = 5.0  # over which images are compared with the calibrations that came with them ...
+_LEAST_INFOS = 10  # ... or until so many came, of a slow camera
+_SILENT_INTERVALS = 2.5  # between images: a slow camera is not silent before
 _FEW = 0.8  # images for a calibration: fewer are lost on the way
 
 
@@ -45,6 +47,7 @@ class CameraInput:
         self._calibration: Any = None  # what the camera was made of
         self._window = _Window()
         self._uncalibrated: list[tuple[Any, float]] = []  # first images and when they came, s
+        self._arrivals = Stream()  # of images, ns of a monotonic clock
         self._waited = False  # long enough for a calibration
         self.silent_s, self._told_s = 0.0, 0.0
         compressed = settings().transport == "compressed"
@@ -73,6 +76,7 @@ class CameraInput:
 
     def _image(self, message) -> None:
         self._window.images += 1
+        self._arrivals.advance(time.perf_counter_ns())
         self.silent_s = self._told_s = 0.0
         self._uncalibrated.append((message, time.perf_counter()))
         if not self._awaits_calibration():
@@ -126,7 +130,8 @@ class CameraInput:
             self.depth.expire(next_image=False)
         self.silent_s += _LOOK_S
         self._told_s += _LOOK_S
-        limit = self._settings().silence_s
+        limit = max(self._settings().silence_s,
+                    _SILENT_INTERVALS * 1e-9 * (self._arrivals.period or 0))
         if self.silent_s >= limit:
             self.problem = self._why_silent()
             if self._told_s >= limit:
@@ -138,7 +143,8 @@ class CameraInput:
                 (self.depth.problem if self.depth is not None else "")
             if self.problem:
                 self.node.get_logger().warning(self.problem, throttle_duration_sec=REPEAT_S)
-            self._window = _Window()
+            if not 0 < self._window.infos < _LEAST_INFOS:  # of a slow camera it goes on
+                self._window = _Window()
 
     def _why_silent(self) -> str:
         text = f"no image on {self.image.topic} for {self.silent_s:g} s: "
