@@ -13,6 +13,7 @@ import numpy as np
 _TAILS = (0.5, 99.5)  # percentiles that become black and white
 _WIDE = 0.25  # of the full range: a picture that uses so much of it is left as it is
 _SAMPLE = 64  # pixels along the shorter side that percentiles are taken of
+_LOOKED_AT = 240  # pixels along the shorter side that structure is looked for in
 _CELLS = 48  # cells along the shorter side, whose means are compared
 _LEAST_STEPS = 3  # smallest differences of the encoding between the cells' means that can be seen
 _CLEAR = 0.2  # of the full range between the cells' means is structure, whatever the noise
@@ -54,6 +55,8 @@ def to_8_bits(values: np.ndarray, full: float) -> np.ndarray:
 
 def _has_structure(values: np.ndarray, full: float) -> bool:
     """Whether the means of small cells differ by more than noise lets them differ."""
+    step = max(min(values.shape[:2]) // _LOOKED_AT, 1)
+    values = np.ascontiguousarray(values[::step, ::step])
     height, width = values.shape[:2]
     cell = max(min(height, width) // _CELLS, 1)
     means = cv2.resize(values, (max(width // cell, 1), max(height // cell, 1)),

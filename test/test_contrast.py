@@ -95,9 +95,12 @@ def test_16_bits_of_noise_show_nothing(level, noise):
     assert not has_contrast(rgb_from_image(message))
 
 
-def test_a_small_person_before_a_plain_wall_is_something():
-    picture = _plain(230, 2)
-    picture[300:340, 200:212] = 60
+@pytest.mark.parametrize("height, width", [(120, 160), (480, 640), (1080, 1920), (2160, 3840)])
+def test_a_small_person_before_a_plain_wall_is_something(height, width):
+    rng = np.random.default_rng(0)
+    picture = (230 + 2 * rng.normal(size=(height, width, 3))).astype(np.uint8)
+    assert not has_contrast(picture)
+    picture[height // 2:height // 2 + height // 12, width // 3:width // 3 + width // 50] = 60
     assert has_contrast(picture)
 
 
