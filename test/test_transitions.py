@@ -193,7 +193,7 @@ def test_an_interruption_at_any_time_leaves_no_traceback(tmp_path, graph, after_
     process = subprocess.Popen(command, cwd=tmp_path, text=True, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT)
     try:
-        time.sleep(0.2 + after_s)  # Python itself is up
+        time.sleep(0.6 + after_s)  # Python itself is up
         for _ in range(times):
             process.send_signal(signal.SIGINT)
             time.sleep(0.05)
