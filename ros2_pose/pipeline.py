@@ -96,7 +96,7 @@ class Pipeline:
 
         Frames come in the order of their stamps; a step back in time forgets everyone. Without a
         usable camera there is no 3D and `People.note` says why. Raises PipelineError if the image
-        is none.
+        is none, NoContrastError if it shows nothing.
         """
         check_image(frame.image)
         frame, note = self.with_camera(frame)
