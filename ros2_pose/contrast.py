@@ -56,16 +56,24 @@ def to_8_bits(values: np.ndarray, full: float) -> np.ndarray:
 def _has_structure(values: np.ndarray, full: float) -> bool:
     """Whether the means of small cells differ by more than noise lets them differ."""
     step = max(min(values.shape[:2]) // _LOOKED_AT, 1)
-    values = np.ascontiguousarray(values[::step, ::step])
-    height, width = values.shape[:2]
-    cell = max(min(height, width) // _CELLS, 1)
-    means = cv2.resize(values, (max(width // cell, 1), max(height // cell, 1)),
-                       interpolation=cv2.INTER_AREA).reshape(-1, *values.shape[2:])
-    contrast = float((means.max(0) - means.min(0).astype(float)).max())
+    values = values[::step, ::step]
+    if values.ndim == 3 and _contrast(values[..., 1])[0] >= _CLEAR * full:
+        return True  # most pictures, by their green alone
+    contrast, cell = _contrast(values)
     if contrast >= _CLEAR * full:
         return True
     least = _LEAST_STEPS if values.dtype.kind == "u" else 0
     return contrast > least and contrast > _NOISE_SIGMAS * _noise_std(values) / cell
+
+
+def _contrast(values: np.ndarray) -> tuple[float, int]:
+    """Largest difference between the means of cells, of any channel, and a cell's side, px."""
+    height, width = values.shape[:2]
+    cell = max(min(height, width) // _CELLS, 1)
+    size = max(width // cell, 1), max(height // cell, 1)
+    means = cv2.resize(np.ascontiguousarray(values), size, interpolation=cv2.INTER_AREA)
+    means = means.reshape(-1, *values.shape[2:])
+    return float((means.max(0) - means.min(0).astype(float)).max()), cell
 
 
 def _noise_std(values: np.ndarray) -> float:
