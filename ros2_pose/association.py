@@ -10,6 +10,7 @@ import numpy as np
 from ros2_pose import oks
 from ros2_pose.boxes import overlaps
 from ros2_pose.motion import Motion, gate, seconds
+from ros2_pose.pairing import PATIENCE
 from ros2_pose.people import People
 from ros2_pose.skeleton import COCO17
 
@@ -18,7 +19,6 @@ _SAME = 0.35  # similarity to a tracked person from which a newcomer is its doub
 _SAME_BOX, _ALIKE_IN_BOX = 0.7, 0.2  # overlap of boxes and similarity that say so, too
 _SWAPPED = 0.15  # so much more alike with left and right changed round says they are
 _SWAPPED_S = 0.15  # swapped for longer than this, the person is taken to be as detected
-_SWAPPED_INTERVALS = 2.5  # between images; but for so long in any case
 _TURNING_S = 0.3  # to turn round takes longer
 
 _TRUNK = [COCO17.index(f"{side}_{joint}") for side in ("left", "right")
@@ -140,7 +140,7 @@ def is_swapped(track: Track, people: People, row: int, stamp: int) -> bool:
     recent = seconds(stamp - track.seen) < _TURNING_S
     looks_swapped = bool(recent and swapped > as_found + _SWAPPED)
     since = stamp if track.swapped_since is None else track.swapped_since
-    patience_s = max(_SWAPPED_S, _SWAPPED_INTERVALS * seconds(stamp - track.seen))
+    patience_s = max(_SWAPPED_S, PATIENCE * seconds(stamp - track.seen))
     looks_swapped &= seconds(stamp - since) <= patience_s
     track.swapped_since = since if looks_swapped else None
     return looks_swapped

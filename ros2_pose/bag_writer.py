@@ -22,6 +22,7 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.body_frames import tf_message
 from ros2_pose.markers import marker_array
 from ros2_pose.node_config import NodeConfig
+from ros2_pose.pairing import Stream
 from ros2_pose.people import People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.sources import Shot, SourceError
@@ -75,6 +76,7 @@ class BagSink:
         self.bag = BagWriter(path, storage)
         self.shown: set[str] = set()
         self.received = 0
+        self._stream = Stream()  # of the images' stamps
         self._surface_stamp: int | None = None  # ns, of the last body surfaces
 
     def write(self, shot: Shot, people: People | None) -> None:
@@ -88,8 +90,9 @@ class BagSink:
         self.bag.put("/ros2_pose/people", self._people(header, shot, people), shot.received)
         if people is None:
             return
-        markers, self.shown = marker_array(make, header, people, self.shown,
-                                           self.settings.marker_lifetime_s,
+        self._stream.advance(shot.stamp)
+        lifetime_s = self._stream.patience_s(self.settings.marker_lifetime_s)
+        markers, self.shown = marker_array(make, header, people, self.shown, lifetime_s,
                                            self._body_to_show(shot.stamp))
         self.bag.put("/ros2_pose/markers", markers, shot.received)
         if self.settings.tf and shot.frame_id:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 JUMP_S = 1.0  # a stamp earlier by less is late; by more, time has started again
 _LONGEST_S = 5.0  # between images; after a longer time without any they begin anew
-_LATE_PERIODS = 2.5  # of a slow camera: an image later by less is late, too
+PATIENCE = 2.5  # intervals between images, that nothing ends before: one may be missed
 _KEPT = 8  # depth images
 _INTERVALS = 15  # between images, of which the median is taken
 _DUE = 0.9  # of a period after its last image, a camera's next one may come
@@ -42,10 +42,13 @@ class Stream:
         """ns, the longest of the last intervals; 0 until two images have come."""
         return max(self._intervals, default=0)
 
+    def patience_s(self, least_s: float) -> float:
+        """A time of at least so many seconds, and of some intervals of a slow camera."""
+        return max(least_s, PATIENCE * 1e-9 * (self.period or 0))
+
     def jumps_back(self, stamp: int) -> bool:
         """Whether a stamp says that time has started again."""
-        late = max(JUMP_S * 1e9, _LATE_PERIODS * (self.period or 0))
-        return self.newest is not None and stamp < self.newest - late
+        return self.newest is not None and stamp < self.newest - self.patience_s(JUMP_S) * 1e9
 
     def advance(self, stamp: int) -> bool:
         """Take in a stamp; False for one that is not later than the newest."""

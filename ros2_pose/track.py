@@ -22,13 +22,12 @@ from scipy.spatial.transform import Rotation
 from ros2_pose.association import Track, is_double, is_swapped, likeness
 from ros2_pose.camera import Camera
 from ros2_pose.motion import Motion, gate, seconds
-from ros2_pose.pairing import Stream
+from ros2_pose.pairing import PATIENCE, Stream
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.recognise import recognised
 
 _WEAK = 0.5  # of birth_score: what someone must score to be watched, not yet reported
 _UNSURE_S = 0.3  # someone not confirmed and unseen for longer is forgotten
-_INTERVALS = 2.5  # between images, that every such time lasts at least
 _RECENT = 3  # intervals, the longest of which is meant: slow cameras are irregular
 _REMEMBERED_S = 10.0  # so long after someone was forgotten the id is still theirs
 _ROOT_GATE = gate(3, 0.9997)
@@ -170,7 +169,7 @@ class Tracker:
     @property
     def _least_s(self) -> float:
         """s that nothing ends before: some of the intervals between images."""
-        return _INTERVALS * seconds(self._stream.longest)
+        return PATIENCE * seconds(self._stream.longest)
 
     def _recognise(self, stamp: int) -> None:
         """Give those named with this image, and not yet reported, the ids that they had before."""

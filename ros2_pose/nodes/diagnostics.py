@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ros2_pose.pairing import PATIENCE
+
 OK, WARN, ERROR, STALE = (bytes([level]) for level in range(4))  # DiagnosticStatus.level
 _RECENT = 100  # latencies kept
 _REPORTS = 5  # over which rates are taken: a slow camera has no image in some
 _INTERVALS = 11  # arrivals, whose mean distance says how long to wait for the next
-_SILENT_S, _SILENT_INTERVALS = 1.5, 2.5  # without an image: the longer of the two is silence
+_SILENT_S = 1.5  # without an image is silence, but of a slow camera
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Statistics:
         if len(self._arrivals) < 2:
             return bool(self._arrivals) and now - self._arrivals[-1] > 2 * _SILENT_S
         usual = (self._arrivals[-1] - self._arrivals[0]) / (len(self._arrivals) - 1)
-        return now - self._arrivals[-1] > max(_SILENT_S, _SILENT_INTERVALS * usual)
+        return now - self._arrivals[-1] > max(_SILENT_S, PATIENCE * usual)
 
     def latency_ms(self) -> tuple[float, float]:
         """Median and 95th percentile of the last latencies, ms; NaN if there are none."""

@@ -20,7 +20,6 @@ _LOOK_S = 0.5  # between two looks at the publishers
 _INFO_WAIT_S = 1.0  # that a first image waits for a calibration that somebody publishes
 _WINDOW_S = 5.0  # over which images are compared with the calibrations that came with them ...
 _LEAST_INFOS = 10  # ... or until so many came, of a slow camera
-_SILENT_INTERVALS = 2.5  # between images: a slow camera is not silent before
 _FEW = 0.8  # images for a calibration: fewer are lost on the way
 
 
@@ -130,8 +129,7 @@ class CameraInput:
             self.depth.expire(next_image=False)
         self.silent_s += _LOOK_S
         self._told_s += _LOOK_S
-        limit = max(self._settings().silence_s,
-                    _SILENT_INTERVALS * 1e-9 * (self._arrivals.period or 0))
+        limit = self._arrivals.patience_s(self._settings().silence_s)
         if self.silent_s >= limit:
             self.problem = self._why_silent()
             if self._told_s >= limit:

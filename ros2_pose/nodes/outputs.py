@@ -30,9 +30,6 @@ from ros2_pose.people import People
 from ros2_pose.pipeline import Pipeline
 
 
-_LIFETIME_INTERVALS = 2.5  # between images: markers live so long at least
-
-
 class Outputs:
     """The node's publishers, with the image's stamp on all that they say."""
 
@@ -126,8 +123,7 @@ class Outputs:
         if not self._markers.get_subscription_count():
             self._shown = set()
             return
-        lifetime_s = max(self.parameters.node.marker_lifetime_s,
-                         _LIFETIME_INTERVALS * 1e-9 * (self._stream.period or 0))
+        lifetime_s = self._stream.patience_s(self.parameters.node.marker_lifetime_s)
         message, self._shown = marker_array(make, header, people, self._shown, lifetime_s,
                                             self._body_to_show())
         self._markers.publish(message)

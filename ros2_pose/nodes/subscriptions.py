@@ -24,7 +24,6 @@ from ros2_pose.pairing import DepthQueue, Stream
 REPEAT_S = 5.0  # a complaint is not repeated sooner
 _DEPTH = 5  # callbacks only store, so this never fills
 _DEPTH_GONE_S = 1.0  # without a depth image; of a slow camera, some of its intervals
-_INTERVALS = 2.5
 _MOST_HELD = 30  # images that wait for their depth
 
 _POLICIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
@@ -118,8 +117,8 @@ class DepthInput(MatchedSubscription):
         """Whether depth images come."""
         if self._arrivals.newest is None:
             return False
-        patience_s = max(_DEPTH_GONE_S, _INTERVALS * 1e-9 * (self._arrivals.period or 0))
-        return time.perf_counter() - 1e-9 * self._arrivals.newest < patience_s
+        since_s = time.perf_counter() - 1e-9 * self._arrivals.newest
+        return since_s < self._arrivals.patience_s(_DEPTH_GONE_S)
 
     @property
     def problem(self) -> str:
