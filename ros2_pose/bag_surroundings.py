@@ -6,7 +6,6 @@ arrival: a transform of an image's time may come well after the image.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -18,8 +17,6 @@ from ros2_pose.messages import stamp_of
 from ros2_pose.pairing import DepthQueue
 from ros2_pose.sources import SourceError
 from ros2_pose.transforms import Transform, TransformBuffer, TransformError
-
-log = logging.getLogger(__name__)
 
 _TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 _TF_AHEAD_S = (1.0, 3.0, 10.0)  # tried in turn
@@ -51,7 +48,7 @@ class BagTransforms:
         static = {topic for topic in topics if topic.endswith("tf_static")}
         self._buffer = TransformBuffer(_TF_HISTORY_S)
         for _, _, message in messages_of(reader, static):
-            self._store(message, is_static=True)
+            self._buffer.take_in(message, is_static=True)
         self._moving = _Ahead(reader, topics - static)
 
     def lookup(self, target: str, header, received: int, tolerance_s: float) -> Transform:
@@ -63,31 +60,14 @@ class BagTransforms:
         Raises:
             TransformError: says which transform is missing.
         """
-        if not header.frame_id:
-            raise TransformError(f"the images name no frame, so nothing leads to {target!r}: let "
-                                 "the camera's driver set header.frame_id")
-        names = target.lstrip("/"), header.frame_id.lstrip("/"), stamp_of(header)
         for ahead in _TF_AHEAD_S:
             for _, message in self._moving.until(received + ahead * 1e9):
-                self._store(message, is_static=False)
+                self._buffer.take_in(message, is_static=False)
             try:
-                return self._buffer.lookup(*names)
+                return self._buffer.lookup_from(target, header)
             except TransformError:
                 continue
-        return self._buffer.lookup(*names, round(tolerance_s * 1e9))
-
-    def _store(self, message, is_static: bool) -> None:
-        for t in message.transforms:
-            v, q = t.transform.translation, t.transform.rotation
-            numbers = v.x, v.y, v.z, q.x, q.y, q.z, q.w
-            names = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
-            try:
-                if is_static:
-                    self._buffer.add_static(*names, numbers)
-                else:
-                    self._buffer.add(*names, stamp_of(t.header), numbers)
-            except TransformError as error:
-                log.warning("a transform was left out: %s", error)
+        return self._buffer.lookup_from(target, header, round(tolerance_s * 1e9))
 
 
 class BagDepth:

@@ -7,16 +7,20 @@ not reached yet. Nothing here waits: what is not known is an error that says wha
 
 from __future__ import annotations
 
+import logging
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from ros2_pose.errors import PoseError
+from ros2_pose.messages import stamp_of
 from ros2_pose.pairing import JUMP_S
+
+log = logging.getLogger(__name__)
 
 HISTORY_S = 10.0  # tf2's
 _MOST_SAMPLES = 4096  # of a frame, whatever its rate
@@ -148,6 +152,35 @@ class TransformBuffer:
         """Where `child` is in `parent` at all times. Raises TransformError as `add` does."""
         self._check(parent, child, 0, place)
         self._links[child] = _Link(parent, [None], [place])
+
+    def take_in(self, message, is_static: bool, left_out: Collection[str] = ()) -> None:
+        """Add the transforms of a tf2_msgs/TFMessage; what is none is logged.
+
+        Args:
+            message: from /tf_static if is_static, else from /tf.
+            left_out: child frames that are not taken in.
+        """
+        for stamped in message.transforms:
+            if stamped.child_frame_id in left_out:
+                continue
+            v, q = stamped.transform.translation, stamped.transform.rotation
+            place = v.x, v.y, v.z, q.x, q.y, q.z, q.w
+            names = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
+            try:
+                if is_static:
+                    self.add_static(*names, place)
+                else:
+                    self.add(*names, stamp_of(stamped.header), place)
+            except TransformError as error:
+                log.warning("a transform was left out: %s", error)
+
+    def lookup_from(self, target: str, header, tolerance: int = 0) -> Transform:
+        """`lookup` from the frame of a std_msgs/Header, at its stamp."""
+        if not header.frame_id:
+            raise TransformError(f"the images name no frame, so nothing leads to {target!r}: let "
+                                 "the camera's driver set header.frame_id")
+        return self.lookup(target.lstrip("/"), header.frame_id.lstrip("/"), stamp_of(header),
+                           tolerance)
 
     def clear(self) -> None:
         """Forget what is not static."""

@@ -8,7 +8,6 @@ wrong one: people keep their pixels, and a note says which transform is missing 
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -18,13 +17,10 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
-from ros2_pose.messages import stamp_of
 from ros2_pose.nodes.convert import make
 from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.people import People
 from ros2_pose.transforms import Transform, TransformBuffer, TransformError
-
-log = logging.getLogger(__name__)
 
 _DEPTH = 100  # tf2's
 _DYNAMIC = QoSProfile(depth=_DEPTH)
@@ -75,13 +71,9 @@ class Frames:
 
         Raises TransformError, which says what is missing.
         """
-        if not header.frame_id:
-            raise TransformError(f"the images name no frame, so nothing leads to {target!r}: let "
-                                 "the camera's driver set header.frame_id")
         tolerance = round(self._settings().tf_tolerance_s * 1e9)
         with self._lock:
-            return self._buffer.lookup(target.lstrip("/"), header.frame_id.lstrip("/"),
-                                       stamp_of(header), tolerance)
+            return self._buffer.lookup_from(target, header, tolerance)
 
     def pose(self, header) -> np.ndarray | None:
         """(4, 4) from the image's frame to the one that stands still; None if it is not known."""
@@ -114,24 +106,9 @@ class Frames:
     # Callbacks: store and return ----------------------------------------------------------------
 
     def _hear(self, message) -> None:
-        self._store(message, lambda parent, child, t: self._buffer.add(
-            parent, child, stamp_of(t.header), _numbers(t.transform)))
+        with self._lock:
+            self._buffer.take_in(message, is_static=False, left_out=self._ours)
 
     def _hear_static(self, message) -> None:
-        self._store(message, lambda parent, child, t: self._buffer.add_static(
-            parent, child, _numbers(t.transform)))
-
-    def _store(self, message, add: Callable) -> None:
-        for t in message.transforms:
-            if t.child_frame_id in self._ours:
-                continue
-            try:
-                with self._lock:
-                    add(t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/"), t)
-            except TransformError as error:
-                log.warning("a transform was left out: %s", error)
-
-
-def _numbers(transform) -> tuple[float, ...]:
-    v, q = transform.translation, transform.rotation
-    return v.x, v.y, v.z, q.x, q.y, q.z, q.w
+        with self._lock:
+            self._buffer.take_in(message, is_static=True, left_out=self._ours)
