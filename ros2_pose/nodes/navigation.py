@@ -43,16 +43,20 @@ def optional_outputs(node: Node, config: NodeConfig) -> list:
     return outputs
 
 
-class _OneTopic:
-    """An output that has one topic, of messages of one kind."""
+class _ListOutput:
+    """An output whose topic lists people; an empty list ends what the last one said.
+
+    list_topic: where the list is published, `topic` itself or below it.
+    """
 
     topic: str
     kind: str
 
-    def __init__(self, node: Node):
+    def __init__(self, node: Node, list_topic: str = ""):
         self.node = node
         self._last_header = None  # of a list with people
-        self._publisher = node.create_publisher(message_class(self.kind), self.topic, _DEPTH)
+        self._publisher = node.create_publisher(message_class(self.kind),
+                                                list_topic or self.topic, _DEPTH)
 
     def empty(self) -> None:
         """Publish an empty list, if the last one was not."""
@@ -69,7 +73,7 @@ class _OneTopic:
         self.node.destroy_publisher(self._publisher)
 
 
-class NavigationOutput(_OneTopic):
+class NavigationOutput(_ListOutput):
     """/people (people_msgs/People) in navigation_frame, for costmap layers."""
 
     topic, package = "/people", "people_msgs"
@@ -82,7 +86,7 @@ class NavigationOutput(_OneTopic):
             self._say(message, message.people)
 
 
-class DetectionsOutput(_OneTopic):
+class DetectionsOutput(_ListOutput):
     """~/detections (vision_msgs/Detection3DArray) in the frame of ~/people, if subscribed."""
 
     topic, package = "~/detections", "vision_msgs"
@@ -95,26 +99,18 @@ class DetectionsOutput(_OneTopic):
             self._say(message, message.detections)
 
 
-class BodiesOutput:
+class BodiesOutput(_ListOutput):
     """/humans/bodies (REP-155): who is tracked, and topics of each of them.
 
     The topics of someone who left go after ten seconds; as ids come from a small pool, so do they.
     """
 
     topic, package = "/humans/bodies", "hri_msgs"
+    kind = "hri_msgs/msg/IdsList"
 
     def __init__(self, node: Node):
-        self.node = node
-        ids = message_class("hri_msgs/msg/IdsList")
-        self._tracked = node.create_publisher(ids, f"{self.topic}/tracked", _DEPTH)
+        super().__init__(node, f"{self.topic}/tracked")
         self._bodies: dict[str, _Body] = {}
-        self._last_header = None  # of a list with bodies
-
-    def empty(self) -> None:
-        """Publish an empty list, if the last one was not."""
-        if self._last_header is not None:
-            self._tracked.publish(make("hri_msgs/msg/IdsList", header=self._last_header))
-            self._last_header = None
 
     def publish(self, views: Views, size: tuple[int, int]) -> None:
         """Skeletons and regions of an image of (width, height) px, then who they belong to."""
@@ -128,13 +124,12 @@ class BodiesOutput:
             body.seen = stamp_of(header)
             body.skeleton.publish(interop.hri_skeleton(make, header, people, i, size))
             body.region.publish(interop.hri_region(make, header, people, i, size))
-        self._tracked.publish(message)
-        self._last_header = header if rows else None
+        self._say(message, message.ids)
         self._forget(stamp_of(header))
 
     def close(self) -> None:
         """Take the topics away."""
-        self.node.destroy_publisher(self._tracked)
+        super().close()
         for body in self._bodies.values():
             body.close()
 
