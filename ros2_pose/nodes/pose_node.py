@@ -245,7 +245,8 @@ def _of_camera(camera: CameraInput) -> dict[str, str]:
 class _Interruption:
     """SIGINT and SIGTERM: the node closes while its topics still work, then the process ends.
 
-    Until `wait` an interruption is a KeyboardInterrupt. A second one ends the process at once.
+    Until `wait`, while nothing was said yet, it ends the process at once, as a second one does: an
+    exception out of a signal would be printed wherever Python happens to ignore it.
     """
 
     def __init__(self) -> None:
@@ -254,11 +255,9 @@ class _Interruption:
             signal.signal(number, self._handle)
 
     def _handle(self, number, frame) -> None:
-        if self._came:
+        if self._came or not self._waits:
             os._exit(0)
         self._came = True
-        if not self._waits:
-            raise KeyboardInterrupt
 
     def wait(self, node: PoseNode) -> None:
         """Run the callbacks of a node until the interruption, or until rclpy is shut down."""
@@ -282,8 +281,6 @@ def main(args=None) -> int:
         if node.parameters.node.autostart:
             node.autostart()
         interruption.wait(node)
-    except KeyboardInterrupt:
-        pass
     except (PoseError, ParameterException) as error:
         print(f"pose_node cannot start: {error}", file=sys.stderr)
         return 1
