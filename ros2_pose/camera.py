@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -336,9 +335,3 @@ def _inverse(matrices: np.ndarray) -> np.ndarray:
     determinant = a * d - b * c
     determinant = np.where(np.abs(determinant) < 1e-12, 1e-12, determinant)
     return np.moveaxis(np.array([[d, -b], [-c, a]]) / determinant, (0, 1), (-2, -1))
-
-
-def read_calibration(path: str | Path) -> Camera:
-    """The camera of a calibration file; see `calibration_file.read_calibration`."""
-    from ros2_pose import calibration_file  # which needs this module
-    return calibration_file.read_calibration(path)

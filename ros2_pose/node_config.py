@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from ros2_pose.body_frames import REP155, FrameNames
 from ros2_pose.config import ConfigError, setting
+from ros2_pose.messages.tf import REP155, FrameNames
 
 # Those that `ros2_pose replay` has too. The others concern topics, waiting or messages that a
 # recording does not have, or several cameras at once, which replay does not read.

@@ -13,19 +13,19 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.depth import DepthError, DepthGauge, DepthMeasurement
+from ros2_pose.body.fitter import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
-from ros2_pose.body.solve import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
-from ros2_pose.contrast import has_contrast
 from ros2_pose.errors import PoseError
+from ros2_pose.imaging.contrast import has_contrast
+from ros2_pose.imaging.upright import UprightView, upright_view
 from ros2_pose.networks import NETWORKS
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, People
-from ros2_pose.track import Track, Tracker
-from ros2_pose.upright import UprightView, upright_view
+from ros2_pose.tracking.tracker import Track, Tracker
 
 log = logging.getLogger(__name__)
 

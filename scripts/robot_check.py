@@ -94,8 +94,8 @@ def _first_people(child: subprocess.Popen) -> int:
     from sensor_msgs.msg import Image
     from std_msgs.msg import Header
 
-    from ros2_pose.images import image_message
-    from ros2_pose.nodes.convert import make
+    from ros2_pose.messages.image import image_message
+    from ros2_pose.nodes.message_factory import make
     picture = next(_pictures())[..., ::-1].copy()
     rclpy.init()
     tester, counts = rclpy.create_node("robot_check"), [0]

@@ -22,12 +22,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros2_pose.msg import People
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from ros2_pose import messages
 from ros2_pose.config import PoseConfig
-from ros2_pose.images import image_message
-from ros2_pose.nodes.convert import make
-from ros2_pose.nodes.rig import own_domain
+from ros2_pose.messages.image import image_message
+from ros2_pose.messages.standard import header_message
+from ros2_pose.nodes.message_factory import make
 from ros2_pose.people import People as CorePeople
+from ros2_pose.tools.node_process import own_domain
 
 FRAME = "camera_optical_frame"
 INSTALL = Path(__file__).parents[1] / "install"
@@ -118,7 +118,7 @@ class Graph:
 
     def header(self):
         """A header later than all before it, by a thirtieth of a second each."""
-        return messages.header(make, 10**9 + next(self._stamps) * 33_333_333, FRAME)
+        return header_message(make, 10**9 + next(self._stamps) * 33_333_333, FRAME)
 
     def image(self, picture: np.ndarray):
         """A raw image message."""

@@ -9,7 +9,7 @@ import torch
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.data.sample import Sample
-from ros2_pose.data.synthetic import SyntheticPictures
+from ros2_pose.data.synthetic.pictures import SyntheticPictures
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17, SMPL24, common_joints
 from ros2_pose.training import augment

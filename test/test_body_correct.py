@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.align import align_as_printed, align_model
 from ros2_pose.body.correct import correct, fuse
-from ros2_pose.evaluation.correction import correction_rows, made_up_people
+from ros2_pose.evaluation.benchmarks.correction import correction_rows, made_up_people
 
 K = 14
 

@@ -4,16 +4,28 @@ import numpy as np
 import pytest
 import torch
 
-from ros2_pose.body import solve
-from ros2_pose.body.kinematics import (UNKNOWNS, chord_and_jacobian, chord_difference,
-                                       joint_jacobian, keypoint_jacobian, pose_rig)
+from ros2_pose.body import fitter as solve
+from ros2_pose.body.fitter import FitSettings, Fitter, Previous, Sighting
+from ros2_pose.body.kinematics import (
+    UNKNOWNS,
+    chord_and_jacobian,
+    chord_difference,
+    joint_jacobian,
+    keypoint_jacobian,
+    pose_rig,
+)
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
-from ros2_pose.body.solve import FitSettings, Fitter, Previous, Sighting
 from ros2_pose.body.state import BodyState
-from ros2_pose.geometry import (angle_between, quat_from_rotmat, quat_from_rotvec, quat_product,
-                                rotmat_from_quat, rotmat_from_rotvec)
+from ros2_pose.geometry import (
+    angle_between,
+    quat_from_rotmat,
+    quat_from_rotvec,
+    quat_product,
+    rotmat_from_quat,
+    rotmat_from_rotvec,
+)
 from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24
 
 FOCAL_PX = 1000.0

@@ -6,9 +6,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.model import BodyModel
+from ros2_pose.data.bvh import BvhError, read_bvh, smpl_rotations
 from ros2_pose.geometry import quat_from_rotvec
 from ros2_pose.skeleton import SMPL24
-from ros2_pose.training.bvh import BvhError, read_bvh, smpl_rotations
 
 ARM = "LeftShoulder LeftArm LeftForeArm LeftHand".split()
 

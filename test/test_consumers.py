@@ -13,15 +13,31 @@ import pytest
 
 pytest.importorskip("ros2_pose.msg", reason="needs the built messages: run make test")
 
-from ros2_pose import demo_clip, messages  # noqa: E402
-from ros2_pose.bags import BagWriter  # noqa: E402
-from ros2_pose.bags import make as make_for_bag  # noqa: E402
-from ros2_pose.nodes import bench, demo, soak  # noqa: E402
-from ros2_pose.nodes.convert import make  # noqa: E402
+from ros2_pose.messages.people import (  # noqa: E402
+    STATUS_2D_ONLY,
+    STATUS_BAD_IMAGE,
+    STATUS_FAILED,
+    STATUS_NO_IMAGE,
+    STATUS_OK,
+    STATUS_PARTIAL,
+    Look,
+    looked,
+    people_message,
+)
+from ros2_pose.messages.standard import header_message, stamp_of  # noqa: E402
+from ros2_pose.nodes.message_factory import make  # noqa: E402
+from ros2_pose.offline import demo_clip
+from ros2_pose.offline.rosbag import BagWriter  # noqa: E402
+from ros2_pose.offline.rosbag import make as make_for_bag  # noqa: E402
 from ros2_pose.people import TRACKED, People  # noqa: E402
+from ros2_pose.tools import (
+    bench,
+    demo,
+    soak,  # noqa: E402
+)
 
-LOOKED = (messages.STATUS_OK, messages.STATUS_2D_ONLY, messages.STATUS_PARTIAL)
-NOT_LOOKED = (messages.STATUS_BAD_IMAGE, messages.STATUS_FAILED, messages.STATUS_NO_IMAGE, 13, 99,
+LOOKED = (STATUS_OK, STATUS_2D_ONLY, STATUS_PARTIAL)
+NOT_LOOKED = (STATUS_BAD_IMAGE, STATUS_FAILED, STATUS_NO_IMAGE, 13, 99,
               255)
 STATUSES = LOOKED + NOT_LOOKED
 T = 10**18  # ns, a time of arrival
@@ -30,10 +46,10 @@ STAMPS = {"zero": 0, "unknown": 12_345, "repeated": demo_clip.stamp(0),
           "not published": demo_clip.stamp(50)}
 
 
-def _people(make, stamp: int, status: int = messages.STATUS_OK, people: People | None = None):
-    header = messages.header(make, stamp, demo_clip.FRAME_ID)
-    return messages.people_message(make, header, _nobody() if people is None else people,
-                                   messages.Look(544, 960, status, "" if status == 0 else "why"))
+def _people(make, stamp: int, status: int = STATUS_OK, people: People | None = None):
+    header = header_message(make, stamp, demo_clip.FRAME_ID)
+    return people_message(make, header, _nobody() if people is None else people,
+                                   Look(544, 960, status, "" if status == 0 else "why"))
 
 
 def _nobody() -> People:
@@ -56,7 +72,7 @@ def _rows(table: str) -> dict[str, str]:
 
 def test_a_status_of_ten_or_more_says_that_nobody_looked():
     for status in range(256):
-        assert messages.looked(_people(make, 0, status)) == (status < 10)
+        assert looked(_people(make, 0, status)) == (status < 10)
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -121,7 +137,7 @@ class _Topics:
         self.callback = callback
 
     def _published(self, image) -> None:
-        for reply in self.replies(messages.stamp_of(image.header)):
+        for reply in self.replies(stamp_of(image.header)):
             self.callback(reply)
 
     def get_publisher_names_and_types_by_node(self, *_) -> list:
@@ -174,7 +190,7 @@ def test_bench_and_soak_count_each_image_once(rig, capsys, stray_stamp, status):
 
 @pytest.mark.parametrize("status", NOT_LOOKED)
 def test_images_that_could_not_be_looked_at_are_no_answers(rig, monkeypatch, status):
-    from ros2_pose.nodes.rig import RigError
+    from ros2_pose.tools.node_process import RigError
     rig(lambda stamp: [_people(make, stamp, status)])
     monkeypatch.setattr(bench, "START_S", 0.1)
     monkeypatch.setattr(soak, "START_S", 0.1)
@@ -194,7 +210,7 @@ def test_the_tables_of_runs_without_answers():
 
 @pytest.mark.parametrize("code", [0, 1, 130])
 def test_waiting_ends_with_the_process(code):
-    from ros2_pose.nodes.rig import RigError, wait_until
+    from ros2_pose.tools.node_process import RigError, wait_until
     child = SimpleNamespace(poll=lambda: code, returncode=code)
     begin = time.monotonic()
     with pytest.raises(RigError, match=f"ended with {code}"):
@@ -203,7 +219,7 @@ def test_waiting_ends_with_the_process(code):
 
 
 def test_a_player_that_nobody_hears_says_so(tmp_path, monkeypatch, capsys):
-    from ros2_pose.nodes import bag_player
+    from ros2_pose.tools import bag_player
     demo_clip.write_bag(tmp_path / "bag", count=1)
     monkeypatch.setattr(bag_player, "_PATIENCE_S", 0.2)
     monkeypatch.setattr("sys.argv", ["bag_player", str(tmp_path / "bag"), "--wait", "--times",
@@ -215,7 +231,7 @@ def test_a_player_that_nobody_hears_says_so(tmp_path, monkeypatch, capsys):
 
 def test_a_demo_whose_player_gave_up_ends_in_one_line(tmp_path, monkeypatch):
     """Not in a traceback about a file that is missing, or by an old one."""
-    from ros2_pose.nodes.rig import RigError
+    from ros2_pose.tools.node_process import RigError
     (tmp_path / "times.json").write_text("{}")
     monkeypatch.setattr(demo.demo_clip, "write_bag", lambda path: None)
     monkeypatch.setattr(demo, "_START_S", 0.1)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from ros2_pose.config import PoseConfig
-from ros2_pose.contrast import grey_ramp, has_contrast, to_8_bits
-from ros2_pose.images import rgb_from_compressed, rgb_from_image
+from ros2_pose.imaging.contrast import grey_ramp, has_contrast, to_8_bits
+from ros2_pose.messages.image import rgb_from_compressed, rgb_from_image
 from ros2_pose.people import Frame
 from ros2_pose.pipeline import NoContrastError, Pipeline
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_triangulate import POSES, seen_by
 
-from ros2_pose.correspondence import Bodies, cluster, correspond, log_odds
+from ros2_pose.multiview.association import Bodies, cluster, correspond, log_odds
 
 
 def _partitions(count):

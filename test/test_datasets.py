@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from ros2_pose.data.datasets import DATASETS, Skipping, load
 from ros2_pose.data.sample import HIDDEN, OUTSIDE, VISIBLE, DataError
-from ros2_pose.pickles import read_arrays
+from ros2_pose.safe_pickle import read_arrays
 from ros2_pose.skeleton import COCO17, SMPL24, common_joints
 
 W, H, F, C = 160, 120, 100.0, np.array([80.3, 59.1])  # pixel centres at 0, as in calibrations

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ros2_pose.evaluation.keypoints import EvaluationError, evaluate, read_image, table
+from ros2_pose.evaluation.benchmarks.keypoints import EvaluationError, evaluate, read_image, table
 from ros2_pose.people import People
 
 pytest.importorskip("pycocotools")
@@ -71,7 +71,7 @@ def test_default_network_beats_the_original_on_the_development_set(devset, tmp_p
     from pathlib import Path
 
     from ros2_pose.config import PoseConfig
-    from ros2_pose.evaluation.keypoints import network_detector, reference_detector
+    from ros2_pose.evaluation.benchmarks.keypoints import network_detector, reference_detector
     pytest.importorskip("ai_edge_litert")
     script = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "devset_to_coco.py"))
     script["main"](devset / "index.json", tmp_path / "devset.json")

@@ -16,11 +16,11 @@ from ros2_pose.body.prior import PosePrior, held_back
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
-from ros2_pose.evaluation import body, mupots, video
-from ros2_pose.evaluation.depth_camera import depth_image, sensed
+from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
+from ros2_pose.data.synthetic.keypoints import Projector
+from ros2_pose.evaluation.benchmarks import body, mupots, video
 from ros2_pose.people import LOST, TRACKED, People
 from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24
-from ros2_pose.training.projections import Projector
 
 
 @pytest.fixture(scope="module")

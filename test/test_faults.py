@@ -33,7 +33,7 @@ from test_body_smpl_file import arrays  # noqa: F401, a fixture
 from test_lifecycle import Manager
 
 from ros2_pose.config import PoseConfig
-from ros2_pose.contrast import grey_ramp
+from ros2_pose.imaging.contrast import grey_ramp
 from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.nodes.pose_node import PoseNode
 

@@ -14,17 +14,17 @@ pytest.importorskip("hypothesis", reason="only where requirements-test.txt is in
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ros2_pose.bags import BagSource
 from ros2_pose.camera import Camera, CameraError
 from ros2_pose.errors import PoseError
-from ros2_pose.images import (
+from ros2_pose.messages.camera_info import camera_from_info
+from ros2_pose.messages.image import (
     ENCODINGS,
     ImageError,
     depth_from_image,
     rgb_from_compressed,
     rgb_from_image,
 )
-from ros2_pose.messages import camera_from_info
+from ros2_pose.offline.rosbag import BagSource
 
 _ANY_UINT32 = st.one_of(st.integers(0, 64), st.integers(0, 2**32 - 1))
 _ENCODINGS = st.one_of(st.sampled_from([*ENCODINGS, "32FC1", "16UC1", "64FC4", "rgb16"]),
@@ -115,10 +115,11 @@ def bag(request, tmp_path_factory):
     """A bag of six small images with their calibrations."""
     from rosbags.rosbag2 import Writer
 
-    from ros2_pose.bag_writer import STORAGE, make
-    from ros2_pose.bags import typestore
-    from ros2_pose.images import image_message
-    from ros2_pose.messages import camera_info, header
+    from ros2_pose.messages.camera_info import camera_info_message
+    from ros2_pose.messages.image import image_message
+    from ros2_pose.messages.standard import header_message
+    from ros2_pose.offline.bag_writer import STORAGE, make
+    from ros2_pose.offline.rosbag import typestore
     path = tmp_path_factory.mktemp("fuzz") / "bag"
     camera = Camera(32, 24, 30.0, 30.0, 16.0, 12.0)
     with Writer(path, version=8, storage_plugin=STORAGE[request.param]) as writer:
@@ -127,9 +128,9 @@ def bag(request, tmp_path_factory):
                                      ("camera_info", "sensor_msgs/msg/CameraInfo"))}
         for number in range(6):
             stamp = 10**9 + number * 33_000_000
-            head = header(make, stamp, "cam")
+            head = header_message(make, stamp, "cam")
             picture = np.full((24, 32, 3), number, np.uint8)
-            for name, message in (("camera_info", camera_info(make, head, camera)),
+            for name, message in (("camera_info", camera_info_message(make, head, camera)),
                                   ("image", image_message(make, head, picture))):
                 data = typestore().serialize_cdr(message, topics[name].msgtype)
                 writer.write(topics[name], stamp, data)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ros2_pose.images import (
+from ros2_pose.messages.image import (
     ENCODINGS,
     ImageError,
     depth_from_image,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ros2_pose.kblock import axis_votes, joint_votes, kblock
+from ros2_pose.networks.kblock import axis_votes, joint_votes, kblock
 
 
 def _written_out(heatmap: np.ndarray):

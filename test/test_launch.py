@@ -237,7 +237,7 @@ _BAG_PLAY = """#!{python}
 import signal, sys, time
 from pathlib import Path
 import rclpy
-from ros2_pose.nodes.bag_player import BagPlayer
+from ros2_pose.tools.bag_player import BagPlayer
 play, bag, *options = sys.argv[2:]
 assert play == "play" and "--clock" in options
 rclpy.init()
@@ -251,7 +251,9 @@ Path("played").touch()
 
 def test_a_short_bag_is_heard_from_its_first_image(tmp_path, real_launch, graph):
     """The player starts when the node is active, and the node finds it before it plays."""
-    from ros2_pose import demo_clip, messages
+    from ros2_pose.messages.people import STATUS_OK, looked
+    from ros2_pose.messages.standard import stamp_of
+    from ros2_pose.offline import demo_clip
     player = tmp_path / "ros2"  # first on the launch's PATH
     player.write_text(_BAG_PLAY.format(python=sys.executable))
     player.chmod(0o755)
@@ -263,7 +265,7 @@ def test_a_short_bag_is_heard_from_its_first_image(tmp_path, real_launch, graph)
         graph.until(lambda: not graph.node.count_publishers(demo_clip.IMAGE_TOPIC), 30)
         with suppress(AssertionError):  # until the last image is answered
             graph.until(lambda: False, 3)
-    answers = [message for message in graph.people if messages.looked(message)]
-    assert messages.stamp_of(answers[0].header) == demo_clip.stamp(0)
-    assert answers[-1].status == messages.STATUS_OK  # with its calibration
+    answers = [message for message in graph.people if looked(message)]
+    assert stamp_of(answers[0].header) == demo_clip.stamp(0)
+    assert answers[-1].status == STATUS_OK  # with its calibration
     assert output[0].count("process started") == 2, output[0]

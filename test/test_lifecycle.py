@@ -30,7 +30,7 @@ from ros_helpers import (
 )
 from sensor_msgs.msg import CameraInfo
 
-from ros2_pose.contrast import grey_ramp
+from ros2_pose.imaging.contrast import grey_ramp
 from ros2_pose.nodes.pose_node import NodeError
 from ros2_pose.pipeline import PipelineError
 

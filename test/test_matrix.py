@@ -25,8 +25,8 @@ from scipy.spatial.transform import Rotation
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
-from ros2_pose.evaluation.depth_camera import depth_image
-from ros2_pose.messages import STATUS_OK, has_body, status_of
+from ros2_pose.data.synthetic.depth_camera import depth_image
+from ros2_pose.messages.people import STATUS_OK, has_body, status_of
 from ros2_pose.people import LOST, TRACKED, Frame, People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import SMPL24

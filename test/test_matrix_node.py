@@ -40,10 +40,10 @@ from test_matrix import (
 )
 from tf2_msgs.msg import TFMessage
 
-from ros2_pose import messages
-from ros2_pose.nodes.convert import make
+from ros2_pose.messages.standard import header_message, quaternion_message, vector_message
+from ros2_pose.nodes.message_factory import make
 from ros2_pose.pipeline import Pipeline
-from ros2_pose.transforms import Transform
+from ros2_pose.sync.tf_buffer import Transform
 
 MAP_FROM_CAMERA = Transform(Rotation.from_euler("xyz", (-100, 3, 40), degrees=True),
                             np.array([3.0, -2.0, 1.5]))
@@ -104,14 +104,14 @@ class Scene:
     @staticmethod
     def _transform() -> TFMessage:
         values = make("geometry_msgs/msg/Transform",
-                      translation=messages.vector(make, MAP_FROM_CAMERA.translation),
-                      rotation=messages.quaternion(make, MAP_FROM_CAMERA.rotation.as_quat()))
+                      translation=vector_message(make, MAP_FROM_CAMERA.translation),
+                      rotation=quaternion_message(make, MAP_FROM_CAMERA.rotation.as_quat()))
         return TFMessage(transforms=[make(
             "geometry_msgs/msg/TransformStamped", transform=values, child_frame_id=FRAME,
-            header=messages.header(make, _BEGIN - 5 * 10**9, "map"))])
+            header=header_message(make, _BEGIN - 5 * 10**9, "map"))])
 
     def ask(self, stamp: int) -> People:
-        header = messages.header(make, stamp, FRAME)
+        header = header_message(make, stamp, FRAME)
         image = partial(make, "sensor_msgs/msg/Image", header=header, height=HEIGHT, width=WIDTH,
                         is_bigendian=0)
         if self.depth is not None:

@@ -11,12 +11,21 @@ import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
-from ros2_pose import interop, messages
-from ros2_pose.body_frames import REP155, FrameNames, tf_message
 from ros2_pose.camera import CameraError
 from ros2_pose.config import ConfigError
-from ros2_pose.markers import marker_array
-from ros2_pose.messages import Look
+from ros2_pose.messages import external as interop
+from ros2_pose.messages.camera_info import calibration_key, camera_from_info, warning_of_offset
+from ros2_pose.messages.markers import marker_array
+from ros2_pose.messages.people import (
+    BODY_IN_SMPL,
+    STATUS_OK,
+    Look,
+    people_from_message,
+    people_message,
+    skeleton_info_message,
+)
+from ros2_pose.messages.standard import header_message
+from ros2_pose.messages.tf import REP155, FrameNames, tf_message
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.skeleton import COCO17, SMPL24
 
@@ -40,7 +49,7 @@ def _rosbags_make():
 
 def _rclpy_make():
     pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
-    from ros2_pose.nodes import convert
+    from ros2_pose.nodes import message_factory as convert
     return convert.make
 
 
@@ -58,7 +67,7 @@ def monkeypatch_module():
 
 @pytest.fixture
 def header(make):
-    return messages.header(make, 1_234_567_890_123_456_789, "camera")
+    return header_message(make, 1_234_567_890_123_456_789, "camera")
 
 
 def _same(a: People, b: People) -> None:
@@ -71,40 +80,40 @@ def _same(a: People, b: People) -> None:
 
 
 def test_people_come_back(make, header, some_people):
-    message = messages.people_message(make, header, some_people, Look(640, 480))
-    _same(some_people, messages.people_from_message(message))
+    message = people_message(make, header, some_people, Look(640, 480))
+    _same(some_people, people_from_message(message))
 
 
 def test_nobody_comes_back(make, header):
-    message = messages.people_message(make, header, People.nobody(), Look(640, 480, received=3))
-    assert list(message.people) == [] and message.status == messages.STATUS_OK
+    message = people_message(make, header, People.nobody(), Look(640, 480, received=3))
+    assert list(message.people) == [] and message.status == STATUS_OK
     assert (message.image_width, message.frames_received) == (640, 3)
-    assert len(messages.people_from_message(message)) == 0
+    assert len(people_from_message(message)) == 0
 
 
 def test_people_without_bodies_have_nan_never_zero(make, header, some_people):
     flat = some_people.without_bodies("no calibration")
-    message = messages.people_message(make, header, flat, Look(640, 480, 1, flat.note))
+    message = people_message(make, header, flat, Look(640, 480, 1, flat.note))
     person = message.people[0]
     assert not person.has_body and len(person.joints) == len(person.theta) == 0
     assert np.isnan(person.pose.pose.position.x) and np.isnan(person.pose.pose.orientation.w)
     assert np.isnan(person.velocity.x) and np.isnan(person.pose.covariance).all()
-    _same(flat, messages.people_from_message(message))
+    _same(flat, people_from_message(message))
 
 
 def test_one_body_of_three(make, header, some_people):
     theta = some_people.theta.copy()
     theta[1] = np.nan
-    message = messages.people_message(make, header, some_people.with_fields(theta=theta),
+    message = people_message(make, header, some_people.with_fields(theta=theta),
                                       Look(640, 480))
     assert [p.has_body for p in message.people] == [True, False, True]
-    back = messages.people_from_message(message)
+    back = people_from_message(message)
     assert np.isnan(back.joints[1]).all() and np.isfinite(back.joints[[0, 2]]).all()
 
 
 def test_first_pixel_centre_is_zero_in_messages(make, header, some_people):
     keypoints = np.full_like(some_people.keypoints, 0.5)
-    message = messages.people_message(make, header, some_people.with_fields(keypoints=keypoints),
+    message = people_message(make, header, some_people.with_fields(keypoints=keypoints),
                                       Look(640, 480))
     assert np.all(np.asarray(message.people[0].keypoints) == 0)
 
@@ -114,7 +123,7 @@ def test_body_pose_is_x_forward_y_left_z_up(make, header, some_people):
     facing = Rotation.from_matrix(np.diag([1.0, -1.0, -1.0])).as_quat()
     theta = some_people.theta.copy()
     theta[:, 0] = facing
-    message = messages.people_message(make, header, some_people.with_fields(theta=theta),
+    message = people_message(make, header, some_people.with_fields(theta=theta),
                                       Look(640, 480))
     q = message.people[0].pose.pose.orientation
     axes = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
@@ -123,7 +132,7 @@ def test_body_pose_is_x_forward_y_left_z_up(make, header, some_people):
 
 def test_body_pose_agrees_with_tf_transformations(make, header, some_people):
     tft = pytest.importorskip("tf_transformations", reason="part of a ROS installation")
-    message = messages.people_message(make, header, some_people, Look(640, 480))
+    message = people_message(make, header, some_people, Look(640, 480))
     axes = np.eye(4)
     axes[:3, :3] = [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
     expected = tft.quaternion_multiply(some_people.theta[0, 0], tft.quaternion_from_matrix(axes))
@@ -161,7 +170,7 @@ def test_tf_frames_chain_to_the_joints(make, header, held_together):
         turn = Rotation.identity()
         for joint in ("pelvis", "spine1", "spine2", "spine3", "left_collar", "left_shoulder"):
             turn = turn * Rotation.from_quat(held_together.theta[i, SMPL24.index(joint)])
-        apart = turns[f"{person}_left_shoulder"].inv() * turn * messages.BODY_IN_SMPL
+        apart = turns[f"{person}_left_shoulder"].inv() * turn * BODY_IN_SMPL
         assert apart.magnitude() < 1e-6
     assert all(t.header.stamp == header.stamp for t in message.transforms)
 
@@ -326,7 +335,7 @@ def test_body_surface_stands_where_the_person_stands(make, header, upright):
 
 
 def test_skeleton_info_names_everything(make, header):
-    info = messages.skeleton_info(make, header, "movenet", "open_body")
+    info = skeleton_info_message(make, header, "movenet", "open_body")
     assert (len(info.keypoint_names), len(info.joint_names)) == (17, 24)
     assert info.joint_parents[0] == -1 and max(info.keypoint_edges) < 17
 
@@ -341,7 +350,7 @@ def _info(**changes):
 
 
 def test_camera_of_raw_and_of_rectified_images():
-    raw, rectified = (messages.camera_from_info(_info(), r) for r in (False, True))
+    raw, rectified = (camera_from_info(_info(), r) for r in (False, True))
     assert (raw.fx, raw.cx, raw.distortion) == (500, 320.5, (0.1, 0, 0, 0, 0))
     assert (rectified.fx, rectified.cx, rectified.distortion) == (450, 330.5, ())
 
@@ -350,30 +359,30 @@ def test_camera_of_raw_and_of_rectified_images():
 @pytest.mark.parametrize("count", [0, 4, 5])
 def test_a_fisheye_without_distortion_is_no_pinhole(model, count):
     """280 px from the centre at f = 300 px is 280 / 300 rad off the axis."""
-    camera = messages.camera_from_info(_info(distortion_model=model, d=[0.0] * count,
+    camera = camera_from_info(_info(distortion_model=model, d=[0.0] * count,
                                              k=[300.0, 0, 319.5, 0, 300, 239.5, 0, 0, 1]))
     assert np.isclose(camera.normalise(np.array([600.0, 240.0]))[0], np.tan(280 / 300))
 
 
 def test_the_right_camera_of_a_stereo_pair_is_beside_the_left_ones_frame():
     info = _info(p=[500.0, 0, 320, -60.0, 0, 500, 240, 0, 0, 0, 1, 0])
-    right = messages.camera_from_info(info, rectified=True)
+    right = camera_from_info(info, rectified=True)
     left = replace(right, centre_m=(0.0, 0.0, 0.0))
     point = np.array([0.3, 0.1, 2.0])
     assert np.allclose(right.centre_m, (0.12, 0, 0))
-    assert "0.120 m to the right of the frame 'left'" in messages.warning_of_offset(right, "left")
-    assert not messages.warning_of_offset(left, "left")
+    assert "0.120 m to the right of the frame 'left'" in warning_of_offset(right, "left")
+    assert not warning_of_offset(left, "left")
     assert np.allclose(right.project(point), left.project(point - (0.12, 0, 0)))
     u, v, w = np.reshape(info.p, (3, 4)) @ [*point, 1]  # CameraInfo's own formula
     assert np.allclose(right.project(point), np.array([u, v]) / w + 0.5)
-    assert messages.camera_from_info(info).centre_m == (0.0, 0.0, 0.0)  # of raw images
+    assert camera_from_info(info).centre_m == (0.0, 0.0, 0.0)  # of raw images
 
 
 def test_camera_of_a_binned_region():
     """A ray through the region keeps its direction; the pixel moves by crop and bin."""
-    full = messages.camera_from_info(_info(d=[]))
+    full = camera_from_info(_info(d=[]))
     roi = SimpleNamespace(x_offset=100, y_offset=40, width=400, height=300, do_rectify=False)
-    part = messages.camera_from_info(_info(d=[], roi=roi, binning_x=2, binning_y=2))
+    part = camera_from_info(_info(d=[], roi=roi, binning_x=2, binning_y=2))
     assert (part.width, part.height) == (200, 150)
     seen = np.array([0.3, -0.2, 4.0])
     np.testing.assert_allclose(part.project(seen), (full.project(seen) - (100, 40)) / 2)
@@ -386,11 +395,11 @@ def test_camera_of_a_binned_region():
     (dict(distortion_model="equidistant", d=[0.1, 0, 0, 0, 0.1]), "4 distortion coefficients")])
 def test_unusable_calibrations_say_why(changes, word):
     with pytest.raises(CameraError, match=word):
-        messages.camera_from_info(_info(**changes))
+        camera_from_info(_info(**changes))
 
 
 def test_a_changed_number_is_a_new_calibration():
     k = _info().k.copy()
     k[0] += 1
-    assert messages.calibration_key(_info()) == messages.calibration_key(_info())
-    assert messages.calibration_key(_info()) != messages.calibration_key(_info(k=k))
+    assert calibration_key(_info()) == calibration_key(_info())
+    assert calibration_key(_info()) != calibration_key(_info(k=k))

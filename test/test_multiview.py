@@ -8,13 +8,13 @@ import torch
 from scipy.spatial.transform import Rotation
 from test_triangulate import look_at
 
-from ros2_pose import multiview
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera, rotation_of
 from ros2_pose.config import PoseConfig
-from ros2_pose.contrast import grey_ramp
-from ros2_pose.fusion import Fuser, MultiviewError, View
-from ros2_pose.multiview import MultiPipeline
+from ros2_pose.imaging.contrast import grey_ramp
+from ros2_pose.multiview import pipeline as multiview
+from ros2_pose.multiview.fusion import Fuser, MultiviewError, View
+from ros2_pose.multiview.pipeline import MultiPipeline
 from ros2_pose.people import DEPTH, LOST, TRACKED, Frame, People
 from ros2_pose.pipeline import Pipeline, PipelineError
 from ros2_pose.skeleton import COCO17, SMPL24

@@ -13,9 +13,12 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.boxes import overlaps, shares_within
 from ros2_pose.camera import Camera
 from ros2_pose.data.sample import HIDDEN, VISIBLE, Sample
-from ros2_pose.evaluation import average_precision, metrics, mupots, tables
-from ros2_pose.evaluation.matching import Picture, greedy, match
-from ros2_pose.evaluation.network import Scores, evaluate, mean_pose
+from ros2_pose.evaluation import tables
+from ros2_pose.evaluation.benchmarks import mupots
+from ros2_pose.evaluation.benchmarks.network import Scores, evaluate, mean_pose
+from ros2_pose.evaluation.metrics import detection_ap as average_precision
+from ros2_pose.evaluation.metrics import pose as metrics
+from ros2_pose.evaluation.metrics.matching import Picture, greedy, match
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import SMPL24
 

@@ -25,17 +25,17 @@ from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import Marker, MarkerArray
 
-from ros2_pose import parameter_file
 from ros2_pose.config import ConfigError, PoseConfig
-from ros2_pose.images import ImageError
-from ros2_pose.messages import header, stamp_of
-from ros2_pose.nodes import convert
-from ros2_pose.nodes.convert import make
+from ros2_pose.messages.image import ImageError
+from ros2_pose.messages.standard import header_message, stamp_of
+from ros2_pose.nodes import message_factory as convert
 from ros2_pose.nodes.diagnostics import Statistics
-from ros2_pose.nodes.newest import Newest
+from ros2_pose.nodes.latest_slot import Newest
+from ros2_pose.nodes.message_factory import make
 from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.nodes.pose_node import PoseNode
 from ros2_pose.people import People as CorePeople
+from ros2_pose.tools import parameter_file
 
 
 def _topics(node: PoseNode) -> tuple[str, str]:
@@ -186,7 +186,7 @@ def test_stamps_that_stand_still_are_said(graph, start, some_people, stamp):
 
     def publish():
         message = graph.image(PICTURE)
-        message.header = header(make, stamp, "camera")
+        message.header = header_message(make, stamp, "camera")
         images.publish(message)
     answer = graph.until(lambda: next((p for p in graph.people
                                        if p.status == People.STATUS_BAD_IMAGE), None),
@@ -228,7 +228,7 @@ def test_markers_live_until_the_next_image(graph, start, some_people, interval_s
     graph.until(lambda: node.outputs._markers.get_subscription_count() > 0)
     for number in range(4):
         message = graph.image(PICTURE)
-        message.header = header(make, round((10 + number * interval_s) * 1e9), "camera")
+        message.header = header_message(make, round((10 + number * interval_s) * 1e9), "camera")
         graph.ask(images, message)
     graph.until(lambda: len(heard) == 4)
     lasts = heard[-1].markers[0].lifetime
@@ -272,7 +272,7 @@ def test_nothing_is_drawn_for_nobody(graph, start, monkeypatch):
     def never(*arguments):
         raise AssertionError("drawn although nobody asked")
     for name in ("overlay", "marker_array"):
-        monkeypatch.setattr(f"ros2_pose.nodes.outputs.{name}", never)
+        monkeypatch.setattr(f"ros2_pose.nodes.publishers.{name}", never)
     node = start()
     graph.ask(graph.camera(), graph.image(PICTURE))
     assert not node.statistics.last_error
@@ -338,7 +338,8 @@ def test_the_parameter_file_holds_every_default():
                 for f in (*fields(PoseConfig), *fields(NodeConfig))}
     assert given == defaults
     assert list(given) == list(defaults)
-    assert text == parameter_file.text(), "python -m ros2_pose.parameter_file > config/pose.yaml"
+    assert text == parameter_file.text(), \
+        "python -m ros2_pose.tools.parameter_file > config/pose.yaml"
 
 
 # cv_bridge --------------------------------------------------------------------------------------

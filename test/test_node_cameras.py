@@ -17,25 +17,25 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from ros2_pose.config import ConfigError
-from ros2_pose.contrast import grey_ramp
-from ros2_pose.images import image_message
-from ros2_pose.messages import header
-from ros2_pose.nodes.convert import make
+from ros2_pose.imaging.contrast import grey_ramp
+from ros2_pose.messages.image import image_message
+from ros2_pose.messages.standard import header_message
+from ros2_pose.nodes.message_factory import make
 from ros2_pose.people import People as CorePeople
 
 MS = 1_000_000
 
 
 def colour(stamp: int):
-    return image_message(make, header(make, stamp, "camera"), PICTURE)
+    return image_message(make, header_message(make, stamp, "camera"), PICTURE)
 
 
 def depth(stamp: int, metres: float, encoding: str = "32FC1"):
     values = np.full((48, 64), metres, np.float32)
     if encoding == "16UC1":
         values = (1000 * values).astype(np.uint16)
-    return make("sensor_msgs/msg/Image", header=header(make, stamp, "camera"), height=48, width=64,
-                encoding=encoding, is_bigendian=0, step=64 * values.itemsize,
+    return make("sensor_msgs/msg/Image", header=header_message(make, stamp, "camera"),
+                height=48, width=64, encoding=encoding, is_bigendian=0, step=64 * values.itemsize,
                 data=values.reshape(-1).view(np.uint8))
 
 

@@ -30,15 +30,15 @@ from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 
-from ros2_pose import messages
-from ros2_pose.contrast import grey_ramp
-from ros2_pose.images import image_message
-from ros2_pose.nodes.convert import make, message_class
+from ros2_pose.imaging.contrast import grey_ramp
+from ros2_pose.messages.image import image_message
+from ros2_pose.messages.standard import header_message, quaternion_message, stamp_of, vector_message
+from ros2_pose.nodes.message_factory import make, message_class
 from ros2_pose.nodes.pose_node import PoseNode
 from ros2_pose.people import LOST
 from ros2_pose.people import People as CorePeople
 from ros2_pose.skeleton import COCO17, SMPL24
-from ros2_pose.transforms import Transform, TransformError
+from ros2_pose.sync.tf_buffer import Transform, TransformError
 
 _BEGIN = 100 * 10**9  # ns
 _MS = 10**6
@@ -104,7 +104,7 @@ class Robot:
 
     def moves(self, node: PoseNode, *stamps: int) -> None:
         """Say where the base is at some times, until the node has heard the last of them."""
-        heard = messages.header(make, stamps[-1], FRAME)
+        heard = header_message(make, stamps[-1], FRAME)
 
         def say():
             for stamp in stamps:
@@ -124,15 +124,15 @@ def _tf(*transforms) -> TFMessage:
     stamped = []
     for stamp, parent, child, place in transforms:
         values = make("geometry_msgs/msg/Transform",
-                      translation=messages.vector(make, place.translation),
-                      rotation=messages.quaternion(make, place.rotation.as_quat()))
+                      translation=vector_message(make, place.translation),
+                      rotation=quaternion_message(make, place.rotation.as_quat()))
         stamped.append(make("geometry_msgs/msg/TransformStamped", child_frame_id=child,
-                            header=messages.header(make, stamp, parent), transform=values))
+                            header=header_message(make, stamp, parent), transform=values))
     return TFMessage(transforms=stamped)
 
 
 def _image(stamp: int, picture=PICTURE, frame: str = FRAME):
-    return image_message(make, messages.header(make, stamp, frame), picture)
+    return image_message(make, header_message(make, stamp, frame), picture)
 
 
 def _xyz(value) -> np.ndarray:
@@ -157,7 +157,7 @@ def test_people_stand_where_they_stand_though_the_camera_moves(graph, start, per
         stamp = _BEGIN + ms * _MS
         answer = graph.ask(images, _image(stamp))
         assert (answer.status, answer.status_text) == (People.STATUS_OK, "")
-        assert answer.header.frame_id == "map" and messages.stamp_of(answer.header) == stamp
+        assert answer.header.frame_id == "map" and stamp_of(answer.header) == stamp
         (found,), truth = answer.people, _walked(person, stamp)
         np.testing.assert_allclose(_xyz(found.pose.pose.position), truth.root[0], atol=1e-6)
         np.testing.assert_allclose(np.reshape(found.joints, (24, 3)), truth.joints[0], atol=1e-5)
@@ -166,7 +166,7 @@ def test_people_stand_where_they_stand_though_the_camera_moves(graph, start, per
 
     def pelvis():
         return next((t for f in frames for t in f.transforms if t.child_frame_id == "p1"
-                     and messages.stamp_of(t.header) == _BEGIN + 605 * _MS), None)
+                     and stamp_of(t.header) == _BEGIN + 605 * _MS), None)
     found = graph.until(pelvis)
     assert found.header.frame_id == "map"
     np.testing.assert_allclose(_xyz(found.transform.translation),
@@ -260,7 +260,7 @@ def test_time_that_starts_again_takes_no_old_transforms(graph, start, person):
     np.testing.assert_allclose(_xyz(answer.people[0].pose.pose.position),
                                _walked(person, _BEGIN + 50 * _MS).root[0], atol=1e-6)
     with pytest.raises(TransformError, match="before it"):
-        node.frames.lookup("map", messages.header(make, _BEGIN + hour, FRAME))
+        node.frames.lookup("map", header_message(make, _BEGIN + hour, FRAME))
 
 
 def test_images_without_a_frame_are_told_so(graph, start, person):
@@ -375,7 +375,7 @@ def test_detections_are_in_the_frame_of_people(graph, start, person):
     stamps = iter(range(_BEGIN, _BEGIN + 10**10, 100 * _MS))
     graph.until(lambda: heard, each=lambda: images.publish(_image(next(stamps))), pause=0.3)
     (found,) = heard[0].detections
-    truth = _walked(person, messages.stamp_of(heard[0].header))
+    truth = _walked(person, stamp_of(heard[0].header))
     assert (heard[0].header.frame_id, found.id) == ("map", "p1")
     np.testing.assert_allclose(_xyz(found.results[0].pose.pose.position), truth.root[0], atol=1e-6)
 
@@ -420,7 +420,7 @@ def test_the_installed_node_with_a_tree_that_comes_late(graph, tmp_path, clip, m
         for person in solid.people:
             assert _pixels_off(person, info) < 0.1 * (person.box[3] - person.box[1])
         graph.until(lambda: any(m.people for m in heard))
-        later = image_message(make, messages.header(make, 10**12, FRAME),
+        later = image_message(make, header_message(make, 10**12, FRAME),
                               grey_ramp(*picture.shape[1::-1]))
         assert not graph.ask(images, later).people
         graph.until(lambda: not heard[-1].people)

@@ -30,7 +30,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from tf2_msgs.msg import TFMessage
 from visualization_msgs.msg import MarkerArray
 
-from ros2_pose.contrast import grey_ramp
+from ros2_pose.imaging.contrast import grey_ramp
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from ros2_pose.pairing import JUMP_S, CameraSync, DepthQueue, Moment, StampFilter
+from ros2_pose.sync.image_sync import JUMP_S, CameraSync, DepthQueue, Moment, StampFilter
 
 _MS = 1_000_000
 _PERIOD = 33 * _MS

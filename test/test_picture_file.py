@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ros2_pose.camera import Camera
-from ros2_pose.exif import orientation, oriented, upright, upright_camera
-from ros2_pose.images import ImageError, rgb_from_bytes
-from ros2_pose.picture_file import claimed_size, is_truncated
+from ros2_pose.imaging.exif import orientation, oriented, upright, upright_camera
+from ros2_pose.imaging.picture_file import claimed_size, is_truncated
+from ros2_pose.messages.image import ImageError, rgb_from_bytes
 
 _END = b"\xff\xd9"
 _TRAILERS = {

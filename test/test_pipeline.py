@@ -8,9 +8,9 @@ from scipy.spatial.transform import Rotation
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
-from ros2_pose.contrast import grey_ramp
-from ros2_pose.evaluation.depth_camera import depth_image, sensed
-from ros2_pose.messages import STATUS_2D_ONLY, STATUS_PARTIAL, status_of
+from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
+from ros2_pose.imaging.contrast import grey_ramp
+from ros2_pose.messages.people import STATUS_2D_ONLY, STATUS_PARTIAL, status_of
 from ros2_pose.people import DEPTH, Frame, People
 from ros2_pose.pipeline import Pipeline, Remembered
 from ros2_pose.skeleton import COCO17, SMPL24

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from ros2_pose import cli, demo_clip
+from ros2_pose import cli
+from ros2_pose.offline import demo_clip
 
 _ROOT = Path(__file__).parents[1]
 _TEXT = (_ROOT / "README.md").read_text()

@@ -13,15 +13,17 @@ from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-from ros2_pose import cli, messages
-from ros2_pose.bag_files import _zstd
-from ros2_pose.bags import BagSource, BagWriter, make, typestore
+from ros2_pose import cli
 from ros2_pose.camera import Camera
-from ros2_pose.images import image_message
+from ros2_pose.messages.camera_info import camera_info_message
+from ros2_pose.messages.image import image_message
+from ros2_pose.messages.standard import header_message, quaternion_message, vector_message
 from ros2_pose.node_config import NodeConfig
+from ros2_pose.offline.bag_files import _zstd
+from ros2_pose.offline.recording import Wanted, open_recording
+from ros2_pose.offline.rosbag import BagSource, BagWriter, make, typestore
+from ros2_pose.offline.sources import PictureSource, SourceError, VideoSource
 from ros2_pose.pipeline import PipelineError
-from ros2_pose.recordings import Wanted, open_recording
-from ros2_pose.sources import PictureSource, SourceError, VideoSource
 
 _T0, _PERIOD = 1_700_000_000_000_000_000, 100_000_000
 _CAMERA = Camera.from_fov(64, 48, 60)
@@ -41,10 +43,10 @@ def _write(path, count=4, storage="sqlite3", topic=_IMAGE, info=True, camera=_CA
     """A bag whose image n has the grey level 20 n, and its CameraInfo."""
     bag = BagWriter(path, storage)
     for number in range(count):
-        header = messages.header(make, stamps[number] if stamps else _stamp(number), "cam")
+        header = header_message(make, stamps[number] if stamps else _stamp(number), "cam")
         if info:
             bag.put(topic.rpartition("/")[0] + "/camera_info",
-                    messages.camera_info(make, header, camera), _stamp(number))
+                    camera_info_message(make, header, camera), _stamp(number))
         bag.put(topic, image_message(make, header, _grey(number)), _stamp(number))
     more(bag)
     bag.close()
@@ -99,7 +101,7 @@ def test_messages_that_are_compressed_are_read_without_metadata(tmp_path):
     writer.open()
     connection = writer.add_connection(_IMAGE, "sensor_msgs/msg/Image", typestore=typestore())
     for number in range(3):
-        message = image_message(make, messages.header(make, _stamp(number), "cam"), _grey(number))
+        message = image_message(make, header_message(make, _stamp(number), "cam"), _grey(number))
         writer.write(connection, _stamp(number),
                      typestore().serialize_cdr(message, "sensor_msgs/msg/Image"))
     writer.close()
@@ -119,7 +121,7 @@ def test_a_split_bag_without_metadata_is_read_in_order(tmp_path):
         stamps = [_stamp(2 * part), _stamp(2 * part + 1)]
         bag = BagWriter(tmp_path / "part", "mcap")
         for number, stamp in enumerate(stamps):
-            bag.put(_IMAGE, image_message(make, messages.header(make, stamp, "cam"),
+            bag.put(_IMAGE, image_message(make, header_message(make, stamp, "cam"),
                                           _grey(2 * part + number)), stamp)
         bag.close()
         shutil.move(tmp_path / "part" / "part.mcap", tmp_path / "bag" / f"bag_{part}.mcap")
@@ -145,7 +147,7 @@ def test_a_bag_of_ros_1_is_read(tmp_path, name):
         stamp = _stamp(number)
         time = types["builtin_interfaces/msg/Time"](sec=stamp // 10**9, nanosec=stamp % 10**9)
         return types["std_msgs/msg/Header"](seq=number, stamp=time, frame_id="cam")
-    ours = messages.camera_info(make, messages.header(make, 0, "cam"), _CAMERA)
+    ours = camera_info_message(make, header_message(make, 0, "cam"), _CAMERA)
     with rosbag1.Writer(tmp_path / "run.bag") as writer:
         info = writer.add_connection("/cam/camera_info", "sensor_msgs/msg/CameraInfo",
                                      typestore=store)
@@ -259,7 +261,7 @@ def test_a_bag_without_calibration_has_images_and_a_hint(tmp_path, caplog):
 
 def test_several_image_topics_are_named(tmp_path):
     def other(bag):
-        bag.put("/other/image", image_message(make, messages.header(make, _T0, "cam"), _grey(1)),
+        bag.put("/other/image", image_message(make, header_message(make, _T0, "cam"), _grey(1)),
                 _T0)
     _write(tmp_path / "bag", more=other)
     with pytest.raises(SourceError, match="/cam/image_raw, /other/image.*--image-topic"):
@@ -269,7 +271,7 @@ def test_several_image_topics_are_named(tmp_path):
 
 def test_a_calibration_that_cannot_be_used_is_the_reason(tmp_path):
     def info(bag):
-        message = messages.camera_info(make, messages.header(make, _T0, "cam"), _CAMERA)
+        message = camera_info_message(make, header_message(make, _T0, "cam"), _CAMERA)
         message.k[0] = 0
         bag.put("/cam/camera_info", message, _T0)
     _write(tmp_path / "bag", info=False, more=info)
@@ -294,7 +296,7 @@ def test_a_topics_name_and_the_setting_agree(tmp_path, caplog, topic, rectified,
 
 
 def _depth_message(stamp: int, metres: float):
-    return make("sensor_msgs/msg/Image", header=messages.header(make, stamp, "cam"), height=48,
+    return make("sensor_msgs/msg/Image", header=header_message(make, stamp, "cam"), height=48,
                 width=64, encoding="32FC1", is_bigendian=0, step=256,
                 data=np.full((48, 64), metres, np.float32).view(np.uint8).reshape(-1))
 
@@ -324,10 +326,10 @@ def test_depth_that_is_not_there_is_an_error(tmp_path):
 
 def _tf(bag, topic, parent, child, stamp, x, received):
     bag.put(topic, make("tf2_msgs/msg/TFMessage", transforms=[make(
-        "geometry_msgs/msg/TransformStamped", header=messages.header(make, stamp, parent),
+        "geometry_msgs/msg/TransformStamped", header=header_message(make, stamp, parent),
         child_frame_id=child, transform=make(
-            "geometry_msgs/msg/Transform", translation=messages.vector(make, (x, 0, 0)),
-            rotation=messages.quaternion(make, (0, 0, 0, 1))))]), received)
+            "geometry_msgs/msg/Transform", translation=vector_message(make, (x, 0, 0)),
+            rotation=quaternion_message(make, (0, 0, 0, 1))))]), received)
 
 
 @pytest.mark.parametrize("late", [0, 500_000_000, 2_500_000_000])

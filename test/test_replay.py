@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from rosbags.highlevel import AnyReader
 
-from ros2_pose import cli, demo_clip, messages
-from ros2_pose.bags import BagSource, BagWriter, make, typestore
+from ros2_pose import cli
+from ros2_pose.messages.camera_info import camera_info_message
+from ros2_pose.messages.people import STATUS_BAD_IMAGE, STATUS_OK, people_from_message
+from ros2_pose.messages.standard import header_message, stamp_of
+from ros2_pose.offline import demo_clip
+from ros2_pose.offline.rosbag import BagSource, BagWriter, make, typestore
 from ros2_pose.people import TRACKED
 
 _FAST = ["--scales", "256", "--device", "cpu"]
@@ -38,9 +42,9 @@ def _replay(*arguments) -> int:
 def test_every_image_is_answered_and_left_is_left(bag, tmp_path):
     assert _replay(bag, tmp_path / "out", tmp_path / "out.jsonl") == 0
     answers = _people(tmp_path / "out")
-    assert [messages.stamp_of(a.header) for a in answers] == [demo_clip.stamp(n) for n in range(6)]
+    assert [stamp_of(a.header) for a in answers] == [demo_clip.stamp(n) for n in range(6)]
     assert {a.header.frame_id for a in answers} == {demo_clip.FRAME_ID}
-    last = messages.people_from_message(answers[-1])
+    last = people_from_message(answers[-1])
     assert len(last) == 2 and (last.tracking_state == TRACKED).all()
     near, far = last[np.argsort(last.root[:, 2])[:1]], last[np.argsort(last.root[:, 2])[1:]]
     # The near one shows her back, the far one his face: left and right are opposite.
@@ -56,7 +60,7 @@ def test_every_image_is_answered_and_left_is_left(bag, tmp_path):
 
 def test_bodies_project_onto_the_keypoints(bag, tmp_path):
     assert _replay(bag, tmp_path / "out") == 0
-    people = messages.people_from_message(_people(tmp_path / "out")[-1])
+    people = people_from_message(_people(tmp_path / "out")[-1])
     camera = demo_clip.camera()
     pairs = [(5, 16), (6, 17), (7, 18), (8, 19), (13, 4), (14, 5), (15, 7), (16, 8)]  # COCO, SMPL
     for i in range(len(people)):
@@ -117,8 +121,8 @@ def test_an_unreadable_image_is_answered_as_such_and_the_rest_goes_on(bag, tmp_p
     writer.close()
     assert _replay(tmp_path / "in", tmp_path / "out") == 1
     answers = _people(tmp_path / "out")
-    assert [a.status for a in answers] == [messages.STATUS_OK] * 2 + [messages.STATUS_BAD_IMAGE] + \
-        [messages.STATUS_OK] * 3
+    assert [a.status for a in answers] == [STATUS_OK] * 2 + [STATUS_BAD_IMAGE] + \
+        [STATUS_OK] * 3
     assert "cut off" in answers[2].status_text and answers[2].people == []
 
 
@@ -175,10 +179,10 @@ def test_calibration_of_the_wrong_size_gives_2d_and_says_so(bag, tmp_path):
 def test_source_knows_its_calibration_before_the_first_image(tmp_path):
     """A CameraInfo that comes after the first image still serves it."""
     writer = BagWriter(tmp_path / "late")
-    header = messages.header(make, 1, "camera")
+    header = header_message(make, 1, "camera")
     picture = next(demo_clip.pictures())
     writer.put("/image", demo_clip._compressed(header, picture), 1)
-    writer.put("/camera_info", messages.camera_info(make, header, demo_clip.camera()), 2)
+    writer.put("/camera_info", camera_info_message(make, header, demo_clip.camera()), 2)
     writer.close()
     assert [shot.frame.camera for shot in BagSource(tmp_path / "late")] == [demo_clip.camera()]
 

@@ -11,10 +11,10 @@ import pytest
 
 from ros2_pose import cli
 from ros2_pose.camera import Camera
+from ros2_pose.offline.rerun import RerunError, RerunLog
+from ros2_pose.offline.sources import Shot
 from ros2_pose.people import LOST, Frame
-from ros2_pose.rerun_log import RerunError, RerunLog
 from ros2_pose.skeleton import SMPL24
-from ros2_pose.sources import Shot
 
 _STAMPS = (1_700_000_000_123_456_789, 1_700_000_000_223_456_789)
 _RED = np.full((48, 64, 3), (200, 30, 30), np.uint8)

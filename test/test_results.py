@@ -11,8 +11,8 @@ import pytest
 from ros2_pose import cli
 from ros2_pose.config import PoseConfig
 from ros2_pose.node_config import OFFLINE, NodeConfig
-from ros2_pose.replay import JsonArray, OverlayVideo
-from ros2_pose.sources import Shot
+from ros2_pose.offline.replay import JsonArray, OverlayVideo
+from ros2_pose.offline.sources import Shot
 
 _NODE_ONLY = {"autostart", "silence_s", "cameras", "transport", "reliability", "navigation_frame",
               "rep155", "detections", "depth_wait_s", "people_timeout_s"}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ros2_pose.camera import Camera
-from ros2_pose.sources import (
+from ros2_pose.offline.sources import (
     PictureSource,
     SourceError,
     VideoSource,

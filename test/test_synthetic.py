@@ -8,12 +8,11 @@ import pytest
 import torch
 
 from ros2_pose.body.model import BodyModel
-from ros2_pose.data import scene as scenes
-from ros2_pose.data.backgrounds import BackgroundError
-from ros2_pose.data.bodies import Bodies
-from ros2_pose.data.lighting import Shadows
-from ros2_pose.data.render import barycentric, rasterise, vertex_normals
-from ros2_pose.data.synthetic import (
+from ros2_pose.data.synthetic import scene as scenes
+from ros2_pose.data.synthetic.backgrounds import BackgroundError
+from ros2_pose.data.synthetic.bodies import Bodies
+from ros2_pose.data.synthetic.lighting import Shadows
+from ros2_pose.data.synthetic.pictures import (
     HIDDEN,
     OUTSIDE,
     VISIBLE,
@@ -23,6 +22,7 @@ from ros2_pose.data.synthetic import (
     main,
     sheet,
 )
+from ros2_pose.data.synthetic.rasterizer import barycentric, rasterise, vertex_normals
 from ros2_pose.skeleton import COCO17
 
 _SIZE = 200

@@ -13,8 +13,10 @@ pytest.importorskip("transformers", reason="only where requirements.txt is insta
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.config import ConfigError
-from ros2_pose.networks import efficientnet_lite, roi, tian
-from ros2_pose.networks.tian import (
+from ros2_pose.networks import efficientnet_lite
+from ros2_pose.networks.tian import detector as tian
+from ros2_pose.networks.tian import roi
+from ros2_pose.networks.tian.detector import (
     CheckpointError,
     Described,
     Tian,

@@ -5,10 +5,10 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import Camera
-from ros2_pose.motion import Motion, gate
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.skeleton import COCO17
-from ros2_pose.track import Tracker
+from ros2_pose.tracking.kalman import Motion, gate
+from ros2_pose.tracking.tracker import Tracker
 
 _FIGURE = np.random.default_rng(0).uniform(-1, 1, (17, 2)) * (30, 90)
 _SECOND = 1_000_000_000

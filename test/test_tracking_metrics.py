@@ -5,9 +5,9 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from ros2_pose.evaluation import tracking
 from ros2_pose.evaluation.baselines import ByteLike, NearestNeighbour
-from ros2_pose.evaluation.identities import Identities, Moment, count
+from ros2_pose.evaluation.benchmarks import tracking
+from ros2_pose.evaluation.metrics.mot import Identities, Moment, count
 from ros2_pose.people import People
 
 

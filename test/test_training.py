@@ -19,9 +19,9 @@ pytest.importorskip("transformers", reason="only where requirements.txt is insta
 from ros2_pose.body.model import BodyModel
 from ros2_pose.config import ConfigError
 from ros2_pose.data.sample import Sample
-from ros2_pose.data.synthetic import SyntheticPictures
+from ros2_pose.data.synthetic.pictures import SyntheticPictures
 from ros2_pose.networks import movenet_backbone
-from ros2_pose.networks.tian import (
+from ros2_pose.networks.tian.detector import (
     CheckpointError,
     TianConfig,
     TianNet,
@@ -29,10 +29,10 @@ from ros2_pose.networks.tian import (
     save_checkpoint,
 )
 from ros2_pose.people import Frame, People
-from ros2_pose.training import train as training_module
+from ros2_pose.training import trainer as training_module
 from ros2_pose.training.augment import collate, example
 from ros2_pose.training.detection import Matched
-from ros2_pose.training.train import (
+from ros2_pose.training.trainer import (
     Endless,
     Objective,
     Training,

@@ -5,8 +5,8 @@ import pytest
 from scipy.linalg import expm, logm
 from scipy.spatial.transform import Rotation
 
-from ros2_pose import transforms
-from ros2_pose.transforms import Transform, TransformBuffer, TransformError
+from ros2_pose.sync import tf_buffer as transforms
+from ros2_pose.sync.tf_buffer import Transform, TransformBuffer, TransformError
 
 _MS = 1_000_000
 

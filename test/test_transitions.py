@@ -23,7 +23,7 @@ from ros_helpers import INSTALL, PICTURE
 from test_lifecycle import Manager
 from visualization_msgs.msg import Marker, MarkerArray
 
-from ros2_pose.nodes.convert import message_class
+from ros2_pose.nodes.message_factory import message_class
 
 _UNCONFIGURED, _INACTIVE, _ACTIVE, _FINALIZED = "unconfigured", "inactive", "active", "finalized"
 _IDS = {_UNCONFIGURED: State.PRIMARY_STATE_UNCONFIGURED, _INACTIVE: State.PRIMARY_STATE_INACTIVE,

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from ros2_pose.triangulate import Seen, triangulate
+from ros2_pose.multiview.triangulation import Seen, triangulate
 
 _STD = 0.003  # of rays: 3 px of a focal length of 1000
 

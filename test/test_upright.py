@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ros2_pose.camera import Camera, rotation_of
+from ros2_pose.imaging.upright import UprightView, upright_view
 from ros2_pose.people import Frame
-from ros2_pose.upright import UprightView, upright_view
 
 
 def _up(roll_deg: float, pitch_deg: float = 0.0) -> np.ndarray:

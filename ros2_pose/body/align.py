@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ros2_pose.body.cost import MIN_DEPTH_M, whitener
+from ros2_pose.body.fit_cost import MIN_DEPTH_M, whitener
 from ros2_pose.body.kinematics import project
 
 TURN_RAD = 0.2  # standard deviation of the model's facing before it is aligned

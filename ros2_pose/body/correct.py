@@ -12,10 +12,22 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from ros2_pose.body.align import (FARTHEST_M, FLOOR, NEAREST_M, TURN_RAD, Alignment, align_model,
-                                  by_pose, gibbs, is_finite, is_known, is_seen, most_agree,
-                                  robust_weight)
-from ros2_pose.body.cost import whitener
+from ros2_pose.body.align import (
+    FARTHEST_M,
+    FLOOR,
+    NEAREST_M,
+    TURN_RAD,
+    Alignment,
+    align_model,
+    by_pose,
+    gibbs,
+    is_finite,
+    is_known,
+    is_seen,
+    most_agree,
+    robust_weight,
+)
+from ros2_pose.body.fit_cost import whitener
 from ros2_pose.body.kinematics import project
 
 

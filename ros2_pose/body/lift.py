@@ -2,7 +2,7 @@
 
 In one view a pose has several explanations (a limb bent towards the camera or away, a body facing
 or turned away), so the network gives a few hypotheses, each with its probability and its own
-uncertainty; the fit chooses. Trained by `ros2_pose.training.lift` on synthetic people alone.
+uncertainty; the fit chooses. Trained by `ros2_pose.training.train_lift` on synthetic people alone.
 
 The network looks at everybody through a camera turned towards him: keypoints are rays relative to
 the mean ray, divided by their spread, so that neither the place in the image nor the distance
@@ -71,7 +71,7 @@ class Lift(nn.Module):
 
     @staticmethod
     def load(path: str | Path = FILE) -> Lift:
-        """The shipped network, or one trained by `ros2_pose.training.lift`."""
+        """The shipped network, or one trained by `ros2_pose.training.train_lift`."""
         weights = torch.load(path, map_location="cpu", weights_only=True)
         width, _ = weights["enter.weight"].shape
         network = Lift(width, sum(name.endswith("1.weight") for name in weights) - 1)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from ros2_pose.errors import PoseError
-from ros2_pose.pickles import ArrayUnpickler, PickleError
+from ros2_pose.safe_pickle import ArrayUnpickler, PickleError
 from ros2_pose.skeleton import COCO17, SMPL24
 
 BETAS = 10
@@ -45,7 +45,7 @@ class BodyArrays:
 
 
 def read_open_body(path: str | Path) -> BodyArrays:
-    """A file written by `ros2_pose.body.open_body`."""
+    """A file written by `ros2_pose.assets.open_body`."""
     with np.load(path, allow_pickle=False) as file:
         data = dict(file)
     count = len(data["v_template"])

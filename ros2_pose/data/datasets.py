@@ -10,14 +10,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from ros2_pose.data.bodies import read_poses
 from ros2_pose.data.h36m import Human36M
 from ros2_pose.data.mpi_inf import MpiInf3dhp, Mupots
 from ros2_pose.data.panoptic import Panoptic
 from ros2_pose.data.pw3d import Pw3d
 from ros2_pose.data.sample import DataError, Sample, Samples, Stored
 from ros2_pose.data.stills import Coco, LspExtended, Mpii
-from ros2_pose.data.synthetic import SyntheticPictures
+from ros2_pose.data.synthetic.bodies import read_poses
+from ros2_pose.data.synthetic.pictures import SyntheticPictures
 from ros2_pose.weights import cache_dir
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def synthetic(mocap: str | Path, split: str) -> Samples:
         poses = read_poses(mocap, held=split == "test")
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{mocap} is not motion capture ({error}): give an npz with theta "
-                        "(N, 24, 3) and src (N,), as ros2_pose.training.bvh makes") from error
+                        "(N, 24, 3) and src (N,), as ros2_pose.data.bvh makes") from error
     pictures = SyntheticPictures(poses, seed=list(_SYNTHETIC).index(split))
     return Stored(cache_dir() / "synthetic" / split, pictures, _SYNTHETIC[split])
 

@@ -7,9 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from ros2_pose.camera import Camera
-from ros2_pose.data.reading import (PROJECTED, boxes_around, checked, chosen, existing, on_coco,
-                                    on_smpl, read_frame, read_json, rotations,
-                                    sample_of, understood)
+from ros2_pose.data.reading import (
+    PROJECTED,
+    boxes_around,
+    checked,
+    chosen,
+    existing,
+    on_coco,
+    on_smpl,
+    read_frame,
+    read_json,
+    rotations,
+    sample_of,
+    understood,
+)
 from ros2_pose.data.sample import DataError, Sample
 from ros2_pose.skeleton import H36M17
 

@@ -8,8 +8,18 @@ from typing import NamedTuple
 import numpy as np
 
 from ros2_pose.camera import Camera
-from ros2_pose.data.reading import (PROJECTED, boxes_around, chosen, existing, on_coco, on_smpl,
-                                    read_frame, read_mat, sample_of, understood)
+from ros2_pose.data.reading import (
+    PROJECTED,
+    boxes_around,
+    chosen,
+    existing,
+    on_coco,
+    on_smpl,
+    read_frame,
+    read_mat,
+    sample_of,
+    understood,
+)
 from ros2_pose.data.sample import HIDDEN, VISIBLE, DataError, Sample
 from ros2_pose.people import Frame
 from ros2_pose.skeleton import MUPOTS17

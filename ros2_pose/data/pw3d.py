@@ -7,10 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ros2_pose.data.reading import (boxes_around, checked, chosen, existing, on_coco,
-                                    read_frame, rotations, sample_of, understood)
+from ros2_pose.data.reading import (
+    boxes_around,
+    checked,
+    chosen,
+    existing,
+    on_coco,
+    read_frame,
+    rotations,
+    sample_of,
+    understood,
+)
 from ros2_pose.data.sample import VISIBLE, DataError, Sample
-from ros2_pose.pickles import PickleError, read_arrays
+from ros2_pose.safe_pickle import PickleError, read_arrays
 from ros2_pose.skeleton import OPENPOSE18, SMPL24
 
 _REMEDY = "download and unpack 3DPW's imageFiles.zip and sequenceFiles.zip"

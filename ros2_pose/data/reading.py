@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from ros2_pose.body.joint_sets import same_joints
 from ros2_pose.camera import Camera, CameraError
 from ros2_pose.data.sample import HIDDEN, OUTSIDE, DataError, Sample
-from ros2_pose.images import ImageError, rgb_from_bytes
+from ros2_pose.messages.image import ImageError, rgb_from_bytes
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet, common_joints
 

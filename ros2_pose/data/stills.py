@@ -6,8 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from ros2_pose.data.reading import (boxes_around, checked, chosen, existing, on_coco, read_frame,
-                                    read_json, read_mat, sample_of, understood)
+from ros2_pose.data.reading import (
+    boxes_around,
+    checked,
+    chosen,
+    existing,
+    on_coco,
+    read_frame,
+    read_json,
+    read_mat,
+    sample_of,
+    understood,
+)
 from ros2_pose.data.sample import HIDDEN, VISIBLE, DataError, Sample
 from ros2_pose.skeleton import COCO17, LSP14, MPII16
 

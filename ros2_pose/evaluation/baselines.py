@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ros2_pose.boxes import overlaps
-from ros2_pose.evaluation.matching import greedy
+from ros2_pose.evaluation.metrics.matching import greedy
 from ros2_pose.people import People
 
 _REACH = 0.5  # box heights that the middle of a box moves between two images, at most

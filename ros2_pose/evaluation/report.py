@@ -9,9 +9,9 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.data.datasets import Skipping, load
 from ros2_pose.data.sample import Sample, Samples
 from ros2_pose.evaluation import tables
-from ros2_pose.evaluation.network import Detect, evaluate
+from ros2_pose.evaluation.benchmarks.network import Detect, evaluate
 from ros2_pose.networks import NETWORKS, Tian
-from ros2_pose.networks.tian import TianNet
+from ros2_pose.networks.tian.detector import TianNet
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from ros2_pose.evaluation.network import Scores
+from ros2_pose.evaluation.benchmarks.network import Scores
 
 _PUBLISHED, _UNSURE = "†", "‡"
 _NOTES = {_PUBLISHED: "published by its authors, not measured here",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ros2_pose.networks.base import PoseNetwork
 from ros2_pose.networks.movenet import MoveNet
-from ros2_pose.networks.tian import Tian
+from ros2_pose.networks.tian.detector import Tian
 
 NETWORKS: dict[str, type[PoseNetwork]] = {cls.name: cls for cls in (MoveNet, Tian)}
 

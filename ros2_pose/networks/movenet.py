@@ -17,9 +17,9 @@ import torch.nn.functional as F
 
 from ros2_pose import oks
 from ros2_pose.config import PoseConfig
-from ros2_pose.kblock import joint_votes
 from ros2_pose.networks import onnx_engine
 from ros2_pose.networks.base import PoseNetwork, input_size, padded_length
+from ros2_pose.networks.kblock import joint_votes
 from ros2_pose.networks.tflite import load_tflite
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17
@@ -35,9 +35,10 @@ _VOTE_RADIUS = 3  # cells: the neighbourhood that votes for the uncertainty
 
 # What is known of each kind of keypoint's errors: the weight of the votes' covariance, the floor,
 # the share of outliers and the usual deviation; floor and deviation are in sizes of the person.
-# Made by `python -m ros2_pose.evaluation.calibration ANNOTATIONS.json PICTURES --fit` from the 28
-# pictures with people of COCO train2017 in the development set, left and right together. They hold
-# for the rooms of Pose2Sim and CMU Panoptic, too; sportsmen upside down (LSP) are worse by far.
+# Made by `python -m ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json PICTURES --fit`
+# from the 28 pictures with people of COCO train2017 in the development set, left and right
+# together. They hold for the rooms of Pose2Sim and CMU Panoptic, too; sportsmen upside down (LSP)
+# are worse by far.
 _NOISE = {
     "nose": (0.16, 0.0069, 0.17, 0.023),
     "eye": (0.15, 0.0062, 0.15, 0.021),

@@ -1,5 +1,5 @@
 """The only part of the package that imports ROS: the node, and the programs around it."""
 
-from ros2_pose.process import settle
+from ros2_pose.runtime_env import settle
 
 settle()  # here, because whoever imports a node's module loads torch with it

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ros2_pose.pairing import PATIENCE
+from ros2_pose.sync.image_sync import PATIENCE
 
 OK, WARN, ERROR, STALE = (bytes([level]) for level in range(4))  # DiagnosticStatus.level
 _RECENT = 100  # latencies kept

@@ -10,11 +10,11 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from ros2_pose import messages
 from ros2_pose.camera import Camera, CameraError
+from ros2_pose.messages.camera_info import calibration_key, camera_from_info, warning_of_offset
 from ros2_pose.node_config import NodeConfig
 from ros2_pose.nodes.subscriptions import REPEAT_S, Arrival, DepthInput, MatchedSubscription
-from ros2_pose.pairing import Stream
+from ros2_pose.sync.image_sync import Stream
 
 _LOOK_S = 0.5  # between two looks at the publishers
 _INFO_WAIT_S = 1.0  # that a first image waits for a calibration that somebody publishes
@@ -103,13 +103,13 @@ class CameraInput:
     def _info(self, info) -> None:
         self._window.infos += 1
         rectified = self._settings().rectified
-        key = messages.calibration_key(info), rectified
+        key = calibration_key(info), rectified
         if key == self._calibration:
             return
         self._calibration = key
         try:
-            self.camera, self.camera_problem = messages.camera_from_info(info, rectified), ""
-            if text := messages.warning_of_offset(self.camera, info.header.frame_id):
+            self.camera, self.camera_problem = camera_from_info(info, rectified), ""
+            if text := warning_of_offset(self.camera, info.header.frame_id):
                 self.node.get_logger().warning(text)
         except CameraError as error:
             self.camera, self.camera_problem = None, f"CameraInfo: {error}"

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
-from launch import LaunchContext, LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     GroupAction,
@@ -16,6 +15,7 @@ from launch.actions import (
 )
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 
+from launch import LaunchContext, LaunchDescription
 from ros2_pose.config import ConfigError
 from ros2_pose.nodes import launch_arguments
 

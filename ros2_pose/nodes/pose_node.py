@@ -23,22 +23,23 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
-from ros2_pose import messages
 from ros2_pose.errors import PoseError
-from ros2_pose.multiview import MultiPipeline
-from ros2_pose.nodes.convert import make
+from ros2_pose.messages.people import STATUS_NO_IMAGE, Look
+from ros2_pose.messages.standard import header_message, stamp_of
+from ros2_pose.multiview.pipeline import MultiPipeline
 from ros2_pose.nodes.diagnostics import OK, Statistics, diagnostics
-from ros2_pose.nodes.frames import Frames
+from ros2_pose.nodes.frame_assembly import ManyCameras, OneCamera
 from ros2_pose.nodes.image_input import CameraInput
 from ros2_pose.nodes.lifecycle import RobustLifecycleNode, bond_to_manager
 from ros2_pose.nodes.log import log_to, stop_logging
-from ros2_pose.nodes.looking import ManyCameras, OneCamera
-from ros2_pose.nodes.outputs import Outputs
+from ros2_pose.nodes.message_factory import make
 from ros2_pose.nodes.params import Parameters
+from ros2_pose.nodes.publishers import Outputs
 from ros2_pose.nodes.subscriptions import Arrival
+from ros2_pose.nodes.tf_listener import Frames
 from ros2_pose.nodes.worker import Worker
-from ros2_pose.pairing import CameraSync
 from ros2_pose.pipeline import Pipeline
+from ros2_pose.sync.image_sync import CameraSync
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class PoseNode(RobustLifecycleNode):
         self.camera_inputs: list[CameraInput] = []  # while active
         self.worker: Worker | None = None
         self._bond = None
-        self._last_header = messages.header(make, 0, "")  # of an image
+        self._last_header = header_message(make, 0, "")  # of an image
         self._why_failed = ""
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 5)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -194,15 +195,15 @@ class PoseNode(RobustLifecycleNode):
         self._last_header = arrival.message.header
         if len(self.camera_inputs) == 1:
             self.worker.put(arrival)
-        elif moment := self._sync.put(number, messages.stamp_of(self._last_header), arrival):
+        elif moment := self._sync.put(number, stamp_of(self._last_header), arrival):
             self.worker.put(moment)
 
     def _on_silence(self, why: str) -> None:
         """A camera is silent; that is published only when nobody else looks either."""
         problems = [camera.problem for camera in self.camera_inputs]
         if all(problems):
-            self.outputs.failure(self._last_header, messages.Look(
-                0, 0, messages.STATUS_NO_IMAGE, "; ".join(problems), self.statistics.received,
+            self.outputs.failure(self._last_header, Look(
+                0, 0, STATUS_NO_IMAGE, "; ".join(problems), self.statistics.received,
                 self.statistics.dropped))
 
     def _expire(self) -> None:
@@ -231,7 +232,7 @@ class PoseNode(RobustLifecycleNode):
         if self.camera_inputs:
             counts.no_image = "; ".join(filter(None, (c.problem for c in self.camera_inputs)))
             status = counts.status(now)
-        header = messages.header(make, self.get_clock().now().nanoseconds, "")
+        header = header_message(make, self.get_clock().now().nanoseconds, "")
         self._diagnostics.publish(diagnostics(make, header, self.get_fully_qualified_name(),
                                               values, status))
 

@@ -16,10 +16,10 @@ from rclpy.node import Node
 from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
-from ros2_pose import messages
 from ros2_pose.camera import Camera
-from ros2_pose.nodes.events import SubscriptionEventCallbacks
-from ros2_pose.pairing import DepthQueue, Stream
+from ros2_pose.messages.standard import stamp_of
+from ros2_pose.nodes.qos_events import SubscriptionEventCallbacks
+from ros2_pose.sync.image_sync import DepthQueue, Stream
 
 REPEAT_S = 5.0  # a complaint is not repeated sooner
 _DEPTH = 5  # callbacks only store, so this never fills
@@ -152,7 +152,7 @@ class DepthInput(MatchedSubscription):
 
     def _hear(self, message: Image) -> None:
         self._arrivals.advance(time.perf_counter_ns())
-        self._newest_ns = messages.stamp_of(message.header)
+        self._newest_ns = stamp_of(message.header)
         self._queue.put(self._newest_ns, message)
         for number, arrival in enumerate(list(self._held)):
             if (depth := self._of(arrival)) is not None:
@@ -161,12 +161,12 @@ class DepthInput(MatchedSubscription):
                 return
 
     def _of(self, arrival: Arrival) -> Image | None:
-        return self._queue.nearest(messages.stamp_of(arrival.message.header))
+        return self._queue.nearest(stamp_of(arrival.message.header))
 
     def _with(self, arrival: Arrival, depth: Image | None) -> Arrival:
         if depth is not None:
             return arrival._replace(depth=depth)
-        lag_s = 1e-9 * (messages.stamp_of(arrival.message.header) - self._newest_ns)
+        lag_s = 1e-9 * (stamp_of(arrival.message.header) - self._newest_ns)
         problem = self.problem or (
             f"no depth of this image: the newest on {self.topic} is {lag_s:.3f} s older; let both "
             "have the same stamps, or raise depth_wait_s if it only comes late")

@@ -6,18 +6,18 @@ import logging
 import threading
 import time
 
-from ros2_pose import messages
-from ros2_pose.fusion import MultiviewError
-from ros2_pose.images import ImageError
-from ros2_pose.messages import Look
+from ros2_pose.messages.image import ImageError
+from ros2_pose.messages.people import STATUS_BAD_IMAGE, STATUS_FAILED, Look, status_of
+from ros2_pose.messages.standard import stamp_of
+from ros2_pose.multiview.fusion import MultiviewError
 from ros2_pose.nodes.diagnostics import Statistics
-from ros2_pose.nodes.frames import Frames
-from ros2_pose.nodes.looking import ManyCameras, OneCamera
-from ros2_pose.nodes.newest import Newest
-from ros2_pose.nodes.outputs import Outputs
+from ros2_pose.nodes.frame_assembly import ManyCameras, OneCamera
+from ros2_pose.nodes.latest_slot import Newest
 from ros2_pose.nodes.params import Parameters
-from ros2_pose.pairing import StampFilter
+from ros2_pose.nodes.publishers import Outputs
+from ros2_pose.nodes.tf_listener import Frames
 from ros2_pose.pipeline import PipelineError
+from ros2_pose.sync.image_sync import StampFilter
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class Worker:
 
     def _is_new(self, header) -> bool:
         """Whether the image is later than the last one, or of another time (a bag that loops)."""
-        stamp, now = messages.stamp_of(header), time.perf_counter()
+        stamp, now = stamp_of(header), time.perf_counter()
         if self._stamps.take(stamp):
             self._repeated, self._complained = 0, now
             return True
@@ -75,7 +75,7 @@ class Worker:
         self._repeated += 1
         if self._repeated >= _STUCK_IMAGES and now - self._complained > _STUCK_S:
             self._complained = now
-            self._answer_failure(header, messages.STATUS_BAD_IMAGE, text)
+            self._answer_failure(header, STATUS_BAD_IMAGE, text)
         return False
 
     def _answer(self, arrival) -> None:
@@ -88,12 +88,12 @@ class Worker:
         except (ImageError, PipelineError, MultiviewError) as error:
             self.statistics.bad_images += 1
             log.warning("bad image: %s", error)
-            self._answer_failure(header, messages.STATUS_BAD_IMAGE, str(error))
+            self._answer_failure(header, STATUS_BAD_IMAGE, str(error))
         except Exception as error:  # the robot must not lose its eyes to one image
             self.statistics.failures += 1
             text = f"{type(error).__name__}: {error}"
             self._fail(text)
-            self._answer_failure(header, messages.STATUS_FAILED, text)
+            self._answer_failure(header, STATUS_FAILED, text)
         else:
             views = self.frames.views(header, seen.people)
             self.statistics.problem = views.note
@@ -101,7 +101,7 @@ class Worker:
                 log.warning("%s", views.note)
             size = seen.pictures[0].image.shape[1::-1]
             shown = views.shown.people.with_fields(note=views.note)
-            look = self._look(size, messages.status_of(shown), views.note)
+            look = self._look(size, status_of(shown), views.note)
             self.outputs.publish(views, seen.pictures, look)
             self.statistics.good(len(seen.people), time.perf_counter() - self.looker.came(arrival))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ros2_pose.boxes import areas
 from ros2_pose.data.sample import VISIBLE, Sample
-from ros2_pose.networks.tian import PAD
+from ros2_pose.networks.tian.detector import PAD
 from ros2_pose.skeleton import COCO17, SMPL24
 
 _ZOOM = (0.75, 1.3)

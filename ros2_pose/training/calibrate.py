@@ -15,10 +15,10 @@ from scipy.optimize import minimize
 from tqdm import trange
 
 from ros2_pose.data.sample import OUTSIDE, Samples
-from ros2_pose.evaluation.matching import PELVIS, Picture, known, match
-from ros2_pose.evaluation.metrics import at_root, distances
+from ros2_pose.evaluation.metrics.matching import PELVIS, Picture, known, match
+from ros2_pose.evaluation.metrics.pose import at_root, distances
 from ros2_pose.geometry import angle_between
-from ros2_pose.networks.tian import Tian, TianNet
+from ros2_pose.networks.tian.detector import Tian, TianNet
 from ros2_pose.skeleton import COCO17
 
 log = logging.getLogger(__name__)

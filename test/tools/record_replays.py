@@ -20,11 +20,12 @@ from pathlib import Path
 import numpy as np
 from rosbags.highlevel import AnyReader
 
-from ros2_pose import cli, demo_clip
-from ros2_pose.bags import typestore
+from ros2_pose import cli
 from ros2_pose.camera import rotation_of
 from ros2_pose.config import PoseConfig
-from ros2_pose.multiview import MultiPipeline
+from ros2_pose.multiview.pipeline import MultiPipeline
+from ros2_pose.offline import demo_clip
+from ros2_pose.offline.rosbag import typestore
 from ros2_pose.people import Frame
 
 _IMAGES = 40

@@ -1,0 +1,91 @@
+"""The command `ros2_pose replay`: people from recorded images, without ROS."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ros2_pose.cli.setting_options import add_node_settings, add_settings, settings_of
+from ros2_pose.config import PoseConfig
+from ros2_pose.errors import PoseError
+from ros2_pose.imaging.calibration_file import read_calibration
+from ros2_pose.node_config import NodeConfig
+from ros2_pose.offline.recording import Wanted, open_recording
+
+_DONE, _INCOMPLETE = 0, 1  # exit statuses
+
+
+class ReplayError(PoseError):
+    """Arguments that do not fit together."""
+
+
+def add_parser(commands) -> None:
+    """The options of the command."""
+    replay = commands.add_parser(
+        "replay", help="people from recorded images, without ROS",
+        description="Every image of a recording, the same result every time. IN is a bag (a "
+        "folder, or a file of it; ROS 1's, too), a video, a picture or a folder of pictures, which "
+        "are taken in natural order. OUT is people as .jsonl or .json, the images with people "
+        "drawn in as .mp4, .avi, .mkv, a Rerun recording as .rrd, or, without suffix, a new bag; "
+        "several may be given.")
+    replay.add_argument("source", type=Path, metavar="IN")
+    replay.add_argument("out", type=Path, nargs="*", metavar="OUT")
+    replay.add_argument("--rerun", type=Path, metavar="FILE", help="also an .rrd for the Rerun "
+                        "viewer: pictures, keypoints, skeletons; needs pip install rerun-sdk")
+    replay.add_argument("--image-topic", default="", help="which, if the bag has several")
+    replay.add_argument("--camera-info-topic", default="",
+                        help="by default the camera_info beside the image topic")
+    replay.add_argument("--depth-topic", default="", help="which of the bag, aligned with the "
+                        "image; by default the only one with depth in its name; implies --depth")
+    replay.add_argument("--calibration", type=Path, help="camera calibration (YAML of ROS, OpenCV "
+                        "or Kalibr) for pictures and videos, or to replace a bag's CameraInfo")
+    replay.add_argument("--storage", choices=("sqlite3", "mcap"), default="sqlite3",
+                        help="format of a new bag")
+    replay.add_argument("--fps", type=float, default=30.0, help="of pictures, images a second")
+    add_settings(replay)
+    add_node_settings(replay, {"overlay_bodies": ["--bodies"]})
+    replay.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Replay; returns the exit status. Raises PoseError for what a user can mend."""
+    results = [*options.out, *([options.rerun] if options.rerun else [])]
+    if not results:
+        raise ReplayError("nowhere to write to: name an OUT, or --rerun FILE")
+    from ros2_pose.offline.results import check_results, is_bag, sink_of
+    if options.rerun and (is_bag(options.rerun) or options.rerun.suffix.lower() != ".rrd"):
+        raise ReplayError(f"--rerun {options.rerun}: the name of a Rerun recording ends in .rrd")
+    settings, config = settings_of(options, NodeConfig), settings_of(options, PoseConfig)
+    source = open_recording(options.source, _wanted(options, settings))
+    check_results(results, options.source)
+    from ros2_pose.offline.replay import replay, writing
+    from ros2_pose.pipeline import Pipeline
+    pipeline = Pipeline(config)
+    sinks = []
+    for path in results:
+        with writing(path):
+            sinks.append(sink_of(path, source.fps, pipeline, settings, options.storage))
+    return _report(replay(source, pipeline, sinks))
+
+
+def _wanted(options: argparse.Namespace, settings: NodeConfig) -> Wanted:
+    camera = None
+    if options.calibration:
+        camera = read_calibration(options.calibration, settings.rectified)
+    return Wanted(camera, settings, options.image_topic, options.camera_info_topic,
+                  options.depth_topic, options.fps)
+
+
+def _report(summary) -> int:
+    people = summary.people
+    print(f"{summary.images} images, {summary.unreadable} unreadable, {summary.ignored} ignored, "
+          f"{len(people)} people: {' '.join(people)}")
+    doubtful = 2 * summary.ignored > summary.images
+    if doubtful:
+        print("ros2_pose: most images were ignored, for their stamps do not rise: the camera's "
+              "driver must stamp each image with the time of its exposure", file=sys.stderr)
+    if summary.stopped:
+        print(f"ros2_pose: stopped early: {summary.stopped}; what was finished is kept",
+              file=sys.stderr)
+    return _INCOMPLETE if summary.stopped or summary.unreadable or doubtful else _DONE

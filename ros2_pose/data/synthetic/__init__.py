@@ -1,0 +1,1 @@
+"""Pictures of people that are drawn from motion capture."""

@@ -1,0 +1,42 @@
+"""Depth images of bodies, as a depth camera would give them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+
+from ros2_pose.body.model import BodyModel
+from ros2_pose.body.state import BodyState
+from ros2_pose.camera import Camera
+from ros2_pose.data.synthetic.rasterizer import rasterise
+
+# A structured-light camera's noise grows with the square of the depth.
+_NOISE_M, _NOISE_PER_M = 0.001, 0.0025
+_STEP_M = 0.001
+_EDGE_M, _FLYING, _HOLES = 0.1, 0.5, 0.1  # shares of the pixels of edges, and of all
+
+
+def depth_image(model: BodyModel, state: BodyState, camera: Camera, wall: float) -> np.ndarray:
+    """(H, W) float32 m of people before a wall."""
+    vertices = model(*(value.float() for value in state)).vertices
+    people, count = vertices.shape[:2]
+    faces = (model.faces + count * torch.arange(people)[:, None, None]).flatten(0, 1)
+    points = vertices.flatten(0, 1)
+    pixels = torch.from_numpy(camera.project(points.numpy())).float()
+    nearness = torch.where(points[:, 2] > 0, 1 / points[:, 2], 0)
+    hits = rasterise(pixels, nearness, faces, camera.width, camera.height)
+    image = torch.full((camera.height, camera.width), wall)
+    image.view(-1)[hits.pixel] = (1 / hits.nearness).clamp(max=wall).to(image)
+    return image.numpy()
+
+
+def sensed(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What a sensor makes of it: noise, millimetres, holes, and at edges depths in between."""
+    near, far = (f(depth, np.ones((3, 3))).astype(float) for f in (cv2.erode, cv2.dilate))
+    flying = (far - near > _EDGE_M) & (rng.random(depth.shape) < _FLYING)
+    depth = np.where(flying, near + (far - near) * rng.random(depth.shape), depth)
+    depth = depth + rng.normal(size=depth.shape) * (_NOISE_M + _NOISE_PER_M * depth**2)
+    depth = np.round(depth / _STEP_M) * _STEP_M
+    depth[rng.random(depth.shape) < _HOLES] = np.nan
+    return depth.astype(np.float32)

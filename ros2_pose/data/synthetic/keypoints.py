@@ -1,0 +1,170 @@
+"""Endless synthetic people as uncertain 2D keypoints, with exact truth: what `Lift` learns from.
+
+Bodies and cameras as of `data.bodies`; here what a detector says of them. All of it random by one
+generator: same seed, same people.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ros2_pose.body.kinematics import pose_rig
+from ros2_pose.body.model import BodyModel
+from ros2_pose.data.synthetic.bodies import Bodies, above_floor
+from ros2_pose.geometry import rotmat_from_rotvec
+from ros2_pose.skeleton import COCO17, SMPL24
+
+_LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+
+
+class Projections(NamedTuple):
+    """P people: what a detector would say of them, and the truth."""
+
+    points: Tensor  # (P, 17, 2) on the plane z = 1, NaN where not seen
+    cov: Tensor  # (P, 17, 2, 2)
+    rotmats: Tensor  # (P, 24, 3, 3), the first to the camera
+    betas: Tensor  # (P, 10)
+    root: Tensor  # (P, 3) m, camera frame
+    joints: Tensor  # (P, 24, 3) m, camera frame
+    keypoints: Tensor  # (P, 17, 3) m, camera frame, without any error
+
+
+class Projector(Bodies):
+    """Draws people.
+
+    poses: (N, 24, 3) rotation vectors as of `data.bodies.read_poses`. vary: False draws the poses
+    as they are.
+    """
+
+    def __init__(self, model: BodyModel, poses: Tensor, seed: int = 0, vary: bool = True) -> None:
+        super().__init__(model, poses, torch.Generator().manual_seed(seed), vary)
+
+    def draw(self, people: int) -> Projections:
+        """So many people, each before a camera of his own."""
+        rotvecs = self.rotvecs(people)
+        betas = self.betas(people)
+        rotmats = rotmat_from_rotvec(rotvecs)
+        turned, root = self._before_camera(rotmats, betas)
+        rotmats = torch.cat([turned[:, None], rotmats[:, 1:]], 1)
+        posed = pose_rig(self.model.rig(betas), rotmats, betas, root)
+        points, cov = self.detected(posed.keypoints, posed.joints)
+        return Projections(points, cov, rotmats, betas, root, posed.joints, posed.keypoints)
+
+    def _before_camera(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
+        """(P, 3, 3) the pelvis' rotation and (P, 3) place m, both in the camera frame."""
+        posed = pose_rig(self.model.rig(betas), rotmats, betas, betas.new_zeros(len(betas), 3))
+        place, to_camera = self.views(above_floor(posed.joints))
+        root = (to_camera @ place[..., None])[..., 0]
+        nearest = (to_camera[:, None] @ posed.joints[..., None])[..., 2, 0].amin(1)
+        root[:, 2] = torch.maximum(root[:, 2], 0.35 - nearest)
+        return to_camera @ rotmats[:, 0], root
+
+    # ------------------------------------------------------------------------- detection
+
+    def detected(self, keypoints: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
+        """(P, 17, 2) what a detector finds, NaN where nothing, and its covariances."""
+        truth = self._as_labelled(keypoints, joints)
+        points = truth[..., :2] / truth[..., 2:]
+        size = (points - points.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt()
+        std, error = self._errors(len(points))
+        seen = self._seen(points, joints)
+        points = points + size[:, None, None] * error
+        points = self._with_swapped_sides(points)
+        cov = (size[:, None, None] * std).square().diag_embed()
+        return torch.where(seen[..., None], points, torch.nan), cov
+
+    def _as_labelled(self, keypoints: Tensor, joints: Tensor) -> Tensor:
+        """Keypoints (P, 17, 3) as other people's labels would place them: between our keypoints and
+        the joints' centres, a centimetre or three off, on bodies of slightly other proportions."""
+        people = len(keypoints)
+        centres = keypoints.clone()
+        centres[:, _AT_JOINT[0]] = joints[:, _AT_JOINT[1]]
+        blend = self.uniform(0.0, 1.0, people, 1, 1) * self.chance(0.5, people)[:, None, None]
+        off = 0.03 * self.normal(people, 17, 3) * self.normal(people, 1, 1).abs().clamp(max=2)
+        return torch.lerp(keypoints, centres, blend) + off
+
+    def _errors(self, people: int) -> tuple[Tensor, Tensor]:
+        """(P, 17, 2) standard deviations as a detector states them, and heavy-tailed errors that
+        fit them more or less; both in units of the person's spread."""
+        usual = self.uniform(math.log(0.004), math.log(0.1), people, 1).exp()
+        own = usual * (0.5 * self.normal(people, 17)).exp() * _DIFFICULTY
+        unsure = torch.rand(people, 17, generator=self.random) < 0.08
+        own = torch.where(unsure, own * 4, own).clamp(max=0.6)
+        std = own[..., None] * (0.15 * self.normal(people, 17, 2)).exp()
+        freedom = 3.0  # of Student's t
+        chi2 = self.normal(people, 17, int(freedom)).square().sum(2, keepdim=True)
+        error = std * self.normal(people, 17, 2) * (freedom / chi2.clamp(min=0.1)).sqrt()
+        gross = (torch.rand(people, 17, generator=self.random) < 0.02)[..., None]
+        error = torch.where(gross, 0.5 * self.normal(people, 17, 2), error)
+        return std, error
+
+    def _with_swapped_sides(self, points: Tensor) -> Tensor:
+        """Now and then a detector takes left for right, of an arm, the legs or all."""
+        people = len(points)
+        for names, share in ((("elbow", "wrist"), 0.01), (("knee", "ankle"), 0.015),
+                             (("hip", "knee", "ankle"), 0.01)):
+            order = torch.arange(17)
+            for name in names:
+                left, right = COCO17.index(f"left_{name}"), COCO17.index(f"right_{name}")
+                order[left], order[right] = right, left
+            swap = self.chance(share, people)[:, None, None]
+            points = torch.where(swap, points[:, order], points)
+        return points
+
+    def _seen(self, points: Tensor, joints: Tensor) -> Tensor:
+        """(P, 17) bool: what neither the image's border, nor things, nor the person hides."""
+        people = len(points)
+        seen = torch.ones(people, 17, dtype=torch.bool)
+        seen &= ~(self.chance(0.3, people)[:, None]
+                  & (torch.rand(people, 17, generator=self.random)
+                     < self.uniform(0.0, 0.5, people, 1)))
+        cut = self.chance(0.22, people)
+        seen &= ~(cut[:, None] & self._beyond_border(points))
+        seen[:, _FACE] &= ~self.chance(0.3, people)[:, None]
+        hidden_face = (torch.rand(people, 5, generator=self.random) < 0.25)
+        seen[:, _FACE] &= ~hidden_face
+        for part in _HIDDEN_TOGETHER:
+            hidden = self.chance(0.05, people)
+            seen[:, part] &= ~hidden[:, None]
+        few = seen[:, 5:].sum(1) < 4
+        seen[few] = True
+        return seen
+
+    def _beyond_border(self, points: Tensor) -> Tensor:
+        """(P, 17) bool: below, above or beside a line through the person."""
+        people = len(points)
+        angle = torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 1.5])[
+            torch.randint(6, (people,), generator=self.random)] * math.pi
+        along = points[..., 0] * angle.sin()[:, None] + points[..., 1] * angle.cos()[:, None]
+        low, high = along.amin(1), along.amax(1)
+        limit = low + (high - low) * self.uniform(0.35, 1.0, people)
+        return along > limit[:, None]
+
+
+def _smpl(*names: str) -> list[int]:
+    return [SMPL24.index(name) for name in names]
+
+
+def _coco(*names: str) -> list[int]:
+    return [COCO17.index(name) for name in names]
+
+
+_AT_JOINT = (_coco(*(f"{s}_{j}" for s in ("left", "right") for j in _LIMBS)),
+             _smpl(*(f"{s}_{j}" for s in ("left", "right") for j in _LIMBS)))
+_FACE = slice(0, 5)
+_HIDDEN_TOGETHER = (
+    _coco("left_ankle", "right_ankle"),
+    _coco("left_knee", "left_ankle", "right_knee", "right_ankle"),
+    _coco("left_hip", "left_knee", "left_ankle", "right_hip", "right_knee", "right_ankle"),
+    _coco("left_elbow", "left_wrist"), _coco("right_elbow", "right_wrist"),
+    _coco("left_shoulder", "left_elbow", "left_wrist", "left_hip", "left_knee", "left_ankle"),
+    _coco("right_shoulder", "right_elbow", "right_wrist", "right_hip", "right_knee",
+          "right_ankle"))
+
+# How much worse than others a detector finds a keypoint (MoveNet on COCO's pictures).
+_DIFFICULTY = torch.tensor([{"hip": 1.5, "shoulder": 1.1, "elbow": 1.1, "ankle": 1.1, "knee": 1.1,
+                             "wrist": 1.0}.get(kind, 0.5) for kind in COCO17.kinds])

@@ -1,0 +1,1 @@
+"""Metrics, each by the protocol that it names."""

@@ -1,0 +1,1 @@
+"""Pictures as cameras and files give them."""

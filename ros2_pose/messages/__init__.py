@@ -1,0 +1,1 @@
+"""ROS messages from and to the package's types, without importing ROS."""

@@ -1,0 +1,1 @@
+"""Several calibrated cameras, one answer."""

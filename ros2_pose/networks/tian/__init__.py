@@ -1,0 +1,1 @@
+"""The network of Tian et al. 2023."""

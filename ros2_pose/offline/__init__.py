@@ -1,0 +1,1 @@
+"""Recordings in, people out, without ROS."""

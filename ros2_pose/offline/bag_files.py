@@ -1,0 +1,148 @@
+"""Which files make a bag, opened: folders, files alone, compressed files, bags of ROS 1."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import shutil
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any
+
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+
+from ros2_pose.offline.file_kinds import BAG, ROS1, ZSTD, kind_of_file
+from ros2_pose.offline.sources import SourceError, in_natural_order
+
+log = logging.getLogger(__name__)
+
+METADATA = "metadata.yaml"
+_SUFFIXES = (".mcap", ".db3", ".bag")
+_PACKED = (".zstd", ".zst")
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # with which no CDR message begins
+
+
+@cache
+def typestore():
+    """Jazzy's message types and our own."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for path in sorted(_definitions().glob("*.msg")):
+        store.register(get_types_from_msg(path.read_text(), f"ros2_pose/msg/{path.stem}"))
+    return store
+
+
+def _definitions() -> Path:
+    """The folder of our .msg files: beside the sources, or where the package was installed."""
+    package = Path(__file__).resolve().parents[1]
+    places = [package.parent / "msg", *(up / "share" / "ros2_pose" / "msg"
+                                        for up in package.parents)]
+    for place in places:
+        if (place / "People.msg").exists():
+            return place
+    raise SourceError("ros2_pose's message definitions are in none of "
+                      f"{', '.join(map(str, places))}"
+                      ": install the package anew")
+
+
+def bag_name(path: Path) -> bool:
+    """Whether a file is called like one of a bag."""
+    name = path.name.lower()
+    for suffix in _PACKED:
+        name = name.removesuffix(suffix)
+    return name.endswith(_SUFFIXES)
+
+
+def files_of_bag(path: Path) -> list[Path]:
+    """What is to be opened for a bag: its folder, or its files if there is no metadata.yaml.
+
+    Args:
+        path: a folder, or a file of a bag.
+    Returns:
+        Empty for a folder that holds no bag.
+    Raises:
+        SourceError: for a folder with the files of several bags.
+    """
+    if path.is_file():
+        metadata = path.parent / METADATA
+        if path.name == METADATA or (
+                metadata.is_file() and path.name in metadata.read_text(errors="replace")):
+            log.info("%s is part of the bag %s, which is read", path, path.parent)
+            return [path.parent]
+        return [path]
+    if (path / METADATA).exists():
+        return [path]
+    found = in_natural_order([p for p in path.iterdir() if p.is_file() and bag_name(p)
+                              and not p.name.startswith(".")])
+    bags = {re.sub(r"_[0-9]+(?=\.)", "", p.name) for p in found}
+    if len(bags) > 1:
+        raise SourceError(f"{path} holds several bags and no {METADATA}: name one of "
+                          f"{', '.join(p.name for p in found)}")
+    return found
+
+
+@contextmanager
+def opened(files: list[Path], count: int = 1) -> Iterator[list[AnyReader]]:
+    """Readers of what `files_of_bag` returned, as many as are to read it at the same time."""
+    with ExitStack() as stack:
+        readable = [stack.enter_context(_readable(path)) for path in files]
+        yield [stack.enter_context(AnyReader(readable, default_typestore=typestore()))
+               for _ in range(count)]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[Path]:
+    """The path under a name that rosbags goes by, decompressed."""
+    kind = None if path.is_dir() else kind_of_file(path)
+    if kind is None or path.suffix == kind.suffix:
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "file"
+        if kind.group == ZSTD:
+            with _zstd().open(path, "rb") as packed, open(file, "wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked)
+            kind = kind_of_file(file)
+        else:
+            file.symlink_to(path.resolve())
+        if kind.group != BAG:
+            raise SourceError(f"{path} is not a bag but {kind.name}")
+        yield file.rename(file.with_suffix(kind.suffix))
+
+
+def is_of_ros1(files: list[Path]) -> bool:
+    """Whether a bag is one of ROS 1."""
+    try:
+        return kind_of_file(files[0]) == ROS1
+    except OSError:  # a folder
+        return False
+
+
+def messages_of(reader: AnyReader, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
+    """The messages of some topics in the order in which they were received.
+
+    Yields:
+        (topic, received, message); received: ns.
+    """
+    wanted = [c for c in reader.connections if c.topic in topics]
+    if not wanted:  # of which rosbags makes: all
+        return
+    for connection, received, data in reader.messages(wanted):
+        if data[:4] == _ZSTD_MAGIC:  # metadata.yaml, which is not there, would tell
+            data = _zstd().decompress(bytes(data))
+        yield connection.topic, received, reader.deserialize(data, connection.msgtype)
+
+
+def _zstd() -> ModuleType:
+    """The module that rosbags itself uses."""
+    for name in ("compression.zstd", "backports.zstd", "zstandard"):
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    raise SourceError("a bag compressed by zstd needs a module for it: pip install backports.zstd")

@@ -1,0 +1,142 @@
+"""A replay as a recording for the Rerun viewer: the pictures, and people in 2D and 3D over time.
+
+The viewer's package is large and therefore an extra: pip install rerun-sdk.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from ros2_pose.camera import Camera
+from ros2_pose.draw import VISIBLE, joint_colour, person_colour
+from ros2_pose.errors import PoseError
+from ros2_pose.offline.sources import Shot
+from ros2_pose.people import LOST, People
+from ros2_pose.pipeline import Pipeline
+from ros2_pose.skeleton import COCO17, SMPL24, JointSet
+
+# Entities. What lies below the picture is in its pixels, all else in the camera frame.
+_IMAGE, _IN_IMAGE, _IN_SPACE = "camera/image", "camera/image/people", "people"
+_CLASSES = {1: COCO17, 2: SMPL24}  # of keypoints: their names, colours and bones
+_PIXELS, _METRES = _CLASSES
+_MIDDLE = (200, 200, 200)  # colour of what is neither left nor right
+_JPEG_QUALITY = 85
+_JOINT_RADIUS_M = 0.02
+
+
+class RerunError(PoseError):
+    """A recording that cannot be written; the message says why and what to do."""
+
+
+class RerunLog:
+    """A sink of `replay` that writes an .rrd file, on a timeline `stamp` of the images' stamps.
+
+    A picture is kept as JPEG. A person is an entity of his own below `camera/image/people` (box and
+    keypoints, px) and below `people` (joints, m, camera frame), cleared where he is not there.
+    Raises RerunError without Rerun, or if the file cannot be written.
+    """
+
+    of_image = True  # people are told in the camera's frame
+
+    def __init__(self, path: Path, pipeline: Pipeline):
+        self._rr, self.path, self.pipeline = _rerun(), path, pipeline
+        self._camera: Camera | None = None
+        self._shown: set[str] = set()  # entities
+        self._stream = self._rr.RecordingStream("ros2_pose")
+        try:
+            self._stream.save(path, default_blueprint=self._layout())
+        except (OSError, RuntimeError) as error:
+            raise RerunError(f"{path} cannot be written: {error}") from None
+        self._stream.log("/", self._rr.ViewCoordinates.RDF, self._annotations(), static=True)
+
+    def write(self, shot: Shot, people: People | None) -> None:
+        self._stream.set_time("stamp", timestamp=np.datetime64(shot.stamp, "ns"))
+        note = shot.problem if people is None else people.note
+        if note:
+            self._stream.log("notes", self._rr.TextLog(f"{shot.name}: {note}", level="WARN"))
+        if shot.frame is not None and people is not None:
+            self._log_camera(self.pipeline.camera(shot.frame)[0])
+            self._log_image(shot.frame.image)
+            self._log_people(people)
+
+    def close(self) -> None:
+        self._stream.disconnect()  # after all is written
+
+    def _layout(self):
+        views = self._rr.blueprint
+        return views.Blueprint(views.Horizontal(views.Spatial2DView(origin=_IMAGE, name="Camera"),
+                                                views.Spatial3DView(origin="/", name="Space")))
+
+    def _annotations(self):
+        """Names, colours and bones of each joint set."""
+        return self._rr.AnnotationContext([self._annotation(number, joints)
+                                           for number, joints in _CLASSES.items()])
+
+    def _annotation(self, number: int, joints: JointSet):
+        keypoints = [self._rr.AnnotationInfo(i, name, joint_colour(joints, i, _MIDDLE))
+                     for i, name in enumerate(joints.names)]
+        return self._rr.ClassDescription(
+            info=self._rr.AnnotationInfo(number, joints.name, _MIDDLE),
+            keypoint_annotations=keypoints, keypoint_connections=joints.edges)
+
+    def _log_camera(self, camera: Camera | None) -> None:
+        if camera is None or camera == self._camera:
+            return
+        self._camera = camera  # without its distortion, for which Rerun has no place
+        self._stream.log(_IMAGE, self._rr.Pinhole(
+            image_from_camera=camera.K, resolution=(camera.width, camera.height)))
+
+    def _log_image(self, image: np.ndarray) -> None:
+        _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR),
+                               [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
+        self._stream.log(_IMAGE, self._rr.EncodedImage(contents=data.tobytes(),
+                                                       media_type="image/jpeg"))
+
+    def _log_people(self, people: People) -> None:
+        entities: dict[str, Any] = {}
+        for i, name in enumerate(people.ids):
+            lost = people.tracking_state[i] == LOST
+            label = f"{name} lost" if lost else name
+            seen = (people.keypoint_scores[i] >= VISIBLE) & (not lost)
+            entities |= {
+                f"{_IN_IMAGE}/{name}": self._box(people.boxes[i], name, label),
+                f"{_IN_IMAGE}/{name}/keypoints": self._keypoints(people.keypoints[i], seen)}
+            if people.joints is not None:
+                entities[f"{_IN_SPACE}/{name}"] = self._joints(people.joints[i], label)
+        entities = {entity: what for entity, what in entities.items() if what is not None}
+        for entity in self._shown - entities.keys():
+            self._stream.log(entity, self._rr.Clear(recursive=False))
+        for entity, what in entities.items():
+            self._stream.log(entity, what)
+        self._shown = set(entities)
+
+    def _box(self, box: np.ndarray, name: str, label: str):
+        return self._rr.Boxes2D(mins=[box[:2]], sizes=[box[2:] - box[:2]], labels=[label],
+                                colors=[person_colour(name)])
+
+    def _keypoints(self, points: np.ndarray, seen: np.ndarray):
+        """None if nothing is seen."""
+        rows = np.flatnonzero(seen & np.isfinite(points).all(-1))
+        return self._rr.Points2D(points[rows], class_ids=_PIXELS, keypoint_ids=rows,
+                                 show_labels=False) if len(rows) else None
+
+    def _joints(self, joints: np.ndarray, label: str):
+        """None for a person without a body."""
+        if not np.isfinite(joints).all():
+            return None
+        return self._rr.Points3D(joints, radii=_JOINT_RADIUS_M, class_ids=_METRES, labels=[label],
+                                 keypoint_ids=np.arange(len(joints)), show_labels=True)
+
+
+def _rerun():
+    """The package, imported when it is asked for."""
+    try:
+        import rerun
+    except ImportError as error:
+        raise RerunError(f"a Rerun recording needs Rerun ({error}): pip install rerun-sdk") \
+            from None
+    return rerun

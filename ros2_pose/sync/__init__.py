@@ -1,0 +1,1 @@
+"""What belongs to one time: images of several topics, and transforms."""

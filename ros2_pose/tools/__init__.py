@@ -1,0 +1,1 @@
+"""Programs around the node: demo, bench, soak, bag player."""

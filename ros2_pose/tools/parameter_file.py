@@ -1,0 +1,60 @@
+"""The parameter file config/pose.yaml, out of the settings: every default with its description.
+
+    python -m ros2_pose.tools.parameter_file > config/pose.yaml
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from dataclasses import fields
+from typing import Any
+
+from ros2_pose.config import PoseConfig
+from ros2_pose.node_config import NodeConfig
+
+_WIDTH = 100
+_HEAD = """\
+# Parameters of pose_node. The values here are the defaults; (live): may change while running.
+# ros2 launch ros2_pose pose.launch.py params_file:=my_pose.yaml
+
+/**:
+  ros__parameters:
+"""
+_SECTIONS = (("What is done with a frame", PoseConfig),
+             ("What the node does around it", NodeConfig))
+
+
+def text() -> str:
+    """The whole file."""
+    parts = []
+    for title, settings in _SECTIONS:
+        parts.append(f"    # {title} ".ljust(_WIDTH, "-") + "\n\n")
+        parts += [_entry(spec) + "\n" for spec in fields(settings)]
+    return _HEAD + "".join(parts).rstrip("\n") + "\n"
+
+
+def _entry(spec) -> str:
+    """A setting with its help, range and choices as comments."""
+    meta = spec.metadata
+    words = [meta["help"][0].upper() + meta["help"][1:] + "."]
+    if meta["choices"]:
+        words.append(f"[{', '.join(meta['choices'])}]")
+    elif meta["low"] is not None:
+        words.append(f"[{meta['low']} to {meta['high']}]")
+    if meta["live"]:
+        words.append("(live)")
+    comment = textwrap.fill(" ".join(words), _WIDTH, initial_indent="    # ",
+                            subsequent_indent="    # ", break_on_hyphens=False)
+    return f"{comment}\n    {spec.name}: {_yaml(spec.default)}\n"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return json.dumps(list(value))
+    plain = isinstance(value, str) and value.replace("_", "").isalnum()
+    return value if plain else json.dumps(value)
+
+
+if __name__ == "__main__":
+    print(text(), end="")
