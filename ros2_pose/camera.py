@@ -164,12 +164,12 @@ class Camera:
         derivative of that (N, 2, 2)."""
         if self.fisheye:
             return self._on_fisheye_plane(rays)
-        turn = rotation_of(self.quarter_turns)[:2, :2]
-        points = np.concatenate([rays @ turn, np.ones((len(rays), 1))], axis=1)
+        rotmat = rotation_of(self.quarter_turns)[:2, :2]
+        points = np.concatenate([rays @ rotmat, np.ones((len(rays), 1))], axis=1)
         plane, derivatives = cv2.projectPoints(points, np.zeros(3), np.zeros(3), _IDENTITY,
                                                np.array(self.distortion))
         by_x_and_y = derivatives[:, 3:5].reshape(-1, 2, 2)  # those by the translation
-        return plane[:, 0] @ turn.T, turn @ by_x_and_y @ turn.T
+        return plane[:, 0] @ rotmat.T, rotmat @ by_x_and_y @ rotmat.T
 
     def _on_fisheye_plane(self, rays: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         radius = np.maximum(np.hypot(*rays.T), 1e-9)
@@ -311,8 +311,8 @@ class Camera:
 
 def rotation_of(quarter_turns: int) -> np.ndarray:
     """(3, 3) rotation that takes points of a camera to those of `Camera.rotated`."""
-    turn = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
-    return np.linalg.matrix_power(turn, quarter_turns % 4)
+    rotmat = np.array([[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]])
+    return np.linalg.matrix_power(rotmat, quarter_turns % 4)
 
 
 def _coefficients(values, fisheye: bool) -> tuple[float, ...]:

@@ -30,9 +30,9 @@ def similarity(a: np.ndarray, b: np.ndarray, areas: np.ndarray, variance=0.0) ->
     axis: how uncertain the difference is; it widens the fall-off.
     """
     distance2 = ((a - b) ** 2).sum(-1)
-    alike = np.exp(-distance2 / (2 * (areas[..., None] * FALL_OFF**2 + variance)))
+    pairwise = np.exp(-distance2 / (2 * (areas[..., None] * FALL_OFF**2 + variance)))
     known = np.isfinite(distance2)
-    return np.where(known, alike, 0).sum(-1) / np.maximum(known.sum(-1), 1)
+    return np.where(known, pairwise, 0).sum(-1) / np.maximum(known.sum(-1), 1)
 
 
 def similarity_either_way(a: np.ndarray, b: np.ndarray, areas: np.ndarray,
@@ -50,8 +50,8 @@ def suppress(keypoints: np.ndarray, areas: np.ndarray, scores: np.ndarray,
     for row in np.argsort(-scores, kind="stable"):
         if scores[row] < threshold:
             break
-        alike = similarity_either_way(keypoints[row], keypoints[keep], areas[keep])
-        if not (alike >= _SAME_PERSON).any():
+        pairwise = similarity_either_way(keypoints[row], keypoints[keep], areas[keep])
+        if not (pairwise >= _SAME_PERSON).any():
             keep.append(int(row))
     return np.array(keep, int)
 
@@ -63,5 +63,5 @@ def expected(cov: np.ndarray, weights: np.ndarray, areas: np.ndarray) -> np.ndar
     weights (P, 17): how much a joint counts.
     """
     variance = np.trace(cov, axis1=-2, axis2=-1) / 2
-    alike = 1 / (1 + variance / (areas[:, None] * FALL_OFF**2))
-    return (alike * weights).sum(-1) / np.maximum(weights.sum(-1), 1e-6)
+    pairwise = 1 / (1 + variance / (areas[:, None] * FALL_OFF**2))
+    return (pairwise * weights).sum(-1) / np.maximum(weights.sum(-1), 1e-6)

@@ -119,15 +119,15 @@ class People:
         Pixels stay. A velocity is turned and stays relative to what it was relative to: a frame
         that moves itself takes nothing off.
         """
-        turn = rotation.as_matrix()
-        both = np.kron(np.eye(2), turn)  # place, and rotation about the axes
+        rotmat = rotation.as_matrix()
+        both = np.kron(np.eye(2), rotmat)  # place, and rotation about the axes
         changes = {
-            "joints": lambda places: places @ turn.T + translation,
-            "root": lambda places: places @ turn.T + translation,
-            "velocity": lambda vectors: vectors @ turn.T,
+            "joints": lambda positions: positions @ rotmat.T + translation,
+            "root": lambda positions: positions @ rotmat.T + translation,
+            "velocity": lambda vectors: vectors @ rotmat.T,
             "theta": lambda quats: _root_turned(rotation, quats),
-            "joint_cov": lambda cov: turn @ cov @ turn.T,
-            "velocity_cov": lambda cov: turn @ cov @ turn.T,
+            "joint_cov": lambda cov: rotmat @ cov @ rotmat.T,
+            "velocity_cov": lambda cov: rotmat @ cov @ rotmat.T,
             "root_cov": lambda cov: both @ cov @ both.T,
         }
         return self.with_fields(**{name: change(getattr(self, name))

@@ -78,7 +78,7 @@ class Pipeline:
         self.tracker.birth_score = config.score_threshold
         self.tracker.still_mps = config.still_mps
         self.fitter.settings = replace(self.fitter.settings, adult_height_m=config.adult_height_m)
-        self.turn_upright(_up(config))
+        self.rotate_upright(_up(config))
 
     def another(self) -> Pipeline:
         """One for another camera: it shares the networks and has seen nobody yet."""
@@ -109,7 +109,7 @@ class Pipeline:
         camera, note = self.camera(frame)
         return replace(frame, camera=camera), note
 
-    def turn_upright(self, up: np.ndarray) -> None:
+    def rotate_upright(self, up: np.ndarray) -> None:
         """Look at frames rotated such that `up`, (3,) in the camera frame, points up in them."""
         view = upright_view(up, self.view)
         if view != self.view and self.tracker.tracks:
@@ -167,19 +167,19 @@ class Pipeline:
                 bodies = self.fitter.fit(_with_depth(sighting, measured),
                                          _at_depth(bodies, measured, previous))
         for row, track in enumerate(tracks):
-            track.body = Remembered.of(bodies, row, int(previous.frames[row]) + 1, frame)
+            track.body = TrackedBody.of(bodies, row, int(previous.frames[row]) + 1, frame)
         people = _with_fit(people, bodies, measured)
         return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
 
     def _proposed(self, people: People) -> Lifted | None:
         """The bodies that the network itself saw, as one more hypothesis of the fit."""
-        if people.theta is None or self.network.turn_std is None:
+        if people.theta is None or self.network.rotation_std is None:
             return None
         quats, betas, root = (torch.from_numpy(value)[:, None]
                               for value in (people.theta, people.betas, people.root))
-        turn_std = self.network.turn_std.cpu().expand(len(people), 1, -1)
+        rotation_std = self.network.rotation_std.cpu().expand(len(people), 1, -1)
         root_std = torch.tensor(_PROPOSED_ROOT_STD).expand(len(people), 1, -1)
-        return Lifted(quats, betas, root, turn_std, root_std, torch.zeros(len(people), 1))
+        return Lifted(quats, betas, root, rotation_std, root_std, torch.zeros(len(people), 1))
 
     def _surroundings(self) -> dict[str, torch.Tensor]:
         """Which way is up, and where the floor is if that is known."""
@@ -206,32 +206,34 @@ class Pipeline:
             keypoint_cov=np.where(ok[..., None, None], cov, people.keypoint_cov))
 
 
-class Remembered(NamedTuple):
+class TrackedBody(NamedTuple):
     """What a track knows of its body: the state of the last fit, and how it came about."""
 
     state: BodyState  # of one person
-    astray: float  # s, as of BodyFit
+    disagreement_s: float  # s, as of BodyFit
     frames: int
     stamp: int
     pose: np.ndarray | None = None  # of the camera then, as of Frame
 
     @staticmethod
-    def of(bodies: BodyFit, row: int, frames: int, frame: Frame) -> Remembered | None:
+    def of(bodies: BodyFit, row: int, frames: int, frame: Frame) -> TrackedBody | None:
         """None if the body was not found."""
         if not bodies.ok[row]:
             return None
         state = BodyState(*(value[row] for value in bodies.state))
-        return Remembered(state, float(bodies.astray[row]), frames, frame.stamp, frame.pose)
+        return TrackedBody(
+            state, float(bodies.disagreement_s[row]), frames, frame.stamp, frame.pose
+        )
 
     def seen_from(self, pose: np.ndarray | None) -> BodyState:
         """The state in the frame of a camera that has moved, while the person stood."""
         if pose is None or self.pose is None:
             return self.state
-        way = np.linalg.inv(pose) @ self.pose
-        turn = Rotation.from_matrix(way[:3, :3])
+        now_from_then = np.linalg.inv(pose) @ self.pose
+        rotation = Rotation.from_matrix(now_from_then[:3, :3])
         theta = self.state.theta.clone()
-        theta[0] = torch.from_numpy((turn * Rotation.from_quat(theta[0].numpy())).as_quat())
-        root = torch.from_numpy(turn.apply(self.state.root.numpy()) + way[:3, 3])
+        theta[0] = torch.from_numpy((rotation * Rotation.from_quat(theta[0].numpy())).as_quat())
+        root = torch.from_numpy(rotation.apply(self.state.root.numpy()) + now_from_then[:3, 3])
         return self.state._replace(theta=theta, root=root)
 
 
@@ -274,7 +276,7 @@ def previous_of(tracks: list[Track], stamp: int, pose: np.ndarray | None = None)
                 values[row] = value
             previous.seconds[row] = (stamp - track.body.stamp) * 1e-9
             previous.frames[row] = track.body.frames
-            previous.astray[row] = track.body.astray
+            previous.disagreement_s[row] = track.body.disagreement_s
     return previous
 
 
@@ -288,7 +290,7 @@ def _at_depth(bodies: BodyFit, measured: DepthMeasurement, previous: Previous) -
     factor = torch.from_numpy(measured.root_z) / bodies.root[:, 2]
     factor = torch.where(factor.isfinite(), factor, 1.0)
     state = bodies.state._replace(root=bodies.root * factor[:, None])
-    return Previous(state, torch.zeros(len(factor)), previous.frames, bodies.astray)
+    return Previous(state, torch.zeros(len(factor)), previous.frames, bodies.disagreement_s)
 
 
 def _with_fit(people: People, bodies: BodyFit, measured: DepthMeasurement | None) -> People:

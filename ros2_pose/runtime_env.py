@@ -5,10 +5,10 @@ from __future__ import annotations
 import ctypes
 import os
 
-_KEEP = 1 << 30  # bytes
+_HISTORY = 1 << 30  # bytes
 # glibc's M_MMAP_THRESHOLD, M_TRIM_THRESHOLD and M_ARENA_MAX: the arenas of further threads are
 # given back whatever the thresholds say.
-_MALLOC = {-3: _KEEP, -1: _KEEP, -8: 1}
+_MALLOC = {-3: _HISTORY, -1: _HISTORY, -8: 1}
 
 
 def settle() -> None:

@@ -109,10 +109,10 @@ def place_of(relative, pixels, camera):
     rows = np.concatenate([np.c_[np.tile(np.eye(2)[k], (len(rays), 1)), -rays[:, k]]
                            for k in range(2)])
     goal = np.concatenate([rays[:, k] * relative[:, 2] - relative[:, k] for k in range(2)])
-    place = np.linalg.lstsq(rows, goal, rcond=None)[0]
-    seen = relative + place
+    position = np.linalg.lstsq(rows, goal, rcond=None)[0]
+    seen = relative + position
     seen = seen[:, :2] / seen[:, 2:] * camera[:2] + camera[2:]
-    return place, np.abs(seen - pixels).max()
+    return position, np.abs(seen - pixels).max()
 
 
 def mosaic_of(sample, size, random):
@@ -133,9 +133,9 @@ def test_the_camera_sees_people_where_their_keypoints_are(samples, make, seed):
             known = np.isfinite(keypoints[_COCO]).all(1)
             if known.sum() < 6:
                 continue
-            place, error = place_of(joints[_SMPL][known], keypoints[_COCO][known], camera)
+            position, error = place_of(joints[_SMPL][known], keypoints[_COCO][known], camera)
             assert error < 1e-2
-            depths.append(place[2])
+            depths.append(position[2])
         assert depths and set(np.round(depths, 2)) <= set(np.round(sample.people.root[:, 2], 2))
 
 

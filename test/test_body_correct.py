@@ -92,7 +92,7 @@ def test_alignment_is_the_least_squares_of_scipy(case):
             return np.r_[((at[:, :2] / at[:, 2:] - points.numpy()) / 0.005).ravel(), gibbs / 0.2]
 
         best = least_squares(residuals, np.r_[0.0, 0, 0, placed.mean(0)], xtol=1e-12)
-        np.testing.assert_allclose(found.place[0], best.x[3:], atol=2e-3)
+        np.testing.assert_allclose(found.position[0], best.x[3:], atol=2e-3)
         np.testing.assert_allclose(Rotation.from_matrix(found.rotation[0].numpy()).as_rotvec(),
                                    best.x[:3], atol=2e-3)
 

@@ -60,8 +60,10 @@ def guesses(people):
     """Bodies that are a tenth too near or too far, each joint turned by a few degrees."""
     rng = np.random.default_rng(6)
     wrong = torch.tensor(0.1 * rng.choice([-1, 1], (COUNT, 1)))
-    turns = torch.tensor(rng.normal(0, np.radians(4), (COUNT, 24, 3)))
-    return people.moved(turns, torch.tensor(rng.normal(0, 0.3, (COUNT, 10))), people.root * wrong)
+    rotations = torch.tensor(rng.normal(0, np.radians(4), (COUNT, 24, 3)))
+    return people.moved(
+        rotations, torch.tensor(rng.normal(0, 0.3, (COUNT, 10))), people.root * wrong
+    )
 
 
 def prior_std(state):
@@ -103,8 +105,8 @@ def test_somebody_half_in_front_does_not_pull(gauge, model, people, guesses):
     rng, some = np.random.default_rng(7), range(8)
     scenes, shift = [], torch.tensor([0.35, 0.0, 0.0])
     for i in some:
-        place = people.root[i] * (1 - 0.6 / people.root[i, 2]) + shift * rng.choice([-1, 1])
-        other = people.rows([i + 8])._replace(root=place[None])
+        position = people.root[i] * (1 - 0.6 / people.root[i, 2]) + shift * rng.choice([-1, 1])
+        other = people.rows([i + 8])._replace(root=position[None])
         both = BodyState(*(torch.cat(pair) for pair in zip(people.rows([i]), other)))
         wall = people.root[i, 2].item() + 1
         scenes.append(sensed(depth_image(model, both, CAMERA, wall), rng))

@@ -28,19 +28,19 @@ def people():
     return Projector(BodyModel.load(), poses, seed=1).draw(64)
 
 
-def turned(points, cov, turn):
+def turned(points, cov, rotation):
     """Keypoints and covariances in a camera turned by (3, 3)."""
-    rays = torch.nn.functional.pad(points, (0, 1), value=1.0) @ turn.T
+    rays = torch.nn.functional.pad(points, (0, 1), value=1.0) @ rotation.T
     image = rays[..., :2] / rays[..., 2:]
-    jacobian = (turn[:2, :2] - image[..., None] * turn[2:, :2]) / rays[..., 2:, None]
+    jacobian = (rotation[:2, :2] - image[..., None] * rotation[2:, :2]) / rays[..., 2:, None]
     return image, jacobian @ cov @ jacobian.mT
 
 
 def test_a_camera_turned_sideways_sees_the_same_people(lift, people):
     """Yaw changes the rays' direction, which the network is told, but not what a person looks
     like: the view's keypoints are the same, and so is the distance, nearly."""
-    turn = rotmat_from_rotvec(torch.tensor([0.0, 0.2, 0.0]))
-    points, cov = turned(people.points, people.cov, turn)
+    rotation = rotmat_from_rotvec(torch.tensor([0.0, 0.2, 0.0]))
+    points, cov = turned(people.points, people.cov, rotation)
     here, there = view(people.points, people.cov), view(points, cov)
     level = (people.root[:, 1] / people.root[:, 2]).abs() < 0.05  # others roll
     close = (here.features - there.features)[level][:, :-3].abs()
@@ -127,11 +127,13 @@ def projector():
 
 
 def test_learns_and_goes_on_exactly_where_it_stopped(projector):
-    whole, first = (training.Training(projector(), steps=12, batch=32, rate=2e-3) for _ in range(2))
+    whole, first = (
+        training.LiftTrainer(projector(), steps=12, batch=32, rate=2e-3) for _ in range(2)
+    )
     losses = [whole.train_step()["total"] for _ in range(12)]
     for _ in range(5):
         first.train_step()
-    second = training.Training(projector(7), steps=12, batch=32, rate=2e-3)
+    second = training.LiftTrainer(projector(7), steps=12, batch=32, rate=2e-3)
     second.resume(first.state())
     resumed = [second.train_step()["total"] for _ in range(7)]
     np.testing.assert_allclose(resumed, losses[5:], rtol=1e-5)
@@ -139,7 +141,7 @@ def test_learns_and_goes_on_exactly_where_it_stopped(projector):
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_terms(projector):
-    run = training.Training(projector(), steps=3, batch=8, rate=1e-3)
+    run = training.LiftTrainer(projector(), steps=3, batch=8, rate=1e-3)
     run.network.leave[1].bias.data[0] = torch.nan
     with pytest.raises(PoseError, match="step 0: the loss is not finite: shape"):
         run.train_step()

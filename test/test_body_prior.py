@@ -21,8 +21,8 @@ def prior():
 
 def pose(**degrees):
     rotvecs = torch.zeros(1, 23, 3, dtype=torch.float64)
-    for joint, turn in degrees.items():
-        rotvecs[0, SMPL24.index(joint) - 1] = torch.tensor(np.radians(turn))
+    for joint, rotation in degrees.items():
+        rotvecs[0, SMPL24.index(joint) - 1] = torch.tensor(np.radians(rotation))
     return rotvecs
 
 

@@ -47,12 +47,12 @@ def fitter(model, prior):
     return Fitter(model, prior, Lift.load())
 
 
-def fit(fitter, points, cov, previous=None, seconds=0.1, frames=1, astray=0.0, **known):
+def fit(fitter, points, cov, previous=None, seconds=0.1, frames=1, disagreement_s=0.0, **known):
     """Fit with a previous state as if it were from the frame before."""
     if previous is not None:
         previous = Previous(previous, torch.full((len(points),), seconds),
                             torch.full((len(points),), frames),
-                            torch.as_tensor(astray).expand(len(points)))
+                            torch.as_tensor(disagreement_s).expand(len(points)))
     return fitter.fit(Sighting(points, cov, **known), previous)
 
 
@@ -99,12 +99,12 @@ def problem_of(fitter, state, with_previous=False, **known):
 
 def moved(state, step):
     """Turned about the camera's axes, and shifted: what the unknowns mean."""
-    turns = rotmat_from_rotvec(step[:, :72].reshape(-1, 24, 3))
+    rotations = rotmat_from_rotvec(step[:, :72].reshape(-1, 24, 3))
     local = rotmat_from_quat(state.theta)
     accumulated = [local[:, 0]]
     for joint in range(1, 24):
         accumulated.append(accumulated[SMPL24.parents[joint]] @ local[:, joint])
-    theta = [quat_from_rotmat(a.mT @ turns[:, j] @ a)
+    theta = [quat_from_rotmat(a.mT @ rotations[:, j] @ a)
              for j, a in enumerate(accumulated)]
     theta = quat_product(state.theta, torch.stack(theta, 1))
     return BodyState(theta, state.betas + step[:, 72:82], state.root + step[:, 82:])
@@ -227,8 +227,8 @@ def test_every_facing_is_found(model, prior, fitter):
     theta = torch.cat([quat_from_rotmat(facing)[:, None], state.theta[:, 1:]], 1)
     state = state._replace(theta=theta)
     result = fit(fitter, *observe(model, state))
-    turn = angle_between(result.theta[:, 0], theta[:, 0])
-    assert (turn < np.radians(35)).sum() >= 15
+    rotation = angle_between(result.theta[:, 0], theta[:, 0])
+    assert (rotation < np.radians(35)).sum() >= 15
 
 
 def test_warm_start_follows_a_moved_person(model, fitter, people):
@@ -244,7 +244,10 @@ def test_warm_start_follows_a_moved_person(model, fitter, people):
 def test_warm_start_from_another_person_starts_over(model, fitter, people):
     points, cov = observe(model, people)
     wrong = people.rows(torch.tensor([5, 4, 3, 2, 1, 0]))
-    result, cold = fit(fitter, points, cov, previous=wrong, astray=1.0), fit(fitter, points, cov)
+    result, cold = (
+        fit(fitter, points, cov, previous=wrong, disagreement_s=1.0),
+        fit(fitter, points, cov),
+    )
     depth_error = (result.root[:, 2] / people.root[:, 2] - 1).abs()
     assert depth_error.median() < 0.08
     assert (result.cost < cold.cost + 20).float().mean() > 0.6
@@ -258,7 +261,7 @@ def test_one_wrong_image_does_not_move_a_body(model, fitter, people):
     second = fit(fitter, folded, cov, previous=first.state)
     moved_m = (second.joints - first.joints).norm(dim=2).mean(1)
     assert moved_m.median() < 0.12
-    assert (second.astray > 0).float().mean() > 0.5
+    assert (second.disagreement_s > 0).float().mean() > 0.5
 
 
 def test_a_track_far_off_comes_right_within_its_patience(model, fitter, people):
@@ -270,9 +273,9 @@ def test_a_track_far_off_comes_right_within_its_patience(model, fitter, people):
     result, seconds = fit(fitter, points, cov, previous=wrong), 0.1
     for _ in range(round(fitter.settings.patience_s / seconds) + 1):
         result = fit(fitter, points, cov, previous=result.state, seconds=seconds,
-                     astray=result.astray)
+                     disagreement_s=result.disagreement_s)
     assert (result.cost < cold.cost + 20).all()
-    assert (result.astray < fitter.settings.patience_s).all()
+    assert (result.disagreement_s < fitter.settings.patience_s).all()
 
 
 def test_state_with_nan_starts_cold(model, fitter, people):
@@ -385,11 +388,11 @@ def test_a_known_height_gives_the_distance(model, fitter):
     base, by_beta = model.stature
     height = base + tall.betas @ by_beta.double()
     points, cov = observe(model, tall)
-    usual, known = fit(fitter, points, cov), fit(fitter, points, cov, height=height)
+    prior_mean, known = fit(fitter, points, cov), fit(fitter, points, cov, height=height)
     def error(result):
         return (result.root[:, 2] / tall.root[:, 2] - 1).abs().median()
-    assert error(usual) > 0.07 > 0.035 > error(known)
-    assert (known.root_cov[:, 2, 2] < 0.6 * usual.root_cov[:, 2, 2]).all()
+    assert error(prior_mean) > 0.07 > 0.035 > error(known)
+    assert (known.root_cov[:, 2, 2] < 0.6 * prior_mean.root_cov[:, 2, 2]).all()
 
 
 def test_a_measured_depth_gives_distance_and_size(model, fitter):
@@ -399,11 +402,11 @@ def test_a_measured_depth_gives_distance_and_size(model, fitter):
     depth = small.root[:, 2].clone()
     depth[0] = torch.nan
     std = torch.full_like(depth, 0.03)
-    usual = fit(fitter, points, cov)
+    prior_mean = fit(fitter, points, cov)
     measured = fit(fitter, points, cov, depth=depth, depth_std=std)
     assert ((measured.root[1:, 2] - small.root[1:, 2]).abs() < 0.1).all()
-    np.testing.assert_allclose(measured.root[0], usual.root[0], atol=1e-6)
-    assert (measured.root_cov[1:, 2, 2] < 0.3 * usual.root_cov[1:, 2, 2]).all()
+    np.testing.assert_allclose(measured.root[0], prior_mean.root[0], atol=1e-6)
+    assert (measured.root_cov[1:, 2, 2] < 0.3 * prior_mean.root_cov[1:, 2, 2]).all()
     np.testing.assert_allclose(measured.betas[1:, 0].median(), small.betas[1:, 0].median(),
                                atol=0.3)
 
@@ -419,13 +422,13 @@ def test_a_floor_gives_the_distance(model, fitter):
     shift[:, 1] = height - fitter.settings.ankle_height_m - lowest
     people = people._replace(root=people.root + shift)
     points, cov = observe(model, people)
-    usual = fit(fitter, points, cov)
+    prior_mean = fit(fitter, points, cov)
     floor = torch.tensor([0.0, -1.0, 0.0, height], dtype=torch.float64)
     standing = fit(fitter, points, cov, floor=floor)
     def error(result):
         return (result.root[:, 2] / people.root[:, 2] - 1).abs().median()
-    assert error(standing) < 0.5 * error(usual)
-    assert (standing.root_cov[:, 2, 2] < usual.root_cov[:, 2, 2]).all()
+    assert error(standing) < 0.5 * error(prior_mean)
+    assert (standing.root_cov[:, 2, 2] < prior_mean.root_cov[:, 2, 2]).all()
 
 
 def test_a_track_keeps_its_shape(model, fitter):
@@ -462,13 +465,13 @@ def test_another_joint_set(model, fitter, people):
     """MuPoTS calls the middle of the hips pelvis; SMPL's lies higher."""
     rig = model.rig(people.root, MUPOTS17)
     joints = model(*people, with_vertices=False).joints
-    places = pose_rig(rig, rotmat_from_quat(people.theta), people.betas, people.root).keypoints
+    positions = pose_rig(rig, rotmat_from_quat(people.theta), people.betas, people.root).keypoints
     hips = (joints[:, SMPL24.index("left_hip")] + joints[:, SMPL24.index("right_hip")]) / 2
-    np.testing.assert_allclose(places[:, MUPOTS17.index("pelvis")], hips, atol=1e-9)
+    np.testing.assert_allclose(positions[:, MUPOTS17.index("pelvis")], hips, atol=1e-9)
     crown = model(*people).vertices[:, model.template[:, 1].argmax()]
-    np.testing.assert_allclose(places[:, MUPOTS17.index("head_top")], crown, atol=1e-6)
+    np.testing.assert_allclose(positions[:, MUPOTS17.index("head_top")], crown, atol=1e-6)
     other = Fitter(model, fitter.prior, fitter.lift, joint_set=MUPOTS17)
-    points = places[..., :2] / places[..., 2:]
+    points = positions[..., :2] / positions[..., 2:]
     cov = (torch.eye(2, dtype=torch.float64) * 0.002**2).expand(*points.shape, 2)
     result = fit(other, points, cov)
     assert hip_centred_error_m(result.joints, joints).median() < 0.08

@@ -37,18 +37,20 @@ def test_the_arm_points_where_the_file_says(tmp_path):
     path = tmp_path / "01_01.bvh"
     path.write_text(bvh(angles, frames=3))
     motion = read_bvh(path)
-    assert motion.turns.shape == (3, 6, 3, 3) and motion.frame_s == pytest.approx(1 / 120, rel=1e-3)
+    assert motion.rotmats.shape == (3, 6, 3, 3) and motion.frame_s == pytest.approx(
+        1 / 120, rel=1e-3
+    )
     theta = torch.tensor(smpl_rotations(motion)[:1])
     body = BodyModel.load()(quat_from_rotvec(theta), torch.zeros(1, 10).double())
     joints = body.joints[0].numpy()
-    chain, place, places = Rotation.identity(), np.zeros(3), {}
+    chain, position, positions = Rotation.identity(), np.zeros(3), {}
     for name, offset in zip(motion.names, motion.offsets):  # every joint hangs on the one before
-        place = place + chain.apply(offset)
+        position = position + chain.apply(offset)
         chain = chain * Rotation.from_euler("ZYX", angles.get(name, (0, 0, 0)), degrees=True)
-        places[name] = place
+        positions[name] = position
     for (a, b), (c, d) in ((("LeftArm", "LeftForeArm"), ("left_shoulder", "left_elbow")),
                            (("LeftForeArm", "LeftHand"), ("left_elbow", "left_wrist"))):
-        theirs = places[b] - places[a]
+        theirs = positions[b] - positions[a]
         ours = joints[SMPL24.index(d)] - joints[SMPL24.index(c)]
         cosine = theirs @ ours / np.linalg.norm(theirs) / np.linalg.norm(ours)
         assert cosine > 1 - 1e-6

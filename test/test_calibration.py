@@ -71,7 +71,7 @@ def test_coverage_is_as_stated_on_people_not_fitted_and_wrong_for_plain_votes():
 def test_few_errors_of_one_joint_still_make_constants_for_all():
     errors = _made_up(_known_noise(), 12)
     found = calibration.fit(errors[errors.joint == _HIP])
-    for value in (found.votes, found.floor, found.outliers, found.usual):
+    for value in (found.votes, found.floor, found.outliers, found.median_std):
         assert value.shape == (17,) and (value > 0).all()
     judged = calibration.judge(found, errors[errors.joint == _HIP])
     assert "| hip | 12 |" in calibration.table(found, judged)
@@ -122,7 +122,7 @@ def test_drawn_covariances_vary_as_stated_and_a_seed_tells_them():
     noise = KEYPOINT_NOISE
     _, cov = noise.draw(np.random.default_rng(5), 4000)
     log_std = np.log(np.linalg.det(cov)) / 4
-    assert np.exp(log_std.mean(0)) == pytest.approx(noise.usual, rel=0.05)
+    assert np.exp(log_std.mean(0)) == pytest.approx(noise.median_std, rel=0.05)
     assert log_std.std(0) == pytest.approx(np.hypot(noise.person_std, noise.joint_std), rel=0.05)
     axes = np.linalg.eigvalsh(cov)
     stretch = np.log(axes[..., 1] / axes[..., 0]) / 2

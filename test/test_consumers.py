@@ -20,7 +20,7 @@ from ros2_pose.messages.people import (  # noqa: E402
     STATUS_NO_IMAGE,
     STATUS_OK,
     STATUS_PARTIAL,
-    Look,
+    FrameReport,
     looked,
     people_message,
 )
@@ -49,7 +49,7 @@ STAMPS = {"zero": 0, "unknown": 12_345, "repeated": demo_clip.stamp(0),
 def _people(make, stamp: int, status: int = STATUS_OK, people: People | None = None):
     header = header_message(make, stamp, demo_clip.FRAME_ID)
     return people_message(make, header, _nobody() if people is None else people,
-                                   Look(544, 960, status, "" if status == 0 else "why"))
+                                   FrameReport(544, 960, status, "" if status == 0 else "why"))
 
 
 def _nobody() -> People:
@@ -190,13 +190,13 @@ def test_bench_and_soak_count_each_image_once(rig, capsys, stray_stamp, status):
 
 @pytest.mark.parametrize("status", NOT_LOOKED)
 def test_images_that_could_not_be_looked_at_are_no_answers(rig, monkeypatch, status):
-    from ros2_pose.tools.node_process import RigError
+    from ros2_pose.tools.node_process import NodeProcessError
     rig(lambda stamp: [_people(make, stamp, status)])
     monkeypatch.setattr(bench, "START_S", 0.1)
     monkeypatch.setattr(soak, "START_S", 0.1)
-    with pytest.raises(RigError, match="answers"):
+    with pytest.raises(NodeProcessError, match="answers"):
         bench._measure("row", 100.0, {}, [np.zeros((8, 8, 3), np.uint8)], 0.1)
-    with pytest.raises(RigError, match="answers"):
+    with pytest.raises(NodeProcessError, match="answers"):
         soak.run(minutes=0.1 / 60)
 
 
@@ -210,10 +210,10 @@ def test_the_tables_of_runs_without_answers():
 
 @pytest.mark.parametrize("code", [0, 1, 130])
 def test_waiting_ends_with_the_process(code):
-    from ros2_pose.tools.node_process import RigError, wait_until
+    from ros2_pose.tools.node_process import NodeProcessError, wait_until
     child = SimpleNamespace(poll=lambda: code, returncode=code)
     begin = time.monotonic()
-    with pytest.raises(RigError, match=f"ended with {code}"):
+    with pytest.raises(NodeProcessError, match=f"ended with {code}"):
         wait_until(lambda: False, "answers", 60.0, child)
     assert time.monotonic() - begin < 5
 
@@ -231,12 +231,12 @@ def test_a_player_that_nobody_hears_says_so(tmp_path, monkeypatch, capsys):
 
 def test_a_demo_whose_player_gave_up_ends_in_one_line(tmp_path, monkeypatch):
     """Not in a traceback about a file that is missing, or by an old one."""
-    from ros2_pose.tools.node_process import RigError
+    from ros2_pose.tools.node_process import NodeProcessError
     (tmp_path / "times.json").write_text("{}")
     monkeypatch.setattr(demo.demo_clip, "write_bag", lambda path: None)
     monkeypatch.setattr(demo, "_START_S", 0.1)
     monkeypatch.setattr(demo, "_DRAIN_S", 0.0)
     monkeypatch.setattr(demo, "wait_until", lambda *_: None)
     monkeypatch.setattr(demo, "process", _context(SimpleNamespace(poll=lambda: 1)))
-    with pytest.raises(RigError, match="player.log"):
+    with pytest.raises(NodeProcessError, match="player.log"):
         demo.run(tmp_path)

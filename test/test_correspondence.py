@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_triangulate import POSES, seen_by
 
-from ros2_pose.multiview.association import Bodies, cluster, correspond, log_odds
+from ros2_pose.multiview.association import ViewDetections, cluster, correspond, log_odds
 
 
 def _partitions(count):
@@ -57,23 +57,23 @@ def test_numbers_are_in_the_order_of_first_members_and_nobody_is_no_cluster():
     np.testing.assert_array_equal(cluster(odds), [0, 1, 0, 2])
 
 
-def _people(places, rng, std=0.003):
+def _people(positions, rng, std=0.003):
     """Bodies of N people, (N, 17, 3) m, as all four views have them; single views misjudge the
     distance by 5 %."""
-    count = len(places)
-    seen = seen_by(POSES, places.reshape(-1, 3), rng, std)
+    count = len(positions)
+    seen = seen_by(POSES, positions.reshape(-1, 3), rng, std)
     rays = seen.rays.reshape(-1, 17, 2)
     cov = seen.cov.reshape(-1, 17, 2, 2)
     view = np.repeat(np.arange(4), count)
-    middle = np.tile(places.mean(1), (4, 1))
+    middle = np.tile(positions.mean(1), (4, 1))
     away = middle - POSES[view, :3, 3]
     far = np.linalg.norm(away, axis=1)
     error = 0.05 * rng.normal(size=far.shape)
-    joints = np.tile(places[:, :1], (4, 24, 1)) + (error[:, None] * away)[:, None]
+    joints = np.tile(positions[:, :1], (4, 24, 1)) + (error[:, None] * away)[:, None]
     along = away / far[:, None]
     joint_cov = (0.05 * far)[:, None, None] ** 2 * along[:, :, None] * along[:, None]
     joint_cov = np.repeat((joint_cov + 0.02**2 * np.eye(3))[:, None], 24, 1)
-    return Bodies(view, rays, cov, joints, joint_cov, far), np.tile(np.arange(count), 4)
+    return ViewDetections(view, rays, cov, joints, joint_cov, far), np.tile(np.arange(count), 4)
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -108,7 +108,7 @@ def test_the_order_of_people_does_not_matter():
     bodies, _ = _people(figure + spots[:, None], rng)
     order = rng.permutation(len(bodies.view))
     odds = log_odds(bodies, POSES)
-    shuffled = log_odds(Bodies(*(value[order] for value in bodies)), POSES)
+    shuffled = log_odds(ViewDetections(*(value[order] for value in bodies)), POSES)
     np.testing.assert_allclose(shuffled, odds[np.ix_(order, order)], atol=1e-9)
 
 

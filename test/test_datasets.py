@@ -190,8 +190,8 @@ def panoptic(root, spoil=0.0):
 
 def cells(shape, value: Callable):
     out = np.empty(shape, object)
-    for place in np.ndindex(shape):
-        out[place] = value(*place)
+    for position in np.ndindex(shape):
+        out[position] = value(*position)
     return out
 
 

@@ -226,5 +226,5 @@ def test_gradients_are_finite_whatever_is_detected():
                              [0.3, 0.3, 0.1, 0.1]]]).requires_grad_()
     truth = whole(torch.cat([boxes(2), torch.tensor([[0.3, 0.3, 0.1, 0.1]])]))
     loss, _ = layer_loss(Layer(logits, centres), [truth])
-    pulls = torch.autograd.grad(loss, (logits, centres))
-    assert loss.isfinite() and all(pull.isfinite().all() for pull in pulls)
+    rotation_priors = torch.autograd.grad(loss, (logits, centres))
+    assert loss.isfinite() and all(pull.isfinite().all() for pull in rotation_priors)

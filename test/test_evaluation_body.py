@@ -44,11 +44,11 @@ def _sequence(model, poses, number):
     """Six frames of two people as MuPoTS gives them, one of them with a person not annotated."""
     drawn = Projector(model, torch.from_numpy(poses), seed=number, vary=False).draw(12)
     rig = model.rig(drawn.betas, MUPOTS17)
-    places = pose_rig(rig, drawn.rotmats, drawn.betas, drawn.root).keypoints
+    positions = pose_rig(rig, drawn.rotmats, drawn.betas, drawn.root).keypoints
     valid = np.ones((6, 2), np.uint8)
     valid[2, 1] = 0
     focal, centre = np.array([1400, 1410.0]), np.array([1000, 980.0])
-    values = {"p2": project(places).numpy() * focal + centre, "p3_mm": 1000 * places.numpy()}
+    values = {"p2": project(positions).numpy() * focal + centre, "p3_mm": 1000 * positions.numpy()}
     values = {name: value.reshape(6, 2, 17, -1) for name, value in values.items()}
     values |= {"valid": valid, "K": np.r_[focal, centre]}
     return {f"TS{number}_{name}": value for name, value in values.items()}
@@ -219,8 +219,8 @@ def clip(tmp_path, states) -> video.Clip:
 
 def test_a_clip_is_read(clip):
     assert clip.camera == Camera(64, 48, 60, 60, 32, 24)
-    np.testing.assert_allclose(clip.place[:3, 3], [0, -3, 1.5])
-    np.testing.assert_allclose(clip.place[:3, :3] @ clip.up, [0, 0, 1])
+    np.testing.assert_allclose(clip.camera_to_scene[:3, 3], [0, -3, 1.5])
+    np.testing.assert_allclose(clip.camera_to_scene[:3, :3] @ clip.up, [0, 0, 1])
     assert clip.poses.shape == (30, 12, 3) and clip.seconds == pytest.approx(1 / 30)
     assert np.isnan(clip.poses[7]).all() and np.isfinite(np.delete(clip.poses, 7, 0)).all()
 

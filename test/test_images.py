@@ -35,8 +35,8 @@ def _message(data, encoding, width, step=None, **other):
 def _mosaic(rgb, pattern):
     """Raw pixels of a sensor whose first two rows have the filters of the pattern, as 'rggb'."""
     raw = np.empty(rgb.shape[:2], np.uint8)
-    for place, colour in enumerate(pattern):
-        row, column = divmod(place, 2)
+    for position, colour in enumerate(pattern):
+        row, column = divmod(position, 2)
         raw[row::2, column::2] = rgb[row::2, column::2, "rgb".index(colour)]
     return raw
 
@@ -48,8 +48,8 @@ def _packed_yuv(rgb, order):
               "u": 128 - 0.148 * r - 0.291 * g + 0.439 * b,
               "v": 128 + 0.439 * r - 0.368 * g - 0.071 * b}
     packed = np.empty((*rgb.shape[:2], 2))
-    for place, name in enumerate(order):
-        pixel, byte = divmod(place, 2)
+    for position, name in enumerate(order):
+        pixel, byte = divmod(position, 2)
         packed[:, pixel::2, byte] = planes[name][:, (pixel if name == "y" else 0)::2]
     return packed.round().astype(np.uint8)
 

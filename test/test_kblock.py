@@ -13,9 +13,9 @@ def _written_out(heatmap: np.ndarray):
     for axis in (0, 1):  # columns vote for u, rows for v
         logits = heatmap.mean(axis=axis)
         weights = np.exp(logits) / np.exp(logits).sum()
-        places = np.arange(1, len(weights) + 1) - 0.5
-        mean = sum(z * e for z, e in zip(weights, places))
-        out.append((mean, sum(z * (e - mean) ** 2 for z, e in zip(weights, places)) ** 0.5))
+        positions = np.arange(1, len(weights) + 1) - 0.5
+        mean = sum(z * e for z, e in zip(weights, positions))
+        out.append((mean, sum(z * (e - mean) ** 2 for z, e in zip(weights, positions)) ** 0.5))
     return out
 
 

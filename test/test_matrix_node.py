@@ -60,7 +60,7 @@ def pipeline():
     return Pipeline()
 
 
-class Scene:
+class MultiviewResult:
     """A node, its camera and the transforms of a case; asks and waits for answers."""
 
     def __init__(self, graph, start, pipeline, case: Case, transform: str):
@@ -124,7 +124,7 @@ class Scene:
 
 @pytest.mark.parametrize("case, transform", CASES, ids=lambda value: str(value))
 def test_the_same_people_come_out_of_the_node(graph, start, pipeline, case, transform):
-    scene, stamp = Scene(graph, start, pipeline, case, transform), _BEGIN
+    scene, stamp = MultiviewResult(graph, start, pipeline, case, transform), _BEGIN
     away = int(np.ceil(max(LOST_S, 2.5 / case.rate) * case.rate)) + 2
     ids = {}
     for phase, images in (("present", 4), ("gone", away), ("back", 4)):

@@ -19,7 +19,7 @@ from ros2_pose.messages.markers import marker_array
 from ros2_pose.messages.people import (
     BODY_IN_SMPL,
     STATUS_OK,
-    Look,
+    FrameReport,
     people_from_message,
     people_message,
     skeleton_info_message,
@@ -80,12 +80,12 @@ def _same(a: People, b: People) -> None:
 
 
 def test_people_come_back(make, header, some_people):
-    message = people_message(make, header, some_people, Look(640, 480))
+    message = people_message(make, header, some_people, FrameReport(640, 480))
     _same(some_people, people_from_message(message))
 
 
 def test_nobody_comes_back(make, header):
-    message = people_message(make, header, People.nobody(), Look(640, 480, received=3))
+    message = people_message(make, header, People.nobody(), FrameReport(640, 480, received=3))
     assert list(message.people) == [] and message.status == STATUS_OK
     assert (message.image_width, message.frames_received) == (640, 3)
     assert len(people_from_message(message)) == 0
@@ -93,7 +93,7 @@ def test_nobody_comes_back(make, header):
 
 def test_people_without_bodies_have_nan_never_zero(make, header, some_people):
     flat = some_people.without_bodies("no calibration")
-    message = people_message(make, header, flat, Look(640, 480, 1, flat.note))
+    message = people_message(make, header, flat, FrameReport(640, 480, 1, flat.note))
     person = message.people[0]
     assert not person.has_body and len(person.joints) == len(person.theta) == 0
     assert np.isnan(person.pose.pose.position.x) and np.isnan(person.pose.pose.orientation.w)
@@ -105,7 +105,7 @@ def test_one_body_of_three(make, header, some_people):
     theta = some_people.theta.copy()
     theta[1] = np.nan
     message = people_message(make, header, some_people.with_fields(theta=theta),
-                                      Look(640, 480))
+                                      FrameReport(640, 480))
     assert [p.has_body for p in message.people] == [True, False, True]
     back = people_from_message(message)
     assert np.isnan(back.joints[1]).all() and np.isfinite(back.joints[[0, 2]]).all()
@@ -114,7 +114,7 @@ def test_one_body_of_three(make, header, some_people):
 def test_first_pixel_centre_is_zero_in_messages(make, header, some_people):
     keypoints = np.full_like(some_people.keypoints, 0.5)
     message = people_message(make, header, some_people.with_fields(keypoints=keypoints),
-                                      Look(640, 480))
+                                      FrameReport(640, 480))
     assert np.all(np.asarray(message.people[0].keypoints) == 0)
 
 
@@ -124,7 +124,7 @@ def test_body_pose_is_x_forward_y_left_z_up(make, header, some_people):
     theta = some_people.theta.copy()
     theta[:, 0] = facing
     message = people_message(make, header, some_people.with_fields(theta=theta),
-                                      Look(640, 480))
+                                      FrameReport(640, 480))
     q = message.people[0].pose.pose.orientation
     axes = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
     np.testing.assert_allclose(axes.T, [[0, 0, -1], [1, 0, 0], [0, -1, 0]], atol=1e-6)
@@ -132,7 +132,7 @@ def test_body_pose_is_x_forward_y_left_z_up(make, header, some_people):
 
 def test_body_pose_agrees_with_tf_transformations(make, header, some_people):
     tft = pytest.importorskip("tf_transformations", reason="part of a ROS installation")
-    message = people_message(make, header, some_people, Look(640, 480))
+    message = people_message(make, header, some_people, FrameReport(640, 480))
     axes = np.eye(4)
     axes[:3, :3] = [[0, 1, 0], [0, 0, 1], [1, 0, 0]]
     expected = tft.quaternion_multiply(some_people.theta[0, 0], tft.quaternion_from_matrix(axes))
@@ -142,12 +142,12 @@ def test_body_pose_agrees_with_tf_transformations(make, header, some_people):
 
 def _chained(message, root: str):
     """Place and rotation in the root frame of every frame of a TFMessage."""
-    places, turns = {root: np.zeros(3)}, {root: Rotation.identity()}
+    positions, turns = {root: np.zeros(3)}, {root: Rotation.identity()}
     for t in message.transforms:
         above, v, q = t.header.frame_id, t.transform.translation, t.transform.rotation
-        places[t.child_frame_id] = places[above] + turns[above].apply([v.x, v.y, v.z])
+        positions[t.child_frame_id] = positions[above] + turns[above].apply([v.x, v.y, v.z])
         turns[t.child_frame_id] = turns[above] * Rotation.from_quat([q.x, q.y, q.z, q.w])
-    return places, turns
+    return positions, turns
 
 
 @pytest.fixture
@@ -161,11 +161,12 @@ def held_together(some_people):
 def test_tf_frames_chain_to_the_joints(make, header, held_together):
     message = tf_message(make, header, held_together)
     assert len(message.transforms) == 3 * 24
-    places, turns = _chained(message, "camera")
+    positions, turns = _chained(message, "camera")
     for i, person in enumerate(held_together.ids):
         for joint, name in list(enumerate(SMPL24.names))[1:]:
-            np.testing.assert_allclose(places[f"{person}_{name}"], held_together.joints[i, joint],
-                                       atol=1e-9)
+            np.testing.assert_allclose(
+                positions[f"{person}_{name}"], held_together.joints[i, joint], atol=1e-9
+            )
         # down the arm: SMPL's rotations one after another, seen in a body's own axes
         turn = Rotation.identity()
         for joint in ("pelvis", "spine1", "spine2", "spine3", "left_collar", "left_shoulder"):
@@ -326,9 +327,9 @@ def test_body_surface_stands_where_the_person_stands(make, header, upright):
     markers, _ = marker_array(make, header, people, set(), 0.5, body)
     surface = markers.markers[-1]
     assert surface.type == 11 and len(surface.points) == 3 * len(body.coarse_faces)
-    places = np.array([[p.x, p.y, p.z] for p in surface.points])
-    assert (np.abs(places - people.root[0]) < 1.1).all()  # arms' length, m
-    assert np.ptp(places[:, 1]) > 1.5 and 0 < surface.color.a < 1
+    positions = np.array([[p.x, p.y, p.z] for p in surface.points])
+    assert (np.abs(positions - people.root[0]) < 1.1).all()  # arms' length, m
+    assert np.ptp(positions[:, 1]) > 1.5 and 0 < surface.color.a < 1
     _, shown = marker_array(make, header, people, set(), 0.5, body)
     gone = marker_array(make, header, people[:0], shown, 0.5, body)[0].markers
     assert {m.id for m in gone} == {0, 1, 2, 3} and {m.action for m in gone} == {2}

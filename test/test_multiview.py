@@ -20,7 +20,7 @@ from ros2_pose.pipeline import Pipeline, PipelineError
 from ros2_pose.skeleton import COCO17, SMPL24
 
 CAMERA = Camera.from_fov(640, 480, 70)
-POSES = np.stack([look_at(place) for place in
+POSES = np.stack([look_at(position) for position in
                   ((4.0, 0.0, 1.5), (0.5, 4.0, 2.2), (-3.5, -1.0, 1.2), (1.0, -4.0, 2.0))])
 STD_PX = 1.5
 _BODY = ("joints", "joint_cov", "theta", "betas", "root", "root_cov")
@@ -29,7 +29,7 @@ _BODY = ("joints", "joint_cov", "theta", "betas", "root", "root_cov")
 class MadeUpNetwork:
     """Finds what it is told to find: by the number in an image's first pixel."""
 
-    name, turn_std = "made up", None
+    name, rotation_std = "made up", None
 
     def __init__(self):
         self.found, self.batches = [], []
@@ -58,17 +58,17 @@ def several(single, monkeypatch):
     return several
 
 
-def standing(places, yaws, body):
+def standing(positions, yaws, body):
     """Joints (P, 24, 3) and keypoints (P, 17, 3) of people at places in a frame with z up."""
-    theta = torch.zeros(len(places), 24, 4)
+    theta = torch.zeros(len(positions), 24, 4)
     theta[..., 3] = 1
     for row, yaw in enumerate(yaws):
-        turn = Rotation.from_euler("z", yaw) * Rotation.from_euler("x", np.pi / 2)
-        theta[row, 0] = torch.from_numpy(turn.as_quat())
+        rotation = Rotation.from_euler("z", yaw) * Rotation.from_euler("x", np.pi / 2)
+        theta[row, 0] = torch.from_numpy(rotation.as_quat())
     for joint, sign in (("left_shoulder", -1.0), ("right_shoulder", 1.0)):
         theta[:, SMPL24.index(joint)] = torch.tensor([0.0, 0.0, sign * 0.6, 0.8])
-    root = torch.tensor([(x, y, 0.95) for x, y in places])
-    posed = body(theta, torch.zeros(len(places), 10), root, with_vertices=False)
+    root = torch.tensor([(x, y, 0.95) for x, y in positions])
+    posed = body(theta, torch.zeros(len(positions), 10), root, with_vertices=False)
     return posed.joints.numpy(), posed.keypoints.numpy()
 
 
@@ -176,14 +176,14 @@ def test_the_order_of_cameras_does_not_matter(single, room):
 
 def test_another_common_frame_gives_the_same_people_there(single, room):
     views, _, _ = room
-    turn, shift = Rotation.from_euler("xyz", (0.4, -1.0, 2.0)), np.array([5.0, -2.0, 1.0])
+    rotation, shift = Rotation.from_euler("xyz", (0.4, -1.0, 2.0)), np.array([5.0, -2.0, 1.0])
     move = np.eye(4)
-    move[:3, :3], move[:3, 3] = turn.as_matrix(), shift
-    here, there = Fuser(single.fitter), Fuser(single.fitter, turn.apply((0.0, 0.0, 1.0)))
+    move[:3, :3], move[:3, 3] = rotation.as_matrix(), shift
+    here, there = Fuser(single.fitter), Fuser(single.fitter, rotation.apply((0.0, 0.0, 1.0)))
     rows = here.associate(views)
     moved = [view._replace(pose=move @ view.pose) for view in views]
     np.testing.assert_array_equal(there.associate(moved), rows)
-    expected = here.fuse(views, rows).people.moved(turn, shift)
+    expected = here.fuse(views, rows).people.moved(rotation, shift)
     found = there.fuse(moved, rows).people
     for name in _BODY:
         if name != "theta":
@@ -304,8 +304,8 @@ def test_one_camera_is_the_single_view_pipeline(single, several):
 
 def test_who_walks_from_one_camera_to_others_keeps_the_id(single, several):
     pipeline, rng = several(4), np.random.default_rng(2)
-    turns = [(0, 1)] * 4 + [(1,)] * 3 + [(1, 2)] * 3 + [(2, 3)] * 4
-    for number, (keypoints, cameras) in enumerate(zip(_walk(single, 14), turns)):
+    rotations = [(0, 1)] * 4 + [(1,)] * 3 + [(1, 2)] * 3 + [(2, 3)] * 4
+    for number, (keypoints, cameras) in enumerate(zip(_walk(single, 14), rotations)):
         scene = _step(pipeline, keypoints, number, cameras, rng)
         assert scene.people.ids == ("p1",)
         assert [v is not None for v in scene.views] == [c in cameras for c in range(4)]
@@ -388,18 +388,18 @@ def test_time_that_starts_again_forgets_everyone(single, several):
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3])
-def test_a_camera_mounted_upside_down_or_on_its_side_sees_the_same(single, several, turns):
+def test_a_camera_mounted_upside_down_or_on_its_side_sees_the_same(single, several, rotations):
     """Camera 2 is rolled, its pictures and pose with it; its network finds people upright."""
     upright, mounted = several(3), several(3)
     camera_from_mounted = np.eye(4)
-    camera_from_mounted[:3, :3] = rotation_of(turns)
-    shape = (480, 640) if turns % 2 == 0 else (640, 480)
-    rolled = CAMERA.rotated(-turns)
+    camera_from_mounted[:3, :3] = rotation_of(rotations)
+    shape = (480, 640) if rotations % 2 == 0 else (640, 480)
+    rolled = CAMERA.rotated(-rotations)
     for number, keypoints in enumerate(_walk(single, 6)):
         expected = _step(upright, keypoints, number, range(3))
         mounted.cameras[0].network.found = [detected(keypoints, pose) for pose in POSES]
         frames = [frame(c, number * 100_000_000, POSES[c]) for c in range(3)]
-        image = np.ascontiguousarray(np.rot90(frames[1].image, -turns))
+        image = np.ascontiguousarray(np.rot90(frames[1].image, -rotations))
         assert image.shape[:2] == shape
         frames[1] = replace(frames[1], image=image, camera=rolled,
                             pose=POSES[1] @ camera_from_mounted)

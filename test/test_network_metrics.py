@@ -18,7 +18,7 @@ from ros2_pose.evaluation.benchmarks import mupots
 from ros2_pose.evaluation.benchmarks.network import Scores, evaluate, mean_pose
 from ros2_pose.evaluation.metrics import detection_ap as average_precision
 from ros2_pose.evaluation.metrics import pose as metrics
-from ros2_pose.evaluation.metrics.matching import Picture, greedy, match
+from ros2_pose.evaluation.metrics.matching import EvaluatedImage, greedy, match
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import SMPL24
 
@@ -39,7 +39,7 @@ def boxed(boxes, scores=None, **fields):
 
 
 def picture(found, truth, ignored=(), complete=True):
-    return Picture(found, truth, np.array(ignored, float).reshape(-1, 4), complete)
+    return EvaluatedImage(found, truth, np.array(ignored, float).reshape(-1, 4), complete)
 
 
 def sample(number, people, ignored=(), complete=True):
@@ -220,7 +220,7 @@ def test_an_incomplete_picture_has_nobody_false_but_may_have_missed_ones():
 def test_true_people_without_a_box_are_left_out_and_make_a_picture_incomplete():
     truth = boxed([[0, 0, 10, 10], [np.nan] * 4])
     found = boxed([[0, 0, 10, 10], [60, 0, 70, 10]])
-    seen = Picture.of(found, sample(0, truth))
+    seen = EvaluatedImage.of(found, sample(0, truth))
     assert len(seen.truth) == 1 and not seen.complete
     matching = match(seen)
     assert len(matching.false) == len(matching.missed) == 0
@@ -299,11 +299,11 @@ def test_plain_ap_by_hand():
     assert np.isnan(average_precision.plain(hits, scores, 0))
 
 
-def placed(places, scores=None):
+def placed(positions, scores=None):
     """People at places, their boxes beside one another by x."""
-    places = np.array(places, float).reshape(-1, 3)
-    low = np.nan_to_num(places[:, :1]) * 100
-    return boxed(np.c_[low, 0 * low, low + 50, 0 * low + 100], scores, root=places)
+    positions = np.array(positions, float).reshape(-1, 3)
+    low = np.nan_to_num(positions[:, :1]) * 100
+    return boxed(np.c_[low, 0 * low, low + 50, 0 * low + 100], scores, root=positions)
 
 
 def test_ap_root_by_hand():

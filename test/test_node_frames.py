@@ -221,11 +221,11 @@ def test_a_tree_that_breaks_and_heals(graph, start, person):
     assert node.statistics.problem == unknown.status_text  # and with it /diagnostics
     robot = Robot(graph)
     robot.moves(node, *(_BEGIN + ms * _MS for ms in range(0, 301, 50)))
-    usual = _seconds_to_answer(graph, images, (_BEGIN + ms * _MS for ms in range(10, 300, 50)),
+    prior_mean = _seconds_to_answer(graph, images, (_BEGIN + ms * _MS for ms in range(10, 300, 50)),
                                People.STATUS_OK)
     broken = _seconds_to_answer(graph, images, (_BEGIN + ms * _MS for ms in range(1010, 1300, 50)),
                                 People.STATUS_2D_ONLY)
-    assert np.median(broken) < 3 * np.median(usual) + 0.1
+    assert np.median(broken) < 3 * np.median(prior_mean) + 0.1
     assert "'base' in 'odom' is known from" in graph.people[-1].status_text
     assert "960 ms before it" in graph.people[-1].status_text
     robot.moves(node, *(_BEGIN + ms * _MS for ms in (1400, 1500)))

@@ -52,10 +52,10 @@ def motions():
 
 
 def test_moving_there_and_back_changes_nothing(some_people, motions):
-    turn, shift = motions[0]
-    there = some_people.moved(turn, shift)
+    rotation, shift = motions[0]
+    there = some_people.moved(rotation, shift)
     assert np.abs(there.root - some_people.root).min() > 0.01
-    _same(some_people, there.moved(turn.inv(), -turn.inv().apply(shift)))
+    _same(some_people, there.moved(rotation.inv(), -rotation.inv().apply(shift)))
 
 
 def test_two_moves_are_one(some_people, motions):
@@ -77,30 +77,30 @@ def test_moving_keeps_pixels_and_bones(some_people, motions):
 
 def test_a_moved_velocity_is_that_of_the_moved_place(some_people, motions):
     """The place a second later, moved, less the place now, moved."""
-    turn, shift = motions[0]
-    later = turn.apply(some_people.root + some_people.velocity) + shift
-    moved = some_people.moved(turn, shift)
+    rotation, shift = motions[0]
+    later = rotation.apply(some_people.root + some_people.velocity) + shift
+    moved = some_people.moved(rotation, shift)
     np.testing.assert_allclose(moved.velocity, later - moved.root)
 
 
 def test_moved_covariances_are_those_of_moved_samples(some_people, motions):
     """Draw places and bodies turned about the axes, move each, look at the spread."""
-    turn, shift = motions[0]
+    rotation, shift = motions[0]
     person = some_people[[0]].with_fields(root_cov=1e-4 * some_people.root_cov[:1])
-    moved = person.moved(turn, shift)
+    moved = person.moved(rotation, shift)
     rng = np.random.default_rng(0)
     root = rng.multivariate_normal(np.zeros(6), person.root_cov[0], 200_000)
-    places = turn.apply(person.root[0] + root[:, :3]) + shift - moved.root[0]
+    positions = rotation.apply(person.root[0] + root[:, :3]) + shift - moved.root[0]
     body = Rotation.from_quat(person.theta[0, 0])
-    turned = turn * Rotation.from_rotvec(root[:, 3:]) * body
+    turned = rotation * Rotation.from_rotvec(root[:, 3:]) * body
     angles = (turned * Rotation.from_quat(moved.theta[0, 0]).inv()).as_rotvec()
-    found, expected = np.cov(np.c_[places, angles].T), moved.root_cov[0]
+    found, expected = np.cov(np.c_[positions, angles].T), moved.root_cov[0]
     scale = np.sqrt(np.diag(expected))
     np.testing.assert_allclose(found / np.outer(scale, scale),
                                expected / np.outer(scale, scale), atol=0.02)
-    for name, place in (("joint_cov", 7), ("velocity_cov", slice(None))):
-        cov, result = getattr(person, name)[0][place], getattr(moved, name)[0][place]
-        found = np.cov(turn.apply(rng.multivariate_normal(np.zeros(3), cov, 200_000)).T)
+    for name, position in (("joint_cov", 7), ("velocity_cov", slice(None))):
+        cov, result = getattr(person, name)[0][position], getattr(moved, name)[0][position]
+        found = np.cov(rotation.apply(rng.multivariate_normal(np.zeros(3), cov, 200_000)).T)
         np.testing.assert_allclose(found, result, atol=0.02 * np.trace(cov))
 
 

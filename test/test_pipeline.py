@@ -12,7 +12,7 @@ from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
 from ros2_pose.imaging.contrast import grey_ramp
 from ros2_pose.messages.people import STATUS_2D_ONLY, STATUS_PARTIAL, status_of
 from ros2_pose.people import DEPTH, Frame, People
-from ros2_pose.pipeline import Pipeline, Remembered
+from ros2_pose.pipeline import Pipeline, TrackedBody
 from ros2_pose.skeleton import COCO17, SMPL24
 
 CAMERA = Camera.from_fov(640, 480, 60)
@@ -183,7 +183,7 @@ def test_a_body_stands_where_it_stood_when_the_camera_has_moved(person):
     poses[1][:3, :3] = Rotation.from_euler("xyz", (0.1, 0.5, -0.2)).as_matrix()
     poses[1][:3, 3] = 0.4, -0.1, 1.0
     body = BodyState(*(value[0].double() for value in state))
-    moved = Remembered(body, 0.0, 5, 0, poses[0]).seen_from(poses[1])
+    moved = TrackedBody(body, 0.0, 5, 0, poses[0]).seen_from(poses[1])
     back = poses[1][:3, :3] @ moved.root.numpy() + poses[1][:3, 3]
     np.testing.assert_allclose(back, body.root, atol=1e-9)
     turned = poses[1][:3, :3] @ Rotation.from_quat(moved.theta[0].numpy()).as_matrix()
@@ -191,4 +191,4 @@ def test_a_body_stands_where_it_stood_when_the_camera_has_moved(person):
                                atol=1e-6)
     np.testing.assert_array_equal(moved.theta[1:], body.theta[1:])
     for unknown in (None, poses[1]):
-        assert Remembered(body, 0.0, 5, 0, None).seen_from(unknown) is body
+        assert TrackedBody(body, 0.0, 5, 0, None).seen_from(unknown) is body

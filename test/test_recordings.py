@@ -20,7 +20,7 @@ from ros2_pose.messages.image import image_message
 from ros2_pose.messages.standard import header_message, quaternion_message, vector_message
 from ros2_pose.node_config import NodeConfig
 from ros2_pose.offline.bag_files import _zstd
-from ros2_pose.offline.recording import Wanted, open_recording
+from ros2_pose.offline.recording import RecordingOptions, open_recording
 from ros2_pose.offline.rosbag import BagSource, BagWriter, make, typestore
 from ros2_pose.offline.sources import PictureSource, SourceError, VideoSource
 from ros2_pose.pipeline import PipelineError
@@ -58,7 +58,7 @@ def _levels(source) -> list[int]:
 
 
 def _open(path, **wanted):
-    return open_recording(path, Wanted(**wanted))
+    return open_recording(path, RecordingOptions(**wanted))
 
 
 # Files ------------------------------------------------------------------------------------------
@@ -343,8 +343,8 @@ def test_poses_are_those_of_the_images_stamps_however_late_they_were_recorded(tm
     settings = NodeConfig(fixed_frame="odom", target_frame="base")
     for number, shot in enumerate(_open(tmp_path / "bag", settings=settings)):
         assert shot.frame.pose[0, 3] == pytest.approx(10 + 0.1 * number)
-        assert shot.place.frame_id == "base" and not shot.note
-        assert np.allclose(shot.place.transform.translation, (10, 0, 0))
+        assert shot.target.frame_id == "base" and not shot.note
+        assert np.allclose(shot.target.transform.translation, (10, 0, 0))
 
 
 def test_a_transform_that_is_missing_is_said(tmp_path):
@@ -352,7 +352,7 @@ def test_a_transform_that_is_missing_is_said(tmp_path):
     settings = NodeConfig(fixed_frame="odom", target_frame="map")
     for shot in _open(tmp_path / "bag", settings=settings):
         assert shot.frame.pose is None and "'odom'" in shot.note
-        assert shot.place.transform is None and "'map'" in shot.place.problem
+        assert shot.target.transform is None and "'map'" in shot.position.problem
 
 
 @pytest.mark.parametrize("asked", [dict(settings=NodeConfig(depth=True)), dict(depth_topic="/d"),

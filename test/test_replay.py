@@ -152,8 +152,8 @@ def test_a_cut_off_bag_keeps_what_was_finished(bag, tmp_path, capsys):
 def test_mistakes_are_one_line_and_status_2(bag, tmp_path, capsys, arguments, words):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.mp4").write_text("not: [a, video]")
-    places = {"bag": bag, "empty": tmp_path / "empty", "text": tmp_path / "text.mp4"}
-    source, *options = [a.format(**places) for a in arguments]
+    positions = {"bag": bag, "empty": tmp_path / "empty", "text": tmp_path / "text.mp4"}
+    source, *options = [a.format(**positions) for a in arguments]
     assert _replay(source, tmp_path / "out.jsonl", *options) == 2
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and words in said[0]
@@ -189,7 +189,7 @@ def test_source_knows_its_calibration_before_the_first_image(tmp_path):
 
 @pytest.mark.parametrize("value, turns", [(6, 1), (3, 2), (8, -1)])
 def test_people_in_a_turned_photo_are_those_of_the_upright_one(clip, tmp_path, capsys, value,
-                                                                turns):
+                                                                rotations):
     def written(name, picture, exif=b""):
         data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))[1].tobytes()
         chunk = b"eXIf" + exif
@@ -200,4 +200,6 @@ def test_people_in_a_turned_photo_are_those_of_the_upright_one(clip, tmp_path, c
         assert "2 people: p1 p2" in capsys.readouterr().out
         return json.loads((tmp_path / "o.jsonl").read_text())["people"]
     exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, value]) + b"\0" * 6
-    assert written("phone.png", np.rot90(clip[0], turns), exif) == written("upright.png", clip[0])
+    assert written("phone.png", np.rot90(clip[0], rotations), exif) == written(
+        "upright.png", clip[0]
+    )

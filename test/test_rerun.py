@@ -12,7 +12,7 @@ import pytest
 from ros2_pose import cli
 from ros2_pose.camera import Camera
 from ros2_pose.offline.rerun import RerunError, RerunLog
-from ros2_pose.offline.sources import Shot
+from ros2_pose.offline.sources import RecordedFrame
 from ros2_pose.people import LOST, Frame
 from ros2_pose.skeleton import SMPL24
 
@@ -27,10 +27,10 @@ class _Pipeline:
         return frame.camera, ""
 
 
-def _shot(number: int = 0) -> Shot:
+def _shot(number: int = 0) -> RecordedFrame:
     stamp = _STAMPS[number]
     frame = Frame(_RED, Camera.from_fov(64, 48, 60), stamp)
-    return Shot(stamp, "camera", str(number), frame)
+    return RecordedFrame(stamp, "camera", str(number), frame)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from ros2_pose import cli
 from ros2_pose.config import PoseConfig
 from ros2_pose.node_config import OFFLINE, NodeConfig
 from ros2_pose.offline.replay import JsonArray, OverlayVideo
-from ros2_pose.offline.sources import Shot
+from ros2_pose.offline.sources import RecordedFrame
 
 _NODE_ONLY = {"autostart", "silence_s", "cameras", "transport", "reliability", "navigation_frame",
               "rep155", "detections", "depth_wait_s", "people_timeout_s"}
@@ -136,7 +136,7 @@ def test_a_video_takes_as_long_as_the_recording(tmp_path, some_people, times, co
     for time in times:
         stamp = round(time * 1e9)
         frame = Frame(np.zeros((480, 640, 3), np.uint8), None, stamp)
-        sink.write(Shot(stamp, "camera", "x", frame), some_people)
+        sink.write(RecordedFrame(stamp, "camera", "x", frame), some_people)
     sink.close()
     assert sink.count == count == cv2.VideoCapture(str(tmp_path / "o.mp4")).get(
         cv2.CAP_PROP_FRAME_COUNT)

@@ -10,7 +10,7 @@ import torch
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.synthetic import scene as scenes
 from ros2_pose.data.synthetic.backgrounds import BackgroundError
-from ros2_pose.data.synthetic.bodies import Bodies
+from ros2_pose.data.synthetic.bodies import BodySampler
 from ros2_pose.data.synthetic.lighting import Shadows
 from ros2_pose.data.synthetic.pictures import (
     HIDDEN,
@@ -213,7 +213,7 @@ def test_people_do_not_stand_in_each_other(poses, model):
     """By surfaces: nobody's skin reaches the middle of anybody else's bones."""
     rng, pairs = np.random.default_rng(1), 0
     for number in range(6):
-        bodies = Bodies(model, poses, torch.Generator().manual_seed(number))
+        bodies = BodySampler(model, poses, torch.Generator().manual_seed(number))
         layout = scenes.arrange(model, bodies, rng, scenes.random_camera(rng, 256, 256), 4)
         for a, b in itertools.permutations(range(len(layout.root)), 2):
             apart = np.linalg.norm(layout.vertices[a][:, None] - layout.joints[b], axis=-1)
@@ -228,15 +228,23 @@ def _one_person(pictures, upright, things=()):
     """(17,) visibility of a person who faces a camera with things between."""
     people, model = upright
     camera = scenes.Camera.from_fov(256, 256, 60)
-    turn = np.diag([1.0, -1, -1])
+    rotation = np.diag([1.0, -1, -1])
     posed = model(*(torch.from_numpy(v).float() for v in (people.theta, people.betas,
                                                           people.root)))
-    layout = scenes.Layout(camera, turn, 1.0, torch.eye(3).expand(1, 24, 3, 3), torch.zeros(1, 10),
-                           people.root @ turn, (posed.joints.numpy() @ turn).astype(np.float32),
-                           (posed.vertices.numpy() @ turn).astype(np.float32), list(things))
+    layout = scenes.Layout(
+        camera,
+        rotation,
+        1.0,
+        torch.eye(3).expand(1, 24, 3, 3),
+        torch.zeros(1, 10),
+        people.root @ rotation,
+        (posed.joints.numpy() @ rotation).astype(np.float32),
+        (posed.vertices.numpy() @ rotation).astype(np.float32),
+        list(things),
+    )
     seen = _seen(pictures._dressed(layout, np.random.default_rng(0)), layout, "cpu")
-    places = posed.keypoints.numpy().astype(float)
-    return _visibility(camera.project(places), places[..., 2], *seen.maps((256, 256)),
+    positions = posed.keypoints.numpy().astype(float)
+    return _visibility(camera.project(positions), positions[..., 2], *seen.maps((256, 256)),
                        pictures._depth_of_keypoints)[0]
 
 

@@ -140,10 +140,10 @@ def test_one_head_for_what_is_proposed_and_for_what_is_refined(net):
 
 
 def test_layers_have_heads_of_their_own_where_each_refines():
-    refining, alike = (made(two_stage=False, box_refine=refine).detr for refine in (True, False))
+    refining, shared = (made(two_stage=False, box_refine=refine).detr for refine in (True, False))
     assert refining.class_embed[0].weight is not refining.class_embed[1].weight
     assert refining.bbox_embed[0].layers[0].weight is not refining.bbox_embed[1].layers[0].weight
-    assert alike.class_embed[0].weight is alike.class_embed[1].weight
+    assert shared.class_embed[0].weight is shared.class_embed[1].weight
 
 
 @pytest.mark.parametrize("backbone, frozen", [
@@ -242,8 +242,8 @@ def test_a_head_that_knows_nothing_says_what_the_lift_says(net):
     camera = torch.tensor([[96.0, 96, 48, 48]]).repeat(2, 1)
     quats = along_ray(torch.nn.functional.normalize(found.quats, dim=2),
                       camera_facing(boxes, camera))
-    alike = (quats * best).sum(2).abs()
-    torch.testing.assert_close(alike, torch.ones_like(alike), rtol=0, atol=1e-4)
+    similarity = (quats * best).sum(2).abs()
+    torch.testing.assert_close(similarity, torch.ones_like(similarity), rtol=0, atol=1e-4)
 
 
 def test_cells_of_the_enlarged_box_are_pixels(net):
@@ -284,27 +284,27 @@ def test_a_peak_lies_nearer_to_its_higher_neighbour():
 def test_the_axis_is_brought_onto_the_ray_without_a_roll():
     boxes = torch.tensor([[0.0, 0, 40, 80], [100, 20, 150, 110], [70, 60, 80, 72]])
     camera = torch.tensor([_CAMERA.fx, _CAMERA.fy, _CAMERA.cx, _CAMERA.cy]).expand(3, 4)
-    turn = camera_facing(boxes, camera)
+    rotation = camera_facing(boxes, camera)
     middle = (boxes[:, :2] + boxes[:, 2:]).numpy() / 2
     rays = np.c_[_CAMERA.normalise(middle), np.ones(3)]
-    axis = turn[:, :, 2].numpy()
+    axis = rotation[:, :, 2].numpy()
     assert np.allclose(np.cross(axis, rays), 0, atol=1e-6) and (axis[:, 2] > 0).all()
-    assert np.allclose(turn[:, 1, 0], 0, atol=1e-6)
-    assert np.allclose(turn @ turn.mT, torch.eye(3), atol=1e-6)
-    assert np.allclose(torch.linalg.det(turn), 1)
+    assert np.allclose(rotation[:, 1, 0], 0, atol=1e-6)
+    assert np.allclose(rotation @ rotation.mT, torch.eye(3), atol=1e-6)
+    assert np.allclose(torch.linalg.det(rotation), 1)
     unknown = camera_facing(boxes, torch.full((3, 4), torch.nan))
     assert torch.equal(unknown, torch.eye(3).expand(3, 3, 3))
 
 
 def test_only_the_pelvis_turns_and_turns_back():
     theta = F.normalize(torch.randn(4, 24, 4), dim=2)
-    turn = torch.from_numpy(Rotation.random(4, random_state=1).as_matrix()).float()
-    there = along_ray(theta, turn)
-    expected = Rotation.from_matrix(turn.numpy()) * Rotation.from_quat(theta[:, 0].numpy())
+    rotation = torch.from_numpy(Rotation.random(4, random_state=1).as_matrix()).float()
+    there = along_ray(theta, rotation)
+    expected = Rotation.from_matrix(rotation.numpy()) * Rotation.from_quat(theta[:, 0].numpy())
     assert np.allclose(Rotation.from_quat(there[:, 0].numpy()).as_matrix(),
                        expected.as_matrix(), atol=1e-5)
     assert torch.equal(there[:, 1:], theta[:, 1:])
-    back = along_ray(there, turn.mT)
+    back = along_ray(there, rotation.mT)
     assert torch.allclose((back * theta).sum(2).abs(), torch.ones(4, 24), atol=1e-5)
 
 
@@ -496,7 +496,7 @@ def test_folded_batch_norms_are_those_that_were_published(tmp_path, monkeypatch)
     weights = published()
     torch.save(weights, tmp_path / "weights.pth")
     monkeypatch.setattr(efficientnet_lite, "fetch", lambda name: tmp_path / "weights.pth")
-    backbone = efficientnet_lite.Backbone()
+    backbone = efficientnet_lite.EfficientNetLite()
     backbone.load_imagenet()
     images = torch.randn(2, 3, 64, 64)
     for ours, expected in zip(backbone(images), features_of(images, weights), strict=True):

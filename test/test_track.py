@@ -7,7 +7,7 @@ from scipy.spatial.transform import Rotation
 from ros2_pose.camera import Camera
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.skeleton import COCO17
-from ros2_pose.tracking.kalman import Motion, gate
+from ros2_pose.tracking.kalman import ConstantVelocityFilter, gate
 from ros2_pose.tracking.tracker import Tracker
 
 _FIGURE = np.random.default_rng(0).uniform(-1, 1, (17, 2)) * (30, 90)
@@ -43,9 +43,9 @@ def test_two_who_cross_keep_their_ids():
     images = [[(100 + 20 * i, 200), (500 - 20 * i, 230)] for i in range(21)]
     reports = _run(Tracker(), images)
     for report, (first, second) in zip(reports, images):
-        place = {i: k.mean(0) for i, k in zip(report.ids, report.keypoints)}
-        assert np.allclose(place["p1"], _FIGURE.mean(0) + first)
-        assert np.allclose(place["p2"], _FIGURE.mean(0) + second)
+        position = {i: k.mean(0) for i, k in zip(report.ids, report.keypoints)}
+        assert np.allclose(position["p1"], _FIGURE.mean(0) + first)
+        assert np.allclose(position["p2"], _FIGURE.mean(0) + second)
 
 
 def test_order_of_detections_does_not_matter():
@@ -89,8 +89,8 @@ def test_a_double_is_not_born():
 
 
 def test_ids_are_given_again_after_a_while():
-    places = {0: 100, 10: 400, 20: 100, 130: 400}  # by number of the image; ten a second
-    reports = _run(Tracker(lost_s=0.5), [[(places[i], 200)] if i in places else []
+    positions = {0: 100, 10: 400, 20: 100, 130: 400}  # by number of the image; ten a second
+    reports = _run(Tracker(lost_s=0.5), [[(positions[i], 200)] if i in positions else []
                                          for i in range(131)])
     assert [report.ids for report in reports if report.ids] == [("p1",), ("p2",), ("p3",), ("p1",)]
 
@@ -104,10 +104,10 @@ _RATES = [0.5, 1, 2, 3, 5, 10, 30, 60, 120]
 @pytest.mark.parametrize("lost_s", [0.0, 0.5, 2.0])
 def test_people_are_confirmed_and_end_at_every_rate(fps, lost_s):
     """Two who walk, one image in which nobody is found, then nobody any more."""
-    def places(i):
+    def positions(i):
         return [(200 + 30 * i / fps, 300), (700 - 30 * i / fps, 330)]
     away = int(max(lost_s, 2.5 / fps) * fps) + 2
-    images = [places(i) for i in range(5)] + [[]] + [places(i) for i in range(6, 10)]
+    images = [positions(i) for i in range(5)] + [[]] + [positions(i) for i in range(6, 10)]
     reports = _run(Tracker(lost_s=lost_s), images + [[]] * away, fps)
     for report in reports[:10]:
         assert set(report.ids) == {"p1", "p2"}
@@ -136,9 +136,9 @@ def test_ids_stay_whatever_the_intervals(seed):
     for _ in range(60):
         stamp += int(_SECOND * np.exp(rng.uniform(np.log(0.008), np.log(4))))
         seconds = stamp / _SECOND
-        places = [(200 + 2 * seconds, 300), (900 - 2 * seconds, 330)]
+        positions = [(200 + 2 * seconds, 300), (900 - 2 * seconds, 330)]
         missed = [not before and rng.random() < 0.2 for before in missed]
-        people = _seen(*[place for place, out in zip(places, missed) if not out])
+        people = _seen(*[position for position, out in zip(positions, missed) if not out])
         ids |= set(tracker.report(*tracker.assign(people, stamp), stamp).ids)
     assert ids == {"p1", "p2"}
 
@@ -186,10 +186,10 @@ def test_velocity_converges_and_its_covariance_is_honest():
     errors = []
     for _ in range(200):
         velocity = rng.normal(size=3)
-        motion = Motion(rng.multivariate_normal(np.zeros(3), cov), cov, 0)
+        motion = ConstantVelocityFilter(rng.multivariate_normal(np.zeros(3), cov), cov, 0)
         for step in range(1, 60):
-            place = velocity * step / 30 + rng.multivariate_normal(np.zeros(3), cov)
-            motion.update(place, cov, int(step * _SECOND / 30))
+            position = velocity * step / 30 + rng.multivariate_normal(np.zeros(3), cov)
+            motion.update(position, cov, int(step * _SECOND / 30))
         errors.append(motion.velocity - velocity)
     # The filter expects accelerations that these walkers do not have: it may be cautious, not bold.
     assert (np.std(errors, axis=0) < np.sqrt(np.diag(motion.velocity_cov))).all()
@@ -234,7 +234,7 @@ def test_a_double_with_its_sides_changed_is_nobody_new():
 
 
 def test_what_time_does_does_not_depend_on_the_steps():
-    motion = Motion(np.zeros(2), np.eye(2), 0)
+    motion = ConstantVelocityFilter(np.zeros(2), np.eye(2), 0)
     at_once = motion.predicted(2 * _SECOND)
     for step in range(1, 9):
         motion.state, motion.cov = motion.predicted(step * _SECOND // 4)
@@ -244,12 +244,12 @@ def test_what_time_does_does_not_depend_on_the_steps():
 
 def test_the_gate_holds_the_share_that_it_says():
     rng, cov = np.random.default_rng(0), np.diag([0.1, 0.2, 0.3]) ** 2
-    motion = Motion(np.zeros(3), cov, 0, speed=0.5)
+    motion = ConstantVelocityFilter(np.zeros(3), cov, 0, speed=0.5)
     truth = rng.multivariate_normal(np.zeros(6), motion.predicted(_SECOND)[1], 4000)[:, :3]
     seen = truth + rng.multivariate_normal(np.zeros(3), cov, 4000)
-    surprise = motion.surprise(seen, np.tile(cov, (4000, 1, 1)), _SECOND)
+    squared_mahalanobis = motion.squared_mahalanobis(seen, np.tile(cov, (4000, 1, 1)), _SECOND)
     for share in (0.5, 0.9, 0.99):
-        assert (surprise < gate(3, share)).mean() == pytest.approx(share, abs=0.02)
+        assert (squared_mahalanobis < gate(3, share)).mean() == pytest.approx(share, abs=0.02)
 
 
 def test_who_is_hidden_takes_nobodys_detections():
@@ -279,21 +279,21 @@ _STANDING = np.stack([np.linspace(-0.2, 0.2, 17), np.linspace(-0.8, 0.8, 17), np
 _ROOT_STD = np.array([0.02, 0.02, 0.05])
 
 
-def _bodies(places, pose=np.eye(4), rng=None) -> People:
+def _bodies(positions, pose=np.eye(4), rng=None) -> People:
     """People with a figure and a root at places (P, 3) m in the fixed frame, as a camera sees
     them."""
-    places = (np.asarray(places, float) - pose[:3, 3]) @ pose[:3, :3]
+    positions = (np.asarray(positions, float) - pose[:3, 3]) @ pose[:3, :3]
     if rng is not None:
-        places = places + _ROOT_STD * rng.normal(size=places.shape)
-    count = len(places)
-    points = _CAMERA.project(places[:, None] + _STANDING)
+        positions = positions + _ROOT_STD * rng.normal(size=positions.shape)
+    count = len(positions)
+    points = _CAMERA.project(positions[:, None] + _STANDING)
     boxes = np.concatenate([points.min(1), points.max(1)], -1)
     theta = np.tile((0.0, 0.0, 0.0, 1.0), (count, 24, 1))
     return People(boxes, np.full(count, 0.8), points, np.tile(4 * np.eye(2), (count, 17, 1, 1)),
-                  np.ones((count, 17)), joints=np.repeat(places[:, None], 24, 1),
+                  np.ones((count, 17)), joints=np.repeat(positions[:, None], 24, 1),
                   joint_cov=np.tile(1e-3 * np.eye(3), (count, 24, 1, 1)),
                   joint_source=np.ones((count, 24)), theta=theta, betas=np.zeros((count, 10)),
-                  root=places, root_cov=np.tile(np.diag([*_ROOT_STD, 0.1, 0.1, 0.1]) ** 2,
+                  root=positions, root_cov=np.tile(np.diag([*_ROOT_STD, 0.1, 0.1, 0.1]) ** 2,
                                                 (count, 1, 1)))
 
 
@@ -310,12 +310,12 @@ def _driving(second: float) -> np.ndarray:
     return pose
 
 
-def _driven_past(place, steps=40, fixed=True):
+def _driven_past(position, steps=40, fixed=True):
     """Reports of a person at place(second) before the driving camera, noise in each image."""
     rng, tracker = np.random.default_rng(0), Tracker()
     for number in range(steps):
         pose = _driving(number / 20)
-        yield pose, _report(tracker, _bodies([place(number / 20)], pose, rng),
+        yield pose, _report(tracker, _bodies([position(number / 20)], pose, rng),
                             number * _SECOND // 20, pose if fixed else None)
 
 
@@ -361,15 +361,15 @@ def test_the_lost_stay_where_they_were_going_and_grow_less_certain():
     spreads = []
     for number in range(70):
         second = number / 20
-        pose, place = _driving(second), (0.5 * second - 0.5, 0, 8)
-        people = _bodies([place], pose) if number < 30 else nobody
+        pose, position = _driving(second), (0.5 * second - 0.5, 0, 8)
+        people = _bodies([position], pose) if number < 30 else nobody
         report = _report(tracker, people, number * _SECOND // 20, pose)
         if number < 30:
             continue
         assert report.ids == ("p1",) and report.tracking_state[0] == LOST
         predicted = pose[:3, :3] @ report.root[0] + pose[:3, 3]
-        np.testing.assert_allclose(predicted, place, atol=0.2)
-        np.testing.assert_allclose(pose[:3, :3] @ report.joints[0, 0] + pose[:3, 3], place,
+        np.testing.assert_allclose(predicted, position, atol=0.2)
+        np.testing.assert_allclose(pose[:3, :3] @ report.joints[0, 0] + pose[:3, 3], position,
                                    atol=0.2)
         spreads.append([np.trace(report.root_cov[0, :3, :3]), np.trace(report.joint_cov[0, 0]),
                         np.trace(report.velocity_cov[0])])
@@ -378,14 +378,14 @@ def test_the_lost_stay_where_they_were_going_and_grow_less_certain():
 
 
 def test_a_place_far_off_for_one_image_is_an_outlier_and_for_longer_the_truth():
-    tracker, places = Tracker(), [(0, 0, 4)] * 20
-    for number, place in enumerate(places + [(0, 0, 9)] + places[:5] + [(0, 0, 9)] * 20):
+    tracker, positions = Tracker(), [(0, 0, 4)] * 20
+    for number, position in enumerate(positions + [(0, 0, 9)] + positions[:5] + [(0, 0, 9)] * 20):
         people = _bodies([(0, 0, 4)])
-        seen = people.with_fields(root=np.array([place], float))
+        seen = people.with_fields(root=np.array([position], float))
         report = _report(tracker, seen, number * _SECOND // 20)
         if 15 < number < 26:
             np.testing.assert_array_equal(report.velocity[0], 0)
-    np.testing.assert_allclose(tracker.tracks[0].root.place, (0, 0, 9), atol=0.1)
+    np.testing.assert_allclose(tracker.tracks[0].root.position, (0, 0, 9), atol=0.1)
 
 
 def test_an_equal_stamp_is_no_motion():

@@ -7,19 +7,19 @@ import pytest
 
 from ros2_pose.evaluation.baselines import ByteLike, NearestNeighbour
 from ros2_pose.evaluation.benchmarks import tracking
-from ros2_pose.evaluation.metrics.mot import Identities, Moment, count
+from ros2_pose.evaluation.metrics.mot import FrameIds, Identities, count
 from ros2_pose.people import People
 
 
-def _story(*images) -> list[Moment]:
+def _story(*images) -> list[FrameIds]:
     """Moments of {true person: id or None}; an id without a person is a key that is no string."""
-    moments = []
+    frames = []
     for image in images:
         truth = [person for person in image if isinstance(person, str)]
         found = [one for one in image.values() if one is not None]
-        alike = np.array([[float(image[person] == one) for one in found] for person in truth])
-        moments.append(Moment(truth, found, alike.reshape(len(truth), len(found))))
-    return moments
+        similarity = np.array([[float(image[person] == one) for one in found] for person in truth])
+        frames.append(FrameIds(truth, found, similarity.reshape(len(truth), len(found))))
+    return frames
 
 
 def test_perfect():
@@ -53,22 +53,22 @@ def test_false_ones_cost_accuracy():
 
 def test_a_pair_stays_while_it_can():
     near, far = np.array([[0.9, 0.6]]), np.array([[0.6, 0.9]])
-    moments = [Moment(["a"], [1, 2], near), Moment(["a"], [1, 2], far)]
-    assert count(moments).switches == 0
-    assert count(moments, least=0.7).switches == 1
+    frames = [FrameIds(["a"], [1, 2], near), FrameIds(["a"], [1, 2], far)]
+    assert count(frames).switches == 0
+    assert count(frames, least=0.7).switches == 1
 
 
 def test_nobody_is_no_error():
     assert np.isnan(count([]).mota) and np.isnan(count(_story({})).idf1)
 
 
-def _random_moments(rng) -> list[Moment]:
-    moments = []
+def _random_moments(rng) -> list[FrameIds]:
+    frames = []
     for _ in range(rng.integers(1, 7)):
         truth = list(rng.permutation(3)[:rng.integers(0, 4)])
         found = list(rng.permutation(4)[:rng.integers(0, 4)])
-        moments.append(Moment(truth, found, rng.random((len(truth), len(found)))))
-    return moments
+        frames.append(FrameIds(truth, found, rng.random((len(truth), len(found)))))
+    return frames
 
 
 def _choices(rows: int, columns: int):
@@ -76,16 +76,16 @@ def _choices(rows: int, columns: int):
     yield from permutations([*range(columns), *[None] * rows], rows)
 
 
-def _clear_by_force(moments, least):
+def _clear_by_force(frames, least):
     """Paired, switches, fragmentations, from a table of who has whom when."""
     table, before = [], {}
-    for truth, found, alike in moments:
+    for truth, found, similarity in frames:
         def worth(chosen):
             pairs = [(g, f) for g, f in enumerate(chosen) if f is not None]
-            if any(alike[g, f] < least for g, f in pairs):
+            if any(similarity[g, f] < least for g, f in pairs):
                 return (-1, 0)
             kept = sum(before.get(truth[g]) == found[f] for g, f in pairs)
-            return kept, sum(alike[g, f] for g, f in pairs)
+            return kept, sum(similarity[g, f] for g, f in pairs)
         best = max(_choices(len(truth), len(found)), key=worth)
         before = {truth[g]: found[f] for g, f in enumerate(best) if f is not None}
         table.append({person: before.get(person) for person in truth})
@@ -99,12 +99,12 @@ def _clear_by_force(moments, least):
     return sum(one is not None for row in table for one in row.values()), switches, fragmentations
 
 
-def _same_by_force(moments, least):
+def _same_by_force(frames, least):
     """Most pairs that any one-to-one choice of ids gives."""
     most = 0
     for chosen in _choices(3, 4):
-        same = sum(alike[truth.index(person), found.index(one)] >= least
-                   for truth, found, alike in moments for person, one in enumerate(chosen)
+        same = sum(similarity[truth.index(person), found.index(one)] >= least
+                   for truth, found, similarity in frames for person, one in enumerate(chosen)
                    if person in truth and one in found)
         most = max(most, same)
     return most
@@ -112,15 +112,15 @@ def _same_by_force(moments, least):
 
 @pytest.mark.parametrize("seed", range(40))
 def test_counts_are_those_of_brute_force(seed):
-    moments = _random_moments(np.random.default_rng(seed))
-    counts = count(moments, 0.5)
-    assert counts[2:5] == _clear_by_force(moments, 0.5)
-    assert counts.same == _same_by_force(moments, 0.5)
+    frames = _random_moments(np.random.default_rng(seed))
+    counts = count(frames, 0.5)
+    assert counts[2:5] == _clear_by_force(frames, 0.5)
+    assert counts.same == _same_by_force(frames, 0.5)
 
 
-def _standing(*places, scores=None) -> People:
+def _standing(*positions, scores=None) -> People:
     """People of 20 x 60 px at places."""
-    boxes = np.array([(x, y, x + 20, y + 60) for x, y in places], float).reshape(-1, 4)
+    boxes = np.array([(x, y, x + 20, y + 60) for x, y in positions], float).reshape(-1, 4)
     count = len(boxes)
     return People(boxes, np.full(count, 0.8) if scores is None else np.array(scores),
                   np.repeat(boxes[:, None, :2] + 10, 17, 1), np.tile(np.eye(2), (count, 17, 1, 1)),
@@ -152,9 +152,9 @@ def test_made_up_views_say_whose_each_detection_is():
     there[20:30, 1] = False
     recording = tracking._as_seen(points, there, (800, 800), None, tracking.DropOuts(), rng)
     assert [ids for ids, _ in recording.truth] == [[0, 1]] * 20 + [[0]] * 10 + [[0, 1]] * 30
-    for (ids, alike), people in zip(recording.truth, recording.detections):
+    for (ids, similarity), people in zip(recording.truth, recording.detections):
         for row, person in enumerate(ids):
-            for found in np.flatnonzero(alike[row]):
+            for found in np.flatnonzero(similarity[row]):
                 assert np.abs(people.boxes[found].mean() - (100, 600)[person]) < 50
 
 

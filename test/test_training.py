@@ -35,7 +35,7 @@ from ros2_pose.training.detection import Matched
 from ros2_pose.training.trainer import (
     Endless,
     Objective,
-    Training,
+    Trainer,
     TrainingConfig,
     TrainingError,
     jittered,
@@ -62,7 +62,7 @@ def settings(**changes):
 def made(samples, network=tiny(), config=settings(), rank=0, world=1):
     """A training at its start; the network has learned nothing."""
     torch.manual_seed(0)
-    return Training(TianNet(network), config, samples, _CPU, rank, world)
+    return Trainer(TianNet(network), config, samples, _CPU, rank, world)
 
 
 def go_on(training, steps):
@@ -263,7 +263,7 @@ def test_only_what_finds_people_learns_if_asked_for(samples):
 
 @pytest.mark.parametrize("frozen, learns", [("all", 0.0), ("fine", 0.9), ("nothing", 1.0)])
 def test_as_much_of_movenet_learns_as_is_asked_for(frozen, learns):
-    backbone = movenet_backbone.Backbone(frozen)
+    backbone = movenet_backbone.MoveNetBackbone(frozen)
     image = torch.rand(1, 3, 64, 64, requires_grad=True)
     sum(level.sum() for level in backbone(255 * image)).backward()
     sizes = [(weight.numel(), weight.grad is not None) for weight in backbone.parameters()]
@@ -333,7 +333,7 @@ def test_going_on_is_as_not_having_stopped(samples, tmp_path):
 
 def test_stopped_and_run_again_writes_what_it_would_have_written(samples, tmp_path, monkeypatch):
     train(made(samples), samples[:2], tmp_path / "straight.pt")
-    step = Training.train_step
+    step = Trainer.train_step
 
     def interrupted(self, batch):
         if self.step == 3:
@@ -341,10 +341,10 @@ def test_stopped_and_run_again_writes_what_it_would_have_written(samples, tmp_pa
         return step(self, batch)
 
     out = tmp_path / "new" / "again.pt"
-    monkeypatch.setattr(Training, "train_step", interrupted)
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(made(samples), samples[:2], out)
-    monkeypatch.setattr(Training, "train_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
     train(made(samples), samples[:2], out)
     expected, found = (torch.load(path, weights_only=True)
                        for path in (tmp_path / "straight.pt", out))
@@ -364,7 +364,7 @@ def test_the_log_says_means_of_the_steps_that_have_a_term(samples, tmp_path, mon
         self.step += 1
         return next(terms)
 
-    monkeypatch.setattr(Training, "train_step", told)
+    monkeypatch.setattr(Trainer, "train_step", told)
     train(made(samples, config=settings(steps=2)), samples[:1], tmp_path / "net.pt")
     row, = csv.DictReader(open(tmp_path / "net.csv"))
     assert (row["total"], row["pose"]) == ("2.0", "8.0")

@@ -179,12 +179,12 @@ def test_memory_is_bounded(monkeypatch):
 @pytest.mark.parametrize("parent, child, place", [
     ("map", "base", (np.nan, 0, 0, 0, 0, 0, 1)), ("map", "base", (0, 0, 0, 0, 0, 0, 0)),
     ("map", "map", _at(0)), ("", "base", _at(0)), ("map", "", _at(0))])
-def test_what_is_no_transform_is_refused(parent, child, place):
+def test_what_is_no_transform_is_refused(parent, child, position):
     buffer = TransformBuffer()
     with pytest.raises(TransformError, match=f"from '{child}' to '{parent}'"):
-        buffer.add(parent, child, 0, place)
+        buffer.add(parent, child, 0, position)
     with pytest.raises(TransformError, match=f"from '{child}' to '{parent}'"):
-        buffer.add_static(parent, child, place)
+        buffer.add_static(parent, child, position)
     assert len(buffer) == 0
 
 

@@ -160,12 +160,12 @@ def t_pose(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> tup
 
     The result is the T-pose whose linear blend skinning to the A-pose gives the input exactly.
     """
-    turns = _a_to_t(joints)
+    rotmats = _a_to_t(joints)
     posed = joints.copy()
     for child, parent in enumerate(SMPL24.parents):
         if parent >= 0:
-            posed[child] = posed[parent] + turns[parent] @ (joints[child] - joints[parent])
-    back = turns.transpose(0, 2, 1)
+            posed[child] = posed[parent] + rotmats[parent] @ (joints[child] - joints[parent])
+    back = rotmats.transpose(0, 2, 1)
     matrix = np.einsum("vj,jab->vab", weights, back)
     moved = weights @ (joints - np.einsum("jab,jb->ja", back, posed))
     vertices = np.linalg.solve(matrix, (vertices - moved)[..., None])[..., 0]
@@ -174,21 +174,21 @@ def t_pose(vertices: np.ndarray, joints: np.ndarray, weights: np.ndarray) -> tup
 
 def _a_to_t(joints: np.ndarray) -> np.ndarray:
     """(24, 3, 3) rotation of each joint's segment from the A-pose to the T-pose."""
-    turns = np.tile(np.eye(3), (len(SMPL24), 1, 1))
+    rotmats = np.tile(np.eye(3), (len(SMPL24), 1, 1))
     for side, sign in (("left", 1.0), ("right", -1.0)):
         at = {j: SMPL24.index(f"{side}_{j}") for j in
               ("collar", "shoulder", "elbow", "wrist", "hand", "hip", "knee", "ankle")}
         angle = np.radians(_COLLAR_UP_DEG) * sign
         cos, sin = np.cos(angle), np.sin(angle)
-        turns[at["collar"]] = [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]
+        rotmats[at["collar"]] = [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]
         for joint, (child, up_deg, back_deg) in _T_POSE.items():
             before = {"elbow": "shoulder", "knee": "hip"}.get(joint)
-            turn = turns[at[before]] if before else np.eye(3)
-            limb = turn @ (joints[at[child]] - joints[at[joint]])
+            rotmat = rotmats[at[before]] if before else np.eye(3)
+            limb = rotmat @ (joints[at[child]] - joints[at[joint]])
             goal = _direction(joint, up_deg, back_deg) * (sign, 1, 1)
-            turns[at[joint]] = _swing(limb, goal) @ turn
-        turns[at["wrist"]] = turns[at["hand"]] = turns[at["elbow"]]
-    return turns
+            rotmats[at[joint]] = _swing(limb, goal) @ rotmat
+        rotmats[at["wrist"]] = rotmats[at["hand"]] = rotmats[at["elbow"]]
+    return rotmats
 
 
 def _direction(joint: str, up_deg: float, back_deg: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from torch import Tensor
 from ros2_pose.body.fit_cost import MIN_DEPTH_M, whitener
 from ros2_pose.body.kinematics import project
 
-TURN_RAD = 0.2  # standard deviation of the model's facing before it is aligned
+ROTATION_RAD = 0.2  # standard deviation of the model's facing before it is aligned
 FLOOR = 1e-12  # variance added to pixels, so that exact ones can be weighed, too
 NEAREST_M, FARTHEST_M = 0.1, 200.0
 _FEWEST = 4  # keypoints that an alignment needs
@@ -28,7 +28,7 @@ _GATE_SIGMAS = 3.0  # beyond this a keypoint counts ever less
 _WORST_DEPTH = 0.3  # standard deviation over depth of a place that is still one
 _WEAK_ITERATIONS = 3  # the paper's
 _STEPS = 6
-_LONGEST_TURN_RAD = 0.5
+_LONGEST_ROTATION_RAD = 0.5
 
 
 class Printed(NamedTuple):
@@ -43,7 +43,7 @@ class Alignment(NamedTuple):
     """A body model turned and placed to match points."""
 
     rotation: Tensor  # (P, 3, 3) R that turned the model; det R = 1
-    place: Tensor  # (P, 3) m, where the mean of the model's usable keypoints went
+    position: Tensor  # (P, 3) m, where the mean of the model's usable keypoints went
     joints: Tensor  # (P, K, 3) m, the aligned model
     agreement: Tensor  # (P, K) 0..1 weight of each point after robust matching; 0: not usable
     ok: Tensor  # (P,) bool: enough points, most of which agree, and a depth well known
@@ -92,15 +92,15 @@ def align_model(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor) 
     with less weight beyond 3, and a prior on the turn.
     """
     match = _matched(*(value.double() for value in (points, cov, joints, joint_cov)))
-    rotation, place = _align_weakly(match)
+    rotation, position = _align_weakly(match)
     for _ in range(_STEPS):
-        rotation, place = _stepped(_linearised(match, rotation, place), rotation, place)
-    here = _linearised(match, rotation, place)
-    aligned = (joints.double() - match.centre) @ rotation.mT + place[:, None]
-    ok = _is_placed(match, here, place)
-    rotation, place, aligned, agreement = (
-        value.to(points.dtype) for value in (rotation, place, aligned, here.agreement))
-    return Alignment(rotation, place, aligned, agreement, ok)
+        rotation, position = _stepped(_linearised(match, rotation, position), rotation, position)
+    here = _linearised(match, rotation, position)
+    aligned = (joints.double() - match.centre) @ rotation.mT + position[:, None]
+    ok = _is_placed(match, here, position)
+    rotation, position, aligned, agreement = (
+        value.to(points.dtype) for value in (rotation, position, aligned, here.agreement))
+    return Alignment(rotation, position, aligned, agreement, ok)
 
 
 class _Match(NamedTuple):
@@ -214,9 +214,9 @@ def _rotation(moment: Tensor) -> Tensor:
 # ------------------------------------------------------------------------ full perspective
 
 
-def _linearised(match: _Match, rotation: Tensor, place: Tensor) -> _Linear:
+def _linearised(match: _Match, rotation: Tensor, position: Tensor) -> _Linear:
     arms = match.joints @ rotation.mT
-    at = arms + place[:, None]
+    at = arms + position[:, None]
     at = torch.cat([at[..., :2], at[..., 2:].clamp(min=NEAREST_M)], 2)
     image, by_joint = project(at, with_jacobian=True)
     spread = by_joint @ rotation[:, None]
@@ -226,8 +226,8 @@ def _linearised(match: _Match, rotation: Tensor, place: Tensor) -> _Linear:
     jacobian = (whiten @ by_joint @ by_pose(arms)).flatten(1, 2)
     weighted = (jacobian.unflatten(1, (-1, 2)) * agreement[..., None, None]).flatten(1, 2).mT
     gradient, hessian = (weighted @ error.flatten(1)[..., None])[..., 0], weighted @ jacobian
-    pull = torch.cat([gibbs(rotation), torch.zeros_like(place)], 1)
-    prior = torch.tensor([TURN_RAD**-2] * 3 + [0.0] * 3).to(pull)
+    pull = torch.cat([gibbs(rotation), torch.zeros_like(position)], 1)
+    prior = torch.tensor([ROTATION_RAD**-2] * 3 + [0.0] * 3).to(pull)
     return _Linear(gradient - prior * pull, hessian + torch.diag(prior), agreement)
 
 
@@ -237,14 +237,14 @@ def by_pose(arms: Tensor) -> Tensor:
     return torch.cat([torch.linalg.cross(axes, arms[..., None, :]).mT, axes], 3)
 
 
-def _stepped(here: _Linear, rotation: Tensor, place: Tensor) -> tuple[Tensor, Tensor]:
+def _stepped(here: _Linear, rotation: Tensor, position: Tensor) -> tuple[Tensor, Tensor]:
     """A Gauss-Newton step, shortened where it turns far or halves or doubles the depth."""
     factor, _ = torch.linalg.cholesky_ex(here.hessian)
     step = torch.cholesky_solve(here.gradient[..., None], factor)[..., 0].nan_to_num(0.0, 0.0, 0.0)
-    shorter = torch.minimum(_LONGEST_TURN_RAD / step[:, :3].norm(dim=1),
-                            place[:, 2].abs() / (2 * step[:, 5].abs())).clamp(max=1)
+    shorter = torch.minimum(_LONGEST_ROTATION_RAD / step[:, :3].norm(dim=1),
+                            position[:, 2].abs() / (2 * step[:, 5].abs())).clamp(max=1)
     step = step * shorter[:, None].nan_to_num(0.0)
-    return _from_gibbs(step[:, :3]) @ rotation, place + step[:, 3:]
+    return _from_gibbs(step[:, :3]) @ rotation, position + step[:, 3:]
 
 
 def gibbs(rotation: Tensor) -> Tensor:
@@ -262,13 +262,13 @@ def _from_gibbs(gibbs: Tensor) -> Tensor:
     return torch.eye(3).to(gibbs) + (cross + cross @ cross / 2) / square
 
 
-def _is_placed(match: _Match, here: _Linear, place: Tensor) -> Tensor:
+def _is_placed(match: _Match, here: _Linear, position: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(here.hessian)
-    axis = torch.eye(6).to(place)[:, 5:].expand(len(place), -1, -1)
+    axis = torch.eye(6).to(position)[:, 5:].expand(len(position), -1, -1)
     deviation = torch.cholesky_solve(axis, factor)[:, 5, 0].sqrt()
-    near_enough = (place[:, 2] > MIN_DEPTH_M) & (place[:, 2] < FARTHEST_M)
+    near_enough = (position[:, 2] > MIN_DEPTH_M) & (position[:, 2] < FARTHEST_M)
     return ((match.usable.sum(1) >= _FEWEST) & most_agree(here.agreement, match.usable)
-            & near_enough & (failed == 0) & (deviation < _WORST_DEPTH * place[:, 2]))
+            & near_enough & (failed == 0) & (deviation < _WORST_DEPTH * position[:, 2]))
 
 
 def most_agree(agreement: Tensor, usable: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ros2_pose.body.align import (
     FARTHEST_M,
     FLOOR,
     NEAREST_M,
-    TURN_RAD,
+    ROTATION_RAD,
     Alignment,
     align_model,
     by_pose,
@@ -159,10 +159,10 @@ def _with_free_pose(model: Tensor, model_cov: Tensor, by_joint: Tensor, joints: 
     So pixels are not counted twice, and keypoints share the errors of turn and place (an iterated
     extended Kalman filter: the alignment is its last but one iteration).
     """
-    moved = by_joint @ by_pose(joints - found.place[:, None])
+    moved = by_joint @ by_pose(joints - found.position[:, None])
     back = (moved[..., :3] @ gibbs(found.rotation)[:, None, :, None])[..., 0]
-    far = found.place[:, 2:].expand(-1, 3)  # as good as anywhere
-    deviation = torch.cat([torch.full_like(far, TURN_RAD), far], 1)
+    far = found.position[:, 2:].expand(-1, 3)  # as good as anywhere
+    deviation = torch.cat([torch.full_like(far, ROTATION_RAD), far], 1)
     moved = moved * deviation[:, None, None]
     shared = torch.einsum("pkia,plja->pkilj", moved, moved)
     return model - back, _in_blocks(model_cov) + shared

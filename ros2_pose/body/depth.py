@@ -186,8 +186,8 @@ def _quantiles(samples: _Samples, count: int) -> np.ndarray:
     """(P, count) evenly spread through what the samples say, in order; 0 if they say nothing."""
     known = samples.weight > 0
     ordered = np.sort(np.where(known, samples.root_z, np.inf), axis=1)
-    places = known.sum(1, keepdims=True) * (2 * np.arange(count) + 1) // (2 * count)
-    return np.where(np.any(known, axis=1)[:, None], np.take_along_axis(ordered, places, 1), 0.0)
+    ranks = known.sum(1, keepdims=True) * (2 * np.arange(count) + 1) // (2 * count)
+    return np.where(np.any(known, axis=1)[:, None], np.take_along_axis(ordered, ranks, 1), 0.0)
 
 
 def _log_posterior(candidates: np.ndarray, samples: _Samples, prior_z: np.ndarray,

@@ -16,7 +16,7 @@ from torch import Tensor
 from ros2_pose.body.kinematics import (
     BETAS,
     ROOT,
-    TURNS,
+    ROTATIONS,
     Posed,
     chord_and_jacobian,
     chord_difference,
@@ -44,8 +44,8 @@ class FitSettings:
     upright_rad: float = 0.4  # the body's up against the world's up
     prior_weight: float = 0.5  # of the pose prior, which knows nothing of the picture
     lift_weight: float = 1.0  # of the rotations that the lift proposes, by its own uncertainty
-    turn_rate_rad_s: float = 3.0  # how fast a joint turns
-    least_turn_rad: float = 0.03  # of change between frames, however fast they come
+    rotation_rate_rad_s: float = 3.0  # how fast a joint turns
+    least_rotation_rad: float = 0.03  # of change between frames, however fast they come
     speed_m_s: float = 2.0  # how fast a pelvis moves
     least_step_m: float = 0.05
     shape_frames: int = 100  # over so many frames a track's shape is averaged
@@ -60,7 +60,7 @@ class FitSettings:
     patience_s: float = 0.3  # ... and after so long starts cold, too
 
 
-class Pulls(NamedTuple):
+class RotationPriors(NamedTuple):
     """Gaussians around R reference rotations of each joint; a precision of 0 is no pull."""
 
     quats: Tensor  # (P, R, 24, 4)
@@ -80,18 +80,24 @@ class Problem:
     seen: Tensor  # (P, 17) bool
     up: Tensor  # (P, 3) the world's up in the camera frame
     floor: Tensor | None  # (4,) n, d with n x + d the height above it, m
-    pulls: Pulls
-    usual: Tensor  # (P, 13) the mean of a Gaussian on betas and root ...
-    usual_precision: Tensor  # (P, 13, 13) ... and its precision
+    rotation_priors: RotationPriors
+    prior_mean: Tensor  # (P, 13) the mean of a Gaussian on betas and root ...
+    prior_precision: Tensor  # (P, 13, 13) ... and its precision
     whitener: Tensor | None = None  # (P, K, D, D), zeros where missing
 
     def rows(self, index: Tensor) -> Problem:
         """The same for some of the people, by mask or by indices, possibly repeated."""
         if index.dtype == torch.bool and index.all():
             return self
-        return replace(self, pulls=Pulls(*(value[index] for value in self.pulls)), **{
-            f.name: value[index] for f in fields(self) if f.name in _PER_PERSON
-            and (value := getattr(self, f.name)) is not None})
+        return replace(
+            self,
+            rotation_priors=RotationPriors(*(value[index] for value in self.rotation_priors)),
+            **{
+                f.name: value[index]
+                for f in fields(self)
+                if f.name in _PER_PERSON and (value := getattr(self, f.name)) is not None
+            },
+        )
 
     def with_error_at(self, depth: Tensor) -> Problem:
         """With errors whitened for people at a depth (P,) m, where the keypoints' own definition
@@ -124,7 +130,7 @@ class Linear(NamedTuple):
     gradient: Tensor  # (P, 85)
     hessian: Tensor  # (P, 85, 85)
     of_keypoints: Tensor  # (P,) the part of the cost that the keypoints make
-    turns: Tensor  # (P, 24, 3, 3) accumulated rotations, body part to camera
+    global_rotmats: Tensor  # (P, 24, 3, 3) accumulated rotations, body part to camera
 
 
 def linearise(problem: Problem, state: BodyState) -> Linear:
@@ -132,8 +138,12 @@ def linearise(problem: Problem, state: BodyState) -> Linear:
     posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
     of_keypoints, gradient, hessian = _keypoint_term(problem, posed)
     cost = of_keypoints
-    for term in (_pose_term(problem, state.theta, posed.turns), _pull_term(problem, state, posed),
-                 _upright_term(problem, posed.turns[:, 0]), _usual_term(problem, state)):
+    for term in (
+        _pose_term(problem, state.theta, posed.global_rotmats),
+        _rotation_prior_term(problem, state, posed),
+        _upright_term(problem, posed.global_rotmats[:, 0]),
+        _shape_prior_term(problem, state),
+    ):
         cost = cost + term.cost
         gradient[:, term.unknowns] += term.gradient
         if term.hessian.ndim == 2:
@@ -142,7 +152,7 @@ def linearise(problem: Problem, state: BodyState) -> Linear:
             hessian[:, term.unknowns, term.unknowns] += term.hessian
     nearest = torch.minimum(posed.keypoints[..., 2].amin(1) + _ARM_M, posed.joints[:, 0, 2])
     cost = torch.where(nearest > MIN_DEPTH_M, cost, torch.inf)
-    return Linear(cost, gradient, hessian, of_keypoints, posed.turns)
+    return Linear(cost, gradient, hessian, of_keypoints, posed.global_rotmats)
 
 
 class _Term(NamedTuple):
@@ -196,43 +206,43 @@ def _with_floor(problem: Problem, posed: Posed, residual: Tensor,
             torch.cat([by_keypoint, lower[..., None, None] * normal], 2))
 
 
-def _pose_term(problem: Problem, theta: Tensor, turns: Tensor) -> _Term:
+def _pose_term(problem: Problem, theta: Tensor, global_rotmats: Tensor) -> _Term:
     """The pose prior, whose derivatives are by chords, by turns about the camera's axes."""
     chords, chain = chord_and_jacobian(theta[:, 1:])
-    chain = chain @ turns[:, 1:].transpose(2, 3)  # (P, 23, 3, 3)
+    chain = chain @ global_rotmats[:, 1:].transpose(2, 3)  # (P, 23, 3, 3)
     cost, gradient, hessian = problem.prior.quadratic(chords)
     back = problem.settings.prior_weight * chain.transpose(2, 3)
     gradient = (back @ gradient.view(-1, 23, 3, 1)).flatten(1)
     half = (back @ hessian.view(-1, 23, 3, 69)).view(-1, 69, 23, 3)
     hessian = (half.transpose(1, 2) @ chain).transpose(1, 2).reshape(-1, 69, 69)
-    return _Term(slice(3, TURNS.stop), problem.settings.prior_weight * cost, gradient, hessian)
+    return _Term(slice(3, ROTATIONS.stop), problem.settings.prior_weight * cost, gradient, hessian)
 
 
-def _pull_term(problem: Problem, state: BodyState, posed: Posed) -> _Term:
+def _rotation_prior_term(problem: Problem, state: BodyState, posed: Posed) -> _Term:
     """Gaussians around reference rotations.
 
     The gradient is exact: by a turn on the right, of |c|^2 / 2 for a chord c it is cos(angle/2) c.
     The Hessian takes 1 instead of the chain, which holds for small differences.
     """
-    chord, cosine = chord_difference(problem.pulls.quats, state.theta[:, None])
-    towards = problem.pulls.precision[..., None] * chord
+    chord, cosine = chord_difference(problem.rotation_priors.quats, state.theta[:, None])
+    towards = problem.rotation_priors.precision[..., None] * chord
     cost = (towards * chord).flatten(1).sum(1) / 2
-    gradient = (posed.turns @ (cosine * towards).sum(1)[..., None]).flatten(1)
-    return _Term(TURNS, cost, gradient,
-                 problem.pulls.precision.sum(1).repeat_interleave(3, dim=1))
+    gradient = (posed.global_rotmats @ (cosine * towards).sum(1)[..., None]).flatten(1)
+    return _Term(ROTATIONS, cost, gradient,
+                 problem.rotation_priors.precision.sum(1).repeat_interleave(3, dim=1))
 
 
-def _upright_term(problem: Problem, turn: Tensor) -> _Term:
+def _upright_term(problem: Problem, rotmat: Tensor) -> _Term:
     """The body's up axis against the world's, for rotations (P, 3, 3) body to camera."""
-    up = turn[..., 1]
+    up = rotmat[..., 1]
     precision = problem.settings.upright_rad ** -2
     gradient = precision * torch.linalg.cross(problem.up, up)
     hessian = precision * (torch.eye(3).to(up) - up[:, :, None] * up[:, None])
     return _Term(slice(0, 3), precision * (1 - (up * problem.up).sum(1)), gradient, hessian)
 
 
-def _usual_term(problem: Problem, state: BodyState) -> _Term:
-    offset = torch.cat([state.betas, state.root], 1) - problem.usual
-    towards = (problem.usual_precision @ offset[..., None])[..., 0]
+def _shape_prior_term(problem: Problem, state: BodyState) -> _Term:
+    offset = torch.cat([state.betas, state.root], 1) - problem.prior_mean
+    towards = (problem.prior_precision @ offset[..., None])[..., 0]
     return _Term(slice(BETAS.start, ROOT.stop), (offset * towards).sum(1) / 2, towards,
-                 problem.usual_precision)
+                 problem.prior_precision)

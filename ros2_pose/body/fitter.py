@@ -20,14 +20,14 @@ from ros2_pose.body.fit_cost import (
     FitSettings,
     Linear,
     Problem,
-    Pulls,
+    RotationPriors,
     linearise,
     whitened_errors,
 )
 from ros2_pose.body.kinematics import (
     BETAS,
     ROOT,
-    TURNS,
+    ROTATIONS,
     UNKNOWNS,
     Posed,
     chord_difference,
@@ -50,7 +50,7 @@ _LIMBS = COCO17.names[COCO17.index("left_shoulder"):]
 _MIN_LIMB_POINTS = 4
 _DAMPING = 1e-2
 _SMALL_GAIN = 0.05  # of the negative log posterior: nothing beside its uncertainty
-_LONGEST_TURN_RAD = 0.8  # of one joint in one iteration
+_LONGEST_ROTATION_RAD = 0.8  # of one joint in one iteration
 _UP = (0.0, -1.0, 0.0)  # of a level camera
 
 
@@ -73,12 +73,12 @@ class Previous(NamedTuple):
     state: BodyState
     seconds: Tensor  # (P,) since then
     frames: Tensor  # (P,) in how many images they have been fitted
-    astray: Tensor  # (P,) s, as of `BodyFit`
+    disagreement_s: Tensor  # (P,) s, as of `BodyFit`
 
     def rows(self, people: Tensor) -> Previous:
         """Some of the people (P,) bool, in the precision that fits are solved in."""
         return Previous(BodyState(*(value[people].double() for value in self.state)),
-                        self.seconds[people], self.frames[people], self.astray[people])
+                        self.seconds[people], self.frames[people], self.disagreement_s[people])
 
 
 class BodyFit(NamedTuple):
@@ -94,7 +94,7 @@ class BodyFit(NamedTuple):
     keypoints: Tensor  # (P, 17, 3)
     keypoint_cov: Tensor  # (P, 17, 3, 3) of the body's point; what the keypoint means is not in it
     cost: Tensor  # (P,) negative log posterior up to a constant
-    astray: Tensor  # (P,) s for which the body has not agreed with what was seen
+    disagreement_s: Tensor  # (P,) s for which the body has not agreed with what was seen
     ok: Tensor  # (P,) bool
 
     @property
@@ -133,9 +133,9 @@ class Fitter:
         known = torch.zeros_like(enough) if previous is None else previous.state.is_finite
         found = _nobody(problem)
         if (warm := enough & known).any():
-            solution, astray = self._follow(problem.rows(warm), _rows(lifted, warm),
+            solution, disagreement_s = self._follow(problem.rows(warm), _rows(lifted, warm),
                                             previous.rows(warm))
-            found = _put(found, warm, _result(*solution, astray))
+            found = _put(found, warm, _result(*solution, disagreement_s))
         if (cold := enough & ~known).any():
             solution = self._begin(problem.rows(cold), _rows(lifted, cold))
             found = _put(found, cold, _result(*solution, torch.zeros_like(solution.here.cost)))
@@ -158,10 +158,10 @@ class Fitter:
         points, cov = (value.to(dtype) for value in _image_of(sighting.points, sighting.cov))
         if self.joint_set is not COCO17:
             coco, own = self._in_coco
-            places = points.new_full((len(points), len(COCO17), 2), torch.nan)
+            positions = points.new_full((len(points), len(COCO17), 2), torch.nan)
             spread = points.new_full((len(points), len(COCO17), 2, 2), torch.nan)
-            places[:, coco], spread[:, coco] = points[:, own], cov[:, own]
-            points, cov = places, spread
+            positions[:, coco], spread[:, coco] = points[:, own], cov[:, own]
+            points, cov = positions, spread
         lifted = self.lift(points, cov, sighting.up).to(torch.float64)
         return lifted if sighting.proposed is None else _with_one_more(lifted, sighting.proposed)
 
@@ -179,10 +179,10 @@ class Fitter:
         found = minimise(temporal, before, self.settings.warm_iterations)
         found = Solution(image, found.state, _without_previous(found.here, temporal, image))
         agrees = found.here.of_keypoints < self.settings.retry_cost * problem.seen.sum(1)
-        astray = torch.where(agrees, 0.0, previous.astray + previous.seconds)
+        disagreement_s = torch.where(agrees, 0.0, previous.disagreement_s + previous.seconds)
         patience = (1.5 * previous.seconds).clamp(min=self.settings.patience_s)
-        lost = astray >= patience  # of a slow camera: in the second image
-        astray = torch.where(lost, 0.0, astray)
+        lost = disagreement_s >= patience  # of a slow camera: in the second image
+        disagreement_s = torch.where(lost, 0.0, disagreement_s)
         if lost.any():
             again = self._begin(problem.rows(lost), _rows(lifted, lost))
             followed = linearise(image.rows(lost), found.state.rows(lost))
@@ -190,7 +190,7 @@ class Fitter:
             lost[lost.clone()] = better
             found = Solution(found.problem, _put(found.state, lost, _rows(again.state, better)),
                              _put(found.here, lost, _rows(again.here, better)))
-        return found, astray
+        return found, disagreement_s
 
     def _begin(self, problem: Problem, lifted: Lifted) -> Solution:
         """From all hypotheses for a few iterations, then the best one to the end."""
@@ -202,20 +202,22 @@ class Fitter:
                               Lifted(*(value.flatten(0, 1) for value in lifted)))
         many = many.with_error_at(start.root[:, 2])
         found = minimise(many, start, first)
-        best = (found.here.cost.view(people, -1) + self._surprise(lifted)).argmin(1)
+        best = (found.here.cost.view(people, -1) + self._squared_mahalanobis(lifted)).argmin(1)
         best = best + hypotheses * torch.arange(people, device=best.device)
         return minimise(many.rows(best), found.state.rows(best), second)
 
-    def _surprise(self, lifted: Lifted) -> Tensor:
+    def _squared_mahalanobis(self, lifted: Lifted) -> Tensor:
         """(P, H) what a hypothesis costs by itself: its improbability, and its vagueness."""
-        vague = 3 * self.settings.lift_weight * lifted.turn_std.log().sum(2)
+        vague = 3 * self.settings.lift_weight * lifted.rotation_std.log().sum(2)
         return vague - lifted.logits.log_softmax(1)
 
     def _nearest(self, lifted: Lifted, theta: Tensor) -> Tensor:
         """(P,) the hypothesis that agrees best with rotations theta (P, 24, 4)."""
         chord, _ = chord_difference(lifted.quats, theta[:, None])
-        squared = chord.square().sum(3) / lifted.turn_std.square()
-        return (self.settings.lift_weight * squared.sum(2) / 2 + self._surprise(lifted)).argmin(1)
+        squared = chord.square().sum(3) / lifted.rotation_std.square()
+        return (
+            self.settings.lift_weight * squared.sum(2) / 2 + self._squared_mahalanobis(lifted)
+        ).argmin(1)
 
     # ---------------------------------------------------------------------------- problem
 
@@ -231,7 +233,7 @@ class Fitter:
             torch.where(seen[..., None], points, 0.0),
             torch.where(seen[..., None, None], cov, 0.0), seen, up.expand(people, 3),
             None if sighting.floor is None else sighting.floor.to(points),
-            Pulls(zeros(people, 0, 24, 4), zeros(people, 0, 24)),
+            RotationPriors(zeros(people, 0, 24, 4), zeros(people, 0, 24)),
             *self._usual(sighting, likeliest))
 
     def _usual(self, sighting: Sighting, lifted: Lifted) -> tuple[Tensor, Tensor]:
@@ -239,51 +241,61 @@ class Fitter:
         proposed = lifted.betas if self.model.is_open else torch.zeros_like(lifted.betas)
         betas, certainty = usual_shape(self.model, proposed, self.settings.adult_height_m,
                                        sighting.height)
-        usual = torch.cat([betas, lifted.root], 1)
-        precision = torch.zeros(len(usual), 13, 13).to(usual)
+        prior_mean = torch.cat([betas, lifted.root], 1)
+        precision = torch.zeros(len(prior_mean), 13, 13).to(prior_mean)
         precision[:, :10, :10] = certainty
         if sighting.depth is None:
-            return usual, precision
+            return prior_mean, precision
         known = (sighting.depth / sighting.depth_std).isfinite()
-        usual[:, 12] = torch.where(known, sighting.depth.to(usual), usual[:, 12])
-        precision[:, 12, 12] = torch.where(known, sighting.depth_std.to(usual), torch.inf) ** -2
-        return usual, precision
+        prior_mean[:, 12] = torch.where(known, sighting.depth.to(prior_mean), prior_mean[:, 12])
+        precision[:, 12, 12] = (
+            torch.where(known, sighting.depth_std.to(prior_mean), torch.inf) ** -2
+        )
+        return prior_mean, precision
 
     def with_lift(self, problem: Problem, lifted: Lifted) -> Problem:
         """With one hypothesis a person, as of `of_each`."""
-        precision = self.settings.lift_weight / lifted.turn_std.square()
-        return replace(problem, pulls=Pulls(lifted.quats[:, None], precision[:, None]))
+        precision = self.settings.lift_weight / lifted.rotation_std.square()
+        return replace(
+            problem, rotation_priors=RotationPriors(lifted.quats[:, None], precision[:, None])
+        )
 
 
 def with_previous(problem: Problem, previous: Previous) -> Problem:
     """With Gaussians around the frame before, as wide as people move in that time; a shape does
     not move: it is the average over the frames."""
-    settings, pulls = problem.settings, problem.pulls
-    seconds = previous.seconds.to(pulls.precision)[:, None]
-    turn = settings.least_turn_rad + settings.turn_rate_rad_s * seconds
+    settings, rotation_priors = problem.settings, problem.rotation_priors
+    seconds = previous.seconds.to(rotation_priors.precision)[:, None]
+    rotation_std_rad = settings.least_rotation_rad + settings.rotation_rate_rad_s * seconds
     step = settings.least_step_m + settings.speed_m_s * seconds
-    turn_precision = (turn**-2)[..., None].expand(-1, 1, 24)
-    precision = torch.cat([pulls.precision, turn_precision], 1)
-    pulls = Pulls(torch.cat([pulls.quats, previous.state.theta[:, None]], 1), precision)
-    frames = previous.frames.to(pulls.precision).clamp(max=settings.shape_frames)
+    rotation_precision = (rotation_std_rad**-2)[..., None].expand(-1, 1, 24)
+    precision = torch.cat([rotation_priors.precision, rotation_precision], 1)
+    rotation_priors = RotationPriors(
+        torch.cat([rotation_priors.quats, previous.state.theta[:, None]], 1), precision
+    )
+    frames = previous.frames.to(rotation_priors.precision).clamp(max=settings.shape_frames)
     certainty = (frames / settings.shape_std**2)[:, None].expand(-1, 10)
     more = torch.cat([certainty, (step**-2).expand(-1, 3)], 1)
     before = torch.cat([previous.state.betas, previous.state.root], 1)
-    total = problem.usual_precision + more.diag_embed()
-    both = (problem.usual_precision @ problem.usual[..., None])[..., 0] + more * before
-    return replace(problem, pulls=pulls, usual=torch.linalg.solve(total, both[..., None])[..., 0],
-                   usual_precision=total)
+    total = problem.prior_precision + more.diag_embed()
+    both = (problem.prior_precision @ problem.prior_mean[..., None])[..., 0] + more * before
+    return replace(
+        problem,
+        rotation_priors=rotation_priors,
+        prior_mean=torch.linalg.solve(total, both[..., None])[..., 0],
+        prior_precision=total,
+    )
 
 
 def _without_previous(here: Linear, temporal: Problem, image: Problem) -> Linear:
     """The curvature of one image's cost alone. What is wrong in this image (a height, above all)
     was wrong in those before: a hundred of them know it no better, and must not say so."""
     hessian = here.hessian.clone()
-    turns = temporal.pulls.precision.sum(1) - image.pulls.precision.sum(1)
-    hessian.diagonal(dim1=1, dim2=2)[:, TURNS] -= turns.repeat_interleave(3, dim=1)
+    rotvecs = temporal.rotation_priors.precision.sum(1) - image.rotation_priors.precision.sum(1)
+    hessian.diagonal(dim1=1, dim2=2)[:, ROTATIONS] -= rotvecs.repeat_interleave(3, dim=1)
     shape_and_place = slice(BETAS.start, ROOT.stop)
     hessian[:, shape_and_place, shape_and_place] -= \
-        temporal.usual_precision - image.usual_precision
+        temporal.prior_precision - image.prior_precision
     return here._replace(hessian=hessian)
 
 
@@ -354,22 +366,22 @@ def _step(state: BodyState, here: Linear, damping: Tensor) -> BodyState:
     factor, _ = torch.linalg.cholesky_ex(
         here.hessian + torch.diag_embed(damping[:, None] * diagonal))
     step = -torch.cholesky_solve(here.gradient[..., None], factor)[..., 0]
-    turns = step[:, TURNS].unflatten(1, (-1, 3))
-    scale = (_LONGEST_TURN_RAD / turns.norm(dim=2).amax(1)).clamp(max=1)[:, None]
-    own = (here.turns.transpose(2, 3) @ (turns * scale[..., None])[..., None])[..., 0]
+    rotvecs = step[:, ROTATIONS].unflatten(1, (-1, 3))
+    scale = (_LONGEST_ROTATION_RAD / rotvecs.norm(dim=2).amax(1)).clamp(max=1)[:, None]
+    own = (here.global_rotmats.transpose(2, 3) @ (rotvecs * scale[..., None])[..., None])[..., 0]
     return state.moved(own, step[:, BETAS] * scale, step[:, ROOT] * scale)
 
 
 # ---------------------------------------------------------------------------------- result
 
 
-def _result(problem: Problem, state: BodyState, here: Linear, astray: Tensor) -> BodyFit:
+def _result(problem: Problem, state: BodyState, here: Linear, disagreement_s: Tensor) -> BodyFit:
     """Joints and covariances at the solution; NaN for people whose cost has no minimum there."""
     posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
     root_cov, joint_cov, keypoint_cov = _covariances(problem, posed, here.hessian)
     ok = here.cost.isfinite() & root_cov.isfinite().flatten(1).all(1)
     found = BodyFit(*state, root_cov, posed.joints, joint_cov, _observed(problem, posed),
-                    posed.keypoints, keypoint_cov, here.cost, astray, ok)
+                    posed.keypoints, keypoint_cov, here.cost, disagreement_s, ok)
     return found if ok.all() else _put(_nobody(problem), ok, _rows(found, ok))
 
 
@@ -390,9 +402,9 @@ def _covariances(problem: Problem, posed: Posed, hessian: Tensor) -> tuple[Tenso
     half = torch.linalg.solve_triangular(factor, (jacobian * scale[:, None]).mT, upper=False)
     half = torch.where(failed[:, None, None] != 0, torch.nan, half)
     half = half * problem.settings.inflation**0.5
-    of_root, of_places = half[..., :6], half[..., 6:].unflatten(2, (-1, 3)).permute(0, 2, 1, 3)
-    places = of_places.mT @ of_places
-    return of_root.mT @ of_root, *places.split([len(SMPL24), keypoints], 1)
+    of_root, of_positions = half[..., :6], half[..., 6:].unflatten(2, (-1, 3)).permute(0, 2, 1, 3)
+    positions = of_positions.mT @ of_positions
+    return of_root.mT @ of_root, *positions.split([len(SMPL24), keypoints], 1)
 
 
 def _nobody(problem: Problem) -> BodyFit:

@@ -25,17 +25,17 @@ _FACE = COCO17.names[:5]
 
 
 @dataclass(frozen=True)
-class Places:
+class Placements:
     """K places on the body as a sum of vertices and joints, shares summing to 1."""
 
     by_vertex: np.ndarray  # (K, V)
     by_joint: np.ndarray  # (K, 24)
 
 
-def places(body: BodyArrays, joint_set: JointSet) -> Places:
+def placements(body: BodyArrays, joint_set: JointSet) -> Placements:
     """Where a set's joints lie. Raises KeyError for a joint nobody has placed on the body."""
     if joint_set is COCO17:
-        return Places(body.keypoint_regressor, body.keypoint_joints)
+        return Placements(body.keypoint_regressor, body.keypoint_joints)
     by_vertex = np.zeros((len(joint_set), len(body.template)))
     by_joint = np.zeros((len(joint_set), len(SMPL24)))
     for row, name in enumerate(joint_set.names):
@@ -47,7 +47,7 @@ def places(body: BodyArrays, joint_set: JointSet) -> Places:
         else:
             for joint, share in _BY_JOINTS.get(name, {name: 1.0}).items():
                 by_joint[row, SMPL24.index(joint)] = share
-    return Places(by_vertex, by_joint)
+    return Placements(by_vertex, by_joint)
 
 
 def same_joints(joint_set: JointSet) -> tuple[np.ndarray, np.ndarray]:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ros2_pose.body.model import Rig, attached_points, joints_from_turns, turns_from_local
+from ros2_pose.body.model import Rig, attached_points, global_rotmats_of, joints_from_rotmats
 from ros2_pose.geometry import constant, quat_product
 from ros2_pose.skeleton import SMPL24
 
-TURNS = slice(0, 3 * len(SMPL24))
-BETAS = slice(TURNS.stop, TURNS.stop + 10)
+ROTATIONS = slice(0, 3 * len(SMPL24))
+BETAS = slice(ROTATIONS.stop, ROTATIONS.stop + 10)
 ROOT = slice(BETAS.stop, BETAS.stop + 3)
 UNKNOWNS = ROOT.stop
 
@@ -29,7 +29,7 @@ UNKNOWNS = ROOT.stop
 class Posed:
     """Bodies in the camera frame: accumulated rotations, joints and a rig's attached points."""
 
-    turns: Tensor  # (P, 24, 3, 3)
+    global_rotmats: Tensor  # (P, 24, 3, 3)
     joints: Tensor  # (P, 24, 3) m
     points: Tensor  # (P, N, 3) m
     keypoints: Tensor  # (P, 17, 3) m
@@ -38,10 +38,10 @@ class Posed:
 def pose_rig(rig: Rig, rotmats: Tensor, betas: Tensor, root: Tensor) -> Posed:
     """Pose a rig: local rotations (P, 24, 3, 3), betas (P, 10), root (P, 3) m."""
     rest = rig.joints_rest(betas)
-    turns = turns_from_local(rotmats)
-    joints = joints_from_turns(rig, turns, rest) + root[:, None]
-    points = attached_points(rig, betas, turns, joints)
-    return Posed(turns, joints, points, rig.point_share @ points)
+    global_rotmats = global_rotmats_of(rotmats)
+    joints = joints_from_rotmats(rig, global_rotmats, rest) + root[:, None]
+    points = attached_points(rig, betas, global_rotmats, joints)
+    return Posed(global_rotmats, joints, points, rig.point_share @ points)
 
 
 def keypoint_jacobian(rig: Rig, posed: Posed, by_keypoint: Tensor) -> Tensor:
@@ -49,25 +49,25 @@ def keypoint_jacobian(rig: Rig, posed: Posed, by_keypoint: Tensor) -> Tensor:
     are by_keypoint (P, 17, R, 3). A turn w of a joint moves what hangs on it by w x arm."""
     arms = (rig.share_below_flat @ posed.points).unflatten(1, rig.share_below.shape[:2])
     arms = arms - rig.share_below_sum * posed.joints[:, None]
-    by_turn = torch.linalg.cross(arms[:, :, None], by_keypoint[..., None, :]).flatten(3)
-    by_beta = joints_by_beta(rig, posed.turns)[:, rig.point_joint]
-    by_beta = by_beta + posed.turns[:, rig.point_joint] @ rig.offset_by_beta
+    by_rotation = torch.linalg.cross(arms[:, :, None], by_keypoint[..., None, :]).flatten(3)
+    by_beta = joints_by_beta(rig, posed.global_rotmats)[:, rig.point_joint]
+    by_beta = by_beta + posed.global_rotmats[:, rig.point_joint] @ rig.offset_by_beta
     by_beta = (rig.point_share @ by_beta.flatten(2)).unflatten(2, (3, 10))
-    return torch.cat([by_turn, by_keypoint @ by_beta, by_keypoint], 3)
+    return torch.cat([by_rotation, by_keypoint @ by_beta, by_keypoint], 3)
 
 
 def joint_jacobian(rig: Rig, posed: Posed) -> Tensor:
     """(P, 24, 3, 85) of joints."""
     arms = rig.is_below.T[..., None] * (posed.joints[:, :, None] - posed.joints[:, None])
     axes = torch.eye(3).to(arms)
-    by_turn = torch.linalg.cross(arms[:, :, None], axes[None, None, :, None]).flatten(3)
-    by_root = axes.expand(*by_turn.shape[:3], 3)
-    return torch.cat([by_turn, joints_by_beta(rig, posed.turns), by_root], 3)
+    by_rotation = torch.linalg.cross(arms[:, :, None], axes[None, None, :, None]).flatten(3)
+    by_root = axes.expand(*by_rotation.shape[:3], 3)
+    return torch.cat([by_rotation, joints_by_beta(rig, posed.global_rotmats), by_root], 3)
 
 
-def joints_by_beta(rig: Rig, turns: Tensor) -> Tensor:
+def joints_by_beta(rig: Rig, global_rotmats: Tensor) -> Tensor:
     """(P, 24, 3, 10) derivative of the joints: a joint is the sum of the bones that lead to it."""
-    bones = turns[:, rig.parents] @ rig.bone_by_beta
+    bones = global_rotmats[:, rig.parents] @ rig.bone_by_beta
     return (rig.is_below.T @ bones.flatten(2)).reshape(bones.shape)
 
 
@@ -100,9 +100,9 @@ def chord_difference(since: Tensor, quat: Tensor) -> tuple[Tensor, Tensor]:
     return 2 * relative[..., :3], relative[..., 3:]
 
 
-def turned(quat: Tensor, turns: Tensor) -> Tensor:
+def turned(quat: Tensor, global_rotmats: Tensor) -> Tensor:
     """(..., 4) quat exp(turn), to first order and exactly a rotation, for turns (..., 3) rad."""
-    small = torch.nn.functional.pad(turns / 2, (0, 1), value=1.0)
+    small = torch.nn.functional.pad(global_rotmats / 2, (0, 1), value=1.0)
     product = quat_product(quat, small)
     return product / product.norm(dim=-1, keepdim=True)
 

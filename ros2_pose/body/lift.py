@@ -30,12 +30,12 @@ _USUAL_LOG_SPREAD = -1.1  # of a body's keypoints, m, logarithm
 _LEAST_REL_STD = 1e-3  # of the spread; nobody knows a keypoint better
 
 
-class View(NamedTuple):
+class LiftInput(NamedTuple):
     """How people are seen by a camera turned towards each of them."""
 
     features: Tensor  # (P, 6 * 17 + 4)
-    turn: Tensor  # (P, 3, 3) from the camera to the one turned towards the person
-    spread: Tensor  # (P,) of the rays, m at 1 m
+    rotmat: Tensor  # (P, 3, 3) from the camera to the one turned towards the person
+    rays_std: Tensor  # (P,) of the rays, m at 1 m
 
 
 class Lifted(NamedTuple):
@@ -44,7 +44,7 @@ class Lifted(NamedTuple):
     quats: Tensor  # (P, H, 24, 4) x, y, z, w of each joint relative to its parent; [0], to camera
     betas: Tensor  # (P, H, 10)
     root: Tensor  # (P, H, 3) m
-    turn_std: Tensor  # (P, H, 24) rad, of a joint's rotation about any axis
+    rotation_std: Tensor  # (P, H, 24) rad, of a joint's rotation about any axis
     root_std: Tensor  # (P, H, 3) to the side, down, log distance; in its parts
     logits: Tensor  # (P, H) of the hypotheses' probabilities
 
@@ -94,7 +94,7 @@ class Lift(nn.Module):
         return _to_camera(dict(zip(_PARTS, parts)), logit[..., 0], seen_from)
 
 
-def view(points: Tensor, cov: Tensor, up: Tensor | None = None) -> View:
+def view(points: Tensor, cov: Tensor, up: Tensor | None = None) -> LiftInput:
     """Turn a camera towards each person; arguments as of `Lift.forward`."""
     level = torch.eye(3).to(points) if up is None else _level(up.to(points))
     seen = points.isfinite().all(2) & cov.isfinite().flatten(2).all(2)
@@ -102,20 +102,22 @@ def view(points: Tensor, cov: Tensor, up: Tensor | None = None) -> View:
     points = torch.where(seen[..., None], points, 0.0)
     rays = torch.cat([points, torch.ones_like(points[..., :1])], 2)
     turned = towards((share[..., None] * points).sum(1) @ level[:2, :2].T)
-    turn = turned @ level
-    rays = rays @ turn.transpose(1, 2)
+    rotmat = turned @ level
+    rays = rays @ rotmat.transpose(1, 2)
     depth = rays[..., 2:].clamp(min=0.05)
     image = rays[..., :2] / depth
-    by_point = (turn[:, None, :2, :2] - image[..., None] * turn[:, None, 2:, :2]) / depth[..., None]
+    by_point = (rotmat[:, None, :2, :2] - image[..., None] * rotmat[:, None, 2:, :2]) / depth[
+        ..., None
+    ]
     cov = by_point @ torch.where(seen[..., None, None], cov, 0.0) @ by_point.transpose(2, 3)
     mean = (share[..., None] * image).sum(1, keepdim=True)
-    spread = (share * (image - mean).square().sum(2)).sum(1).sqrt().clamp(min=_SMALLEST_SPREAD)
-    where = torch.cat([(image - mean) / spread[:, None, None],
-                       _spread_of(cov / spread[:, None, None, None].square())], 2)
+    rays_std = (share * (image - mean).square().sum(2)).sum(1).sqrt().clamp(min=_SMALLEST_SPREAD)
+    where = torch.cat([(image - mean) / rays_std[:, None, None],
+                       _spread_of(cov / rays_std[:, None, None, None].square())], 2)
     where = torch.where(seen[..., None], where, 0.0)
     features = torch.cat([seen[..., None].to(points), where], 2).flatten(1)
-    size = torch.cat([spread[:, None].log(), turned[:, 2]], 1)
-    return View(torch.cat([features, size], 1), turn, spread)
+    size = torch.cat([rays_std[:, None].log(), turned[:, 2]], 1)
+    return LiftInput(torch.cat([features, size], 1), rotmat, rays_std)
 
 
 def _level(up: Tensor) -> Tensor:
@@ -147,20 +149,20 @@ def _spread_of(cov: Tensor) -> Tensor:
     return torch.cat([variance.log() / 2, correlation[..., None]], -1)
 
 
-def _to_camera(parts: dict[str, Tensor], logits: Tensor, seen_from: View) -> Lifted:
+def _to_camera(parts: dict[str, Tensor], logits: Tensor, seen_from: LiftInput) -> Lifted:
     """Out of the turned cameras, and out of units of spread."""
-    back = seen_from.turn.transpose(1, 2)[:, None]
+    back = seen_from.rotmat.transpose(1, 2)[:, None]
     rotmats = rotmat_from_columns(parts["rotations"].unflatten(2, (_J, 3, 2)) + _NEUTRAL.to(
         logits))
     rotmats = torch.cat([(back @ rotmats[:, :, 0])[:, :, None], rotmats[:, :, 1:]], 2)
-    spread = seen_from.spread[:, None, None]
-    across = parts["root"][..., :2] * spread
+    rays_std = seen_from.rays_std[:, None, None]
+    across = parts["root"][..., :2] * rays_std
     far = (parts["root"][..., 2:].clamp(-5, 5) + _USUAL_LOG_SPREAD).exp()
-    root = torch.cat([across, torch.ones_like(far)], 2) * (far / spread)
+    root = torch.cat([across, torch.ones_like(far)], 2) * (far / rays_std)
     root = (back @ root[..., None])[..., 0]
-    turn_std, root_std = (parts[name].clamp(-4.5, 1.0).exp()
+    rotation_std, root_std = (parts[name].clamp(-4.5, 1.0).exp()
                           for name in ("log_turn_std", "log_root_std"))
-    return Lifted(quat_from_rotmat(rotmats), parts["betas"], root, turn_std, root_std,
+    return Lifted(quat_from_rotmat(rotmats), parts["betas"], root, rotation_std, root_std,
                   logits)
 
 

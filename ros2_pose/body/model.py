@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ros2_pose.body.joint_sets import Places, places
+from ros2_pose.body.joint_sets import Placements, placements
 from ros2_pose.body.smpl_file import BodyArrays, read_open_body, read_smpl_file
 from ros2_pose.geometry import rotmat_from_quat
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
@@ -139,7 +139,7 @@ class BodyModel(torch.nn.Module):
         """The body's rig with the dtype and device of a tensor; its keypoints are a joint set's."""
         key = (like.dtype, like.device, joint_set.name)
         if key not in self._rigs:
-            self._rigs[key] = _fold(self._arrays, places(self._arrays, joint_set)).to(like)
+            self._rigs[key] = _fold(self._arrays, placements(self._arrays, joint_set)).to(like)
         return self._rigs[key]
 
     def joints_rest(self, betas: Tensor) -> Tensor:
@@ -156,11 +156,11 @@ class BodyModel(torch.nn.Module):
         """
         rig = self.rig(betas)
         rest = self.joints_rest(betas)
-        turns = turns_from_local(rotmat_from_quat(theta))
-        joints = joints_from_turns(rig, turns, rest)
+        global_rotmats = global_rotmats_of(rotmat_from_quat(theta))
+        joints = joints_from_rotmats(rig, global_rotmats, rest)
         joints = joints if root is None else joints + root[:, None]
-        keypoints = rig.point_share @ attached_points(rig, betas, turns, joints)
-        vertices = self._skin(betas, rest, turns, joints) if with_vertices else None
+        keypoints = rig.point_share @ attached_points(rig, betas, global_rotmats, joints)
+        vertices = self._skin(betas, rest, global_rotmats, joints) if with_vertices else None
         return BodyOutput(joints, keypoints, vertices)
 
     def coarse_surface(self, theta: Tensor, betas: Tensor, root: Tensor) -> Tensor:
@@ -169,23 +169,23 @@ class BodyModel(torch.nn.Module):
         Arguments as of `forward`.
         """
         rest = self.joints_rest(betas)
-        turns = turns_from_local(rotmat_from_quat(theta))
-        joints = joints_from_turns(self.rig(betas), turns, rest) + root[:, None]
-        return self._skin(betas, rest, turns, joints, self.coarse_vertices)
+        global_rotmats = global_rotmats_of(rotmat_from_quat(theta))
+        joints = joints_from_rotmats(self.rig(betas), global_rotmats, rest) + root[:, None]
+        return self._skin(betas, rest, global_rotmats, joints, self.coarse_vertices)
 
-    def _skin(self, betas: Tensor, rest: Tensor, turns: Tensor, joints: Tensor,
+    def _skin(self, betas: Tensor, rest: Tensor, global_rotmats: Tensor, joints: Tensor,
               chosen: Tensor | slice = slice(None)) -> Tensor:
         """Linear blend skinning (Loper et al. 2015, eq. 2), without pose blend shapes."""
         shapedirs, weights = self.shapedirs[chosen].to(betas), self.weights[chosen].to(betas)
         shaped = self.template[chosen].to(betas) - self.origin.to(betas)
         growth = shapedirs - self.origin_by_beta.to(betas)
         shaped = shaped + torch.einsum("vxb,nb->nvx", growth, betas)
-        shifts = joints - torch.einsum("njxy,njy->njx", turns, rest)
-        matrices = torch.einsum("vj,njxy->nvxy", weights, turns)
+        shifts = joints - torch.einsum("njxy,njy->njx", global_rotmats, rest)
+        matrices = torch.einsum("vj,njxy->nvxy", weights, global_rotmats)
         return torch.einsum("nvxy,nvy->nvx", matrices, shaped) + weights @ shifts
 
 
-def turns_from_local(rotmats: Tensor) -> Tensor:
+def global_rotmats_of(rotmats: Tensor) -> Tensor:
     """(B, 24, 3, 3) accumulated rotations, body part to camera, from those relative to parents."""
     levels = [rotmats[:, :1]]
     for children, parents in _LEVELS:
@@ -193,16 +193,16 @@ def turns_from_local(rotmats: Tensor) -> Tensor:
     return torch.cat(levels, 1)
 
 
-def joints_from_turns(rig: Rig, turns: Tensor, rest: Tensor) -> Tensor:
+def joints_from_rotmats(rig: Rig, global_rotmats: Tensor, rest: Tensor) -> Tensor:
     """(B, 24, 3) posed joints relative to the pelvis: each is the sum of the bones up to it."""
     bones = rest - rest[:, rig.parents]
-    return rig.is_below.T @ (turns[:, rig.parents] @ bones[..., None])[..., 0]
+    return rig.is_below.T @ (global_rotmats[:, rig.parents] @ bones[..., None])[..., 0]
 
 
-def attached_points(rig: Rig, betas: Tensor, turns: Tensor, joints: Tensor) -> Tensor:
+def attached_points(rig: Rig, betas: Tensor, global_rotmats: Tensor, joints: Tensor) -> Tensor:
     """(B, N, 3) the points of a rig, from accumulated rotations and posed joints."""
     offset = rig.offset + (rig.offset_by_beta @ betas[:, None, :, None])[..., 0]
-    moved = (turns[:, rig.point_joint] @ offset[..., None])[..., 0]
+    moved = (global_rotmats[:, rig.point_joint] @ offset[..., None])[..., 0]
     return joints[:, rig.point_joint] + moved
 
 
@@ -212,10 +212,10 @@ def _levels() -> list[tuple[slice, slice | list[int]]]:
     levels, before = [], range(1)
     while before.stop < len(SMPL24):
         children = [c for c, p in enumerate(SMPL24.parents) if p in before]
-        places = [SMPL24.parents[c] - before.start for c in children]
-        run = slice(places[0], places[0] + len(places))
-        is_run = places == list(range(run.start, run.stop))
-        levels.append((slice(children[0], children[-1] + 1), run if is_run else places))
+        placements = [SMPL24.parents[c] - before.start for c in children]
+        run = slice(placements[0], placements[0] + len(placements))
+        is_run = placements == list(range(run.start, run.stop))
+        levels.append((slice(children[0], children[-1] + 1), run if is_run else placements))
         before = range(children[0], children[-1] + 1)
     return levels
 
@@ -223,7 +223,7 @@ def _levels() -> list[tuple[slice, slice | list[int]]]:
 _LEVELS = _levels()
 
 
-def _fold(body: BodyArrays, keypoints: Places) -> Rig:
+def _fold(body: BodyArrays, keypoints: Placements) -> Rig:
     """Fold skinning weights and places on the body into points attached to joints.
 
     keypoint = sum_v r_v sum_j w_vj (G_j (v - J_j) + P_j) = sum_j c_j (P_j + G_j offset_j) with

@@ -129,12 +129,12 @@ def with_collars(theta: np.ndarray) -> np.ndarray:
     theta = theta.copy()
     for side, sign in (("left", 1.0), ("right", -1.0)):
         collar, shoulder = SMPL24.index(f"{side}_collar"), SMPL24.index(f"{side}_shoulder")
-        turn = Rotation.from_rotvec(theta[:, shoulder])
-        elevation = np.arcsin(np.clip(turn.apply([sign, 0.0, 0.0])[:, 1], -1, 1))
+        rotation = Rotation.from_rotvec(theta[:, shoulder])
+        elevation = np.arcsin(np.clip(rotation.apply([sign, 0.0, 0.0])[:, 1], -1, 1))
         up = sign * np.clip(0.2 * elevation, np.radians(-15), np.radians(20))
         girdle = Rotation.from_rotvec(up[:, None] * [0.0, 0.0, 1.0])
         theta[:, collar] = girdle.as_rotvec()
-        theta[:, shoulder] = (girdle.inv() * turn).as_rotvec()
+        theta[:, shoulder] = (girdle.inv() * rotation).as_rotvec()
     return theta
 
 

@@ -37,6 +37,6 @@ class BodyState(NamedTuple):
         return BodyState(*(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
                            for a, b in zip(self, other)))
 
-    def moved(self, turns: Tensor, betas: Tensor, root: Tensor) -> BodyState:
+    def moved(self, rotvecs: Tensor, betas: Tensor, root: Tensor) -> BodyState:
         """Turned by small rotation vectors (P, 24, 3) on the right of rotations, and shifted."""
-        return BodyState(turned(self.theta, turns), self.betas + betas, self.root + root)
+        return BodyState(turned(self.theta, rotvecs), self.betas + betas, self.root + root)

@@ -11,7 +11,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.imaging.calibration_file import read_calibration
 from ros2_pose.node_config import NodeConfig
-from ros2_pose.offline.recording import Wanted, open_recording
+from ros2_pose.offline.recording import RecordingOptions, open_recording
 
 _DONE, _INCOMPLETE = 0, 1  # exit statuses
 
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     if options.rerun and (is_bag(options.rerun) or options.rerun.suffix.lower() != ".rrd"):
         raise ReplayError(f"--rerun {options.rerun}: the name of a Rerun recording ends in .rrd")
     settings, config = settings_of(options, NodeConfig), settings_of(options, PoseConfig)
-    source = open_recording(options.source, _wanted(options, settings))
+    source = open_recording(options.source, _recording_options(options, settings))
     check_results(results, options.source)
     from ros2_pose.offline.replay import replay, writing
     from ros2_pose.pipeline import Pipeline
@@ -69,11 +69,11 @@ def run(options: argparse.Namespace) -> int:
     return _report(replay(source, pipeline, sinks))
 
 
-def _wanted(options: argparse.Namespace, settings: NodeConfig) -> Wanted:
+def _recording_options(options: argparse.Namespace, settings: NodeConfig) -> RecordingOptions:
     camera = None
     if options.calibration:
         camera = read_calibration(options.calibration, settings.rectified)
-    return Wanted(camera, settings, options.image_topic, options.camera_info_topic,
+    return RecordingOptions(camera, settings, options.image_topic, options.camera_info_topic,
                   options.depth_topic, options.fps)
 
 

@@ -39,17 +39,17 @@ class BvhError(PoseError):
     """A file that is no motion; the message names file, line or joint."""
 
 
-class Motion(NamedTuple):
+class BvhMotion(NamedTuple):
     """N frames of a skeleton of B joints."""
 
     names: list[str]
     parents: list[int]
     offsets: np.ndarray  # (B, 3) from the parent at rest
-    turns: np.ndarray  # (N, B, 3, 3) relative to the parent
+    rotmats: np.ndarray  # (N, B, 3, 3) relative to the parent
     frame_s: float
 
 
-def read_bvh(path: str | Path) -> Motion:
+def read_bvh(path: str | Path) -> BvhMotion:
     """Read a file. Raises BvhError if it is cut off or not a BVH file."""
     words = Path(path).read_text(errors="replace").split()
     try:
@@ -58,7 +58,7 @@ def read_bvh(path: str | Path) -> Motion:
         raise BvhError(f"{path} is no BVH file, or cut off: {error!r}") from error
 
 
-def _read(words: list[str]) -> Motion:
+def _read(words: list[str]) -> BvhMotion:
     names, parents, offsets, channels = [], [], [], []
     open_joints, i = [], words.index("HIERARCHY")
     while words[i] != "MOTION":
@@ -77,27 +77,27 @@ def _read(words: list[str]) -> Motion:
         i += 1
     frames, frame_s = int(words[i + 2]), float(words[i + 5])
     values = np.array(words[i + 6:], float).reshape(frames, sum(map(len, channels)))
-    return Motion(names, parents, np.array(offsets), _turns(channels, values), frame_s)
+    return BvhMotion(names, parents, np.array(offsets), _rotations(channels, values), frame_s)
 
 
-def _turns(channels: list[list[str]], values: np.ndarray) -> np.ndarray:
+def _rotations(channels: list[list[str]], values: np.ndarray) -> np.ndarray:
     """(N, B, 3, 3) from angles in degrees, in each joint's own order of axes."""
-    turns, column = np.empty((len(values), len(channels), 3, 3)), 0
+    rotmats, column = np.empty((len(values), len(channels), 3, 3)), 0
     for joint, names in enumerate(channels):
         chosen = [k for k, name in enumerate(names) if name.endswith("rotation")]
         axes = "".join(names[k][0] for k in chosen)  # upper case: about turning axes
         angles = values[:, [column + k for k in chosen]]
-        turns[:, joint] = Rotation.from_euler(axes, angles, degrees=True).as_matrix()
+        rotmats[:, joint] = Rotation.from_euler(axes, angles, degrees=True).as_matrix()
         column += len(names)
-    return turns
+    return rotmats
 
 
-def smpl_rotations(motion: Motion) -> np.ndarray:
+def smpl_rotations(motion: BvhMotion) -> np.ndarray:
     """(N, 24, 3) rad, each SMPL joint's rotation vector relative to its parent.
 
     Raises BvhError if the skeleton is neither of the two known.
     """
-    turned = motion.turns.copy()
+    turned = motion.rotmats.copy()
     for joint, parent in enumerate(motion.parents):
         if parent >= 0:
             turned[:, joint] = turned[:, parent] @ turned[:, joint]
@@ -105,7 +105,7 @@ def smpl_rotations(motion: Motion) -> np.ndarray:
     for joint, name in enumerate(SMPL24.names):
         row = _row(motion, name)
         if row is not None:
-            accumulated[:, joint] = turned[:, row] @ _rest_turn(motion, name)
+            accumulated[:, joint] = turned[:, row] @ _rest_rotation(motion, name)
         elif name == "pelvis":
             raise BvhError(f"joints {', '.join(motion.names[:5])} ...: no skeleton that is known")
         else:
@@ -116,7 +116,7 @@ def smpl_rotations(motion: Motion) -> np.ndarray:
     return Rotation.from_matrix(local.reshape(-1, 3, 3)).as_rotvec().reshape(-1, len(SMPL24), 3)
 
 
-def _row(motion: Motion, joint: str) -> int | None:
+def _row(motion: BvhMotion, joint: str) -> int | None:
     """The skeleton's joint for an SMPL joint."""
     side, _, part = joint.rpartition("_")
     names = _MIDDLE.get(joint, ())
@@ -126,7 +126,7 @@ def _row(motion: Motion, joint: str) -> int | None:
     return next((motion.names.index(name) for name in names if name in motion.names), None)
 
 
-def _rest_turn(motion: Motion, joint: str) -> np.ndarray:
+def _rest_rotation(motion: BvhMotion, joint: str) -> np.ndarray:
     """(3, 3) that turns SMPL's limb at rest into the skeleton's."""
     side, _, part = joint.rpartition("_")
     if part not in _LIMBS:
@@ -158,7 +158,7 @@ def main() -> None:
     for path in tqdm(args.files, unit="file"):
         motion = read_bvh(path)
         every = max(1, round(1 / (args.hz * motion.frame_s)))
-        theta.append(smpl_rotations(motion._replace(turns=motion.turns[::every])))
+        theta.append(smpl_rotations(motion._replace(rotmats=motion.rotmats[::every])))
         sources += [path.stem] * len(theta[-1])
     np.savez_compressed(args.out, theta=np.concatenate(theta).astype(np.float32),
                         src=np.array(sources))

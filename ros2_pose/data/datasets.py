@@ -61,9 +61,9 @@ class Mixed:
         return len(self.parts) * max(map(len, self.parts))
 
     def __getitem__(self, number: int) -> Sample:
-        place, which = divmod(range(len(self))[number], len(self.parts))
+        row, which = divmod(range(len(self))[number], len(self.parts))
         part = self.parts[which]
-        return part[place % len(part)]
+        return part[row % len(part)]
 
 
 class Skipping:

@@ -78,9 +78,9 @@ class Human36M:
 
     def __getitem__(self, number: int) -> Sample:
         name = self.names[number]
-        subject, place, *moment, width, height = self.rows[number].tolist()
+        subject, camera_number, *moment, width, height = self.rows[number].tolist()
         moment = tuple(map(str, moment))
-        camera, R, t = self._calibration(subject, place, width, height)
+        camera, R, t = self._calibration(subject, camera_number, width, height)
         file = self._file(subject, "joint_3d")
         with understood(file, f"17 joints of {'/'.join(moment)}"):
             points = self.joints[subject][moment].astype(float).reshape(1, len(H36M17), 3)
@@ -93,10 +93,10 @@ class Human36M:
         return sample_of(frame, boxes_around(pixels), on_coco(pixels, scores, H36M17, where),
                          complete=True, joints=joints, **self._body(subject, moment, R))
 
-    def _calibration(self, subject: int, place: int, width: int, height: int):
+    def _calibration(self, subject: int, camera_number: int, width: int, height: int):
         """The camera, R (3, 3) and t (3,) mm to it from the world."""
-        with understood(self._file(subject, "camera"), f"R, t, f, c of camera {place}"):
-            values = self.cameras[subject][str(place)]
+        with understood(self._file(subject, "camera"), f"R, t, f, c of camera {camera_number}"):
+            values = self.cameras[subject][str(camera_number)]
             R, t, f, c = (np.array(values[key], float) for key in ("R", "t", "f", "c"))
             camera = Camera.from_opencv(width, height,
                                         [[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]])

@@ -38,7 +38,7 @@ def _sample(frame: Frame, points: np.ndarray, pixels: np.ndarray, scores: np.nda
 # --------------------------------------------------------------------------------- MuPoTS-3D
 
 
-class _Sequence(NamedTuple):
+class _MpiInfSequence(NamedTuple):
     """T pictures of P people."""
 
     folder: Path
@@ -67,7 +67,7 @@ class Mupots:
         for number, time in self.index[:1]:
             existing(_picture(self.sequences[number], time), self._REMEDY)
 
-    def _read(self, folder: Path) -> _Sequence:
+    def _read(self, folder: Path) -> _MpiInfSequence:
         cells, = read_mat(folder / "annot.mat", ("annotations",), self._REMEDY, squeeze=False)
         hidden, = read_mat(folder / "occlusion.mat", ("occlusion_labels",), self._REMEDY,
                            squeeze=False)
@@ -84,7 +84,7 @@ class Mupots:
             hidden = np.array([[np.ravel(cell) for cell in row] for row in hidden], float) > 0
             hidden = hidden.reshape(*cells.shape, _J)
         K = _intrinsics(pixels[valid], points[valid], folder / "annot.mat")
-        return _Sequence(folder, valid, pixels, points, hidden, K)
+        return _MpiInfSequence(folder, valid, pixels, points, hidden, K)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -99,7 +99,7 @@ class Mupots:
                        f"{sequence.folder / 'annot.mat'}, picture {time}")
 
 
-def _picture(sequence: _Sequence, time: int) -> Path:
+def _picture(sequence: _MpiInfSequence, time: int) -> Path:
     return sequence.folder / f"img_{time:06d}.jpg"
 
 

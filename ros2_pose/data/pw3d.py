@@ -28,7 +28,7 @@ _EXPECTED = ("a dict with sequence, poses, poses2d, jointPositions, betas, gende
              "campose_valid and cam_intrinsics")
 
 
-class _Sequence(NamedTuple):
+class _Pw3dSequence(NamedTuple):
     """T pictures of P people; the world is the dataset's own."""
 
     file: Path
@@ -80,7 +80,7 @@ class Pw3d:
         return sample_of(frame, boxes_around(extent), placed, complete=False, **truth)
 
 
-def _truth(sequence: _Sequence, time: int, where: str) -> dict[str, np.ndarray]:
+def _truth(sequence: _Pw3dSequence, time: int, where: str) -> dict[str, np.ndarray]:
     """What is known of everyone in 3D, camera frame."""
     to_camera, valid = sequence.to_camera[time].astype(float), sequence.valid[:, time]
     checked(to_camera[None], valid.any()[None, None], ("cam_poses",) * 4, where)
@@ -95,12 +95,12 @@ def _truth(sequence: _Sequence, time: int, where: str) -> dict[str, np.ndarray]:
             "betas": np.where(valid[:, None], sequence.betas, np.nan)}
 
 
-def _has_truth(sequence: _Sequence) -> np.ndarray:
+def _has_truth(sequence: _Pw3dSequence) -> np.ndarray:
     """(T,) whether anyone is known in 2D or in 3D."""
     return (sequence.valid | (sequence.marks[..., 2] > 0).any(2)).any(0)
 
 
-def _read(file: Path) -> _Sequence:
+def _read(file: Path) -> _Pw3dSequence:
     try:
         table = read_arrays(file)
     except PickleError as error:
@@ -113,7 +113,7 @@ def _read(file: Path) -> _Sequence:
 
         neutral = np.array([gender in _NEUTRAL for gender in table["genders"]])
         betas = np.array([np.ravel(betas)[:10] for betas in table["betas"]], float)
-        return _Sequence(
+        return _Pw3dSequence(
             file, str(table["sequence"]), np.float64(table["cam_intrinsics"]).reshape(3, 3),
             np.float64(table["cam_poses"]).reshape(times, 4, 4),
             everyone("campose_valid").astype(bool),

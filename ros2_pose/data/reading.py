@@ -140,9 +140,9 @@ def rotations(pose: np.ndarray, known: np.ndarray, to_camera: np.ndarray, where)
     checked(vectors, np.repeat(known[:, None], len(SMPL24), 1), SMPL24.names, where)
     theta = np.full((len(pose), len(SMPL24), 4), np.nan)
     for person in np.flatnonzero(known):
-        turns = Rotation.from_rotvec(vectors[person])
-        theta[person] = turns.as_quat()
-        theta[person, 0] = (Rotation.from_matrix(to_camera) * turns[0]).as_quat()
+        joint_rotations = Rotation.from_rotvec(vectors[person])
+        theta[person] = joint_rotations.as_quat()
+        theta[person, 0] = (Rotation.from_matrix(to_camera) * joint_rotations[0]).as_quat()
     return theta
 
 

@@ -15,7 +15,7 @@ from ros2_pose.people import People
 
 _REACH = 0.5  # box heights that the middle of a box moves between two images, at most
 _FIRST, _SECOND, _THIRD = 0.2, 0.5, 0.3  # least overlaps of ByteTrack's three associations
-_PLACE_STD, _RATE_STD = 1 / 20, 1 / 160  # of ByteTrack's filter, in box heights
+_POSITION_STD, _RATE_STD = 1 / 20, 1 / 160  # of ByteTrack's filter, in box heights
 _SHAPE_STD, _SHAPE_RATE_STD, _SHAPE_NOISE = 1e-2, 1e-5, 1e-1  # of width / height
 
 
@@ -102,9 +102,9 @@ class ByteLike:
 def _associate(tracks: list[_Box], rows: np.ndarray, people: People, least: float):
     """Pairs (track, row), and the rows and tracks left."""
     boxes = np.array([track.box for track in tracks]).reshape(-1, 4)
-    alike = overlaps(boxes, people.boxes[rows])
-    alike = np.where(alike >= least, alike, 0)
-    pairs = [(t, r) for t, r in zip(*linear_sum_assignment(-alike)) if alike[t, r] > 0]
+    similarity = overlaps(boxes, people.boxes[rows])
+    similarity = np.where(similarity >= least, similarity, 0)
+    pairs = [(t, r) for t, r in zip(*linear_sum_assignment(-similarity)) if similarity[t, r] > 0]
     taken, used = {r for _, r in pairs}, {t for t, _ in pairs}
     return ([(tracks[t], rows[r]) for t, r in pairs],
             np.array([row for r, row in enumerate(rows) if r not in taken], int),
@@ -117,7 +117,7 @@ class _Box:
     def __init__(self, box: np.ndarray, image: int):
         self.number, self.seen = 0, image
         self.state = np.concatenate([_measured(box), np.zeros(4)])
-        self.cov = np.diag(np.concatenate([2 * self._stds(_PLACE_STD, _SHAPE_STD),
+        self.cov = np.diag(np.concatenate([2 * self._stds(_POSITION_STD, _SHAPE_STD),
                                            10 * self._stds(_RATE_STD, _SHAPE_RATE_STD)])**2)
 
     def _stds(self, share: float, shape: float) -> np.ndarray:
@@ -135,13 +135,13 @@ class _Box:
         if still:
             self.state[7] = 0
         step = np.eye(8) + np.eye(8, k=4)
-        noise = np.concatenate([self._stds(_PLACE_STD, _SHAPE_STD),
+        noise = np.concatenate([self._stds(_POSITION_STD, _SHAPE_STD),
                                 self._stds(_RATE_STD, _SHAPE_RATE_STD)])
         self.state = step @ self.state
         self.cov = step @ self.cov @ step.T + np.diag(noise**2)
 
     def update(self, box: np.ndarray) -> None:
-        noise = np.diag(self._stds(_PLACE_STD, _SHAPE_NOISE)**2)
+        noise = np.diag(self._stds(_POSITION_STD, _SHAPE_NOISE)**2)
         gain = self.cov[:, :4] @ np.linalg.inv(self.cov[:4, :4] + noise)
         self.state = self.state + gain @ (_measured(box) - self.state[:4])
         self.cov = self.cov - gain @ self.cov[:4]

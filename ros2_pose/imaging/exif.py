@@ -19,7 +19,7 @@ _APP1, _SCAN = 0xE1, 0xDA  # JPEG markers
 _HEADER = b"Exif\0\0"
 
 # By orientation: whether left and right are exchanged first, then quarter turns as of np.rot90.
-_TURNS = {1: (False, 0), 2: (True, 0), 3: (False, 2), 4: (True, 2),
+_ROTATIONS = {1: (False, 0), 2: (True, 0), 3: (False, 2), 4: (True, 2),
           5: (True, 1), 6: (False, 3), 7: (True, 3), 8: (False, 1)}
 
 
@@ -41,7 +41,7 @@ def orientation(data: np.ndarray) -> int:
             if tag == _TAG and kind in (_SHORT, _LONG):
                 value = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), tiff,
                                            entry + 8)[0]
-                return value if value in _TURNS else 1
+                return value if value in _ROTATIONS else 1
     except struct.error:  # cut off or damaged
         pass
     return 1
@@ -97,12 +97,12 @@ def swaps_sides(orientation: int) -> bool:
 
 def upright(image: np.ndarray, orientation: int) -> np.ndarray:
     """The image (H, W, ...) of the stored rows as it is to be looked at."""
-    is_mirrored, quarter_turns = _TURNS[orientation]
+    is_mirrored, quarter_turns = _ROTATIONS[orientation]
     image = image[:, ::-1] if is_mirrored else image
     return np.ascontiguousarray(np.rot90(image, quarter_turns))
 
 
 def upright_camera(camera: Camera, orientation: int) -> Camera:
     """The camera of the upright image, made of the camera of the stored rows."""
-    is_mirrored, quarter_turns = _TURNS[orientation]
+    is_mirrored, quarter_turns = _ROTATIONS[orientation]
     return (camera.mirrored() if is_mirrored else camera).rotated(quarter_turns)

@@ -82,7 +82,7 @@ def upright_view(up: np.ndarray, before: UprightView | None = None) -> UprightVi
     """
     if np.hypot(up[0], up[1]) < _STEEP:
         return before or UprightView()
-    upwards = [-(rotation_of(turns) @ up)[1] for turns in range(4)]
+    upwards = [-(rotation_of(count) @ up)[1] for count in range(4)]
     if before is not None:
         upwards[before.quarter_turns] += _STAY
     return UprightView(int(np.argmax(upwards)))
@@ -95,11 +95,11 @@ def _upright_camera(camera: Camera, quarter_turns: int) -> Camera:
 
 def _pixels_rotated(people: People, quarter_turns: int, size: tuple[int, int]) -> People:
     """People in the pixels of their image, (width, height) px, after np.rot90 of it."""
-    turn = rotation_of(quarter_turns)[:2, :2]
+    rotmat = rotation_of(quarter_turns)[:2, :2]
     width, height = size
     shift = np.array(((0, 0), (0, width), (width, height), (height, 0))[quarter_turns], float)
-    corners = people.boxes.reshape(-1, 2, 2) @ turn.T + shift
+    corners = people.boxes.reshape(-1, 2, 2) @ rotmat.T + shift
     return people.with_fields(
         boxes=np.concatenate([corners.min(1), corners.max(1)], axis=1),
-        keypoints=people.keypoints @ turn.T + shift,
-        keypoint_cov=turn @ people.keypoint_cov @ turn.T)
+        keypoints=people.keypoints @ rotmat.T + shift,
+        keypoint_cov=rotmat @ people.keypoint_cov @ rotmat.T)

@@ -75,11 +75,11 @@ def detections(make: Make, header, people: People):
 
 
 def _detection(make: Make, header, people: People, i: int):
-    turn = body_rotation(people.theta[i, 0])
-    inside = turn.inv().apply(people.joints[i])
+    rotation = body_rotation(people.theta[i, 0])
+    inside = rotation.inv().apply(people.joints[i])
     low, high = inside.min(0) - _FLESH_M, inside.max(0) + _FLESH_M
     box = make("vision_msgs/msg/BoundingBox3D", size=vector_message(make, high - low),
-               center=pose_message(make, turn.apply((low + high) / 2), turn.as_quat()))
+               center=pose_message(make, rotation.apply((low + high) / 2), rotation.as_quat()))
     hypothesis = make("vision_msgs/msg/ObjectHypothesis", class_id="person",
                       score=float(people.scores[i]))
     result = make("vision_msgs/msg/ObjectHypothesisWithPose", hypothesis=hypothesis,
@@ -100,18 +100,18 @@ def tracked_bodies(make: Make, header, people: People):
 
 def hri_skeleton(make: Make, header, people: People, i: int, size: tuple[int, int]):
     """An hri_msgs/Skeleton2D of an image of (width, height) px; out of the image is unknown."""
-    places = people.keypoints[i] / size
-    scores = np.where(_in_unit_square(places), people.keypoint_scores[i], 0.0)
-    by_name = {name: (place, score) for name, place, score in zip(COCO17.names, places, scores)}
+    positions = people.keypoints[i] / size
+    scores = np.where(_in_unit_square(positions), people.keypoint_scores[i], 0.0)
+    by_name = {name: (point, score) for name, point, score in zip(COCO17.names, positions, scores)}
     shoulders = [by_name[f"{side}_shoulder"] for side in ("left", "right")]
-    by_name["neck"] = (sum(place for place, _ in shoulders) / 2,
+    by_name["neck"] = (sum(point for point, _ in shoulders) / 2,
                        min(score for _, score in shoulders))
     return make("hri_msgs/msg/Skeleton2D", header=header,
                 skeleton=[_hri_point(make, *by_name[name]) for name in _HRI_KEYPOINTS])
 
 
-def _hri_point(make: Make, place: np.ndarray, score: float):
-    x, y = place if score > 0 else (np.nan, np.nan)
+def _hri_point(make: Make, point: np.ndarray, score: float):
+    x, y = point if score > 0 else (np.nan, np.nan)
     return make("hri_msgs/msg/NormalizedPointOfInterest2D", x=float(x), y=float(y), c=float(score))
 
 
@@ -122,6 +122,6 @@ def hri_region(make: Make, header, people: People, i: int, size: tuple[int, int]
                 **dict(zip(("xmin", "ymin", "xmax", "ymax"), box)), c=float(people.scores[i]))
 
 
-def _in_unit_square(places: np.ndarray) -> np.ndarray:
+def _in_unit_square(positions: np.ndarray) -> np.ndarray:
     """(N,) whether points (N, 2) are; NaN is not."""
-    return np.all((places >= 0) & (places <= 1), axis=-1)
+    return np.all((positions >= 0) & (positions <= 1), axis=-1)

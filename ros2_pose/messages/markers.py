@@ -84,7 +84,7 @@ def _person_markers(make: Make, header, people: People, i: int, lifetime: float)
         seen[:] = False
     colours = [_colour(make, joint_colour(SMPL24, joint, own), 1.0 if seen[joint] else _FAINT)
                for joint in range(len(SMPL24))]
-    points = [point_message(make, place) for place in joints]
+    points = [point_message(make, position) for position in joints]
     ends = np.array(SMPL24.edges).reshape(-1)
     children = np.array(SMPL24.edges)[:, [1, 1]].reshape(-1)  # a bone has its child's colour
     label = _beyond_head(joints)
@@ -94,7 +94,7 @@ def _person_markers(make: Make, header, people: People, i: int, lifetime: float)
                 lifetime=lifetime),
         _marker(make, header, name, _JOINTS, type=_SPHERE_LIST, scale=(0.05, 0.05, 0.05),
                 points=points, colors=colours, lifetime=lifetime),
-        _marker(make, header, name, _LABEL, type=_TEXT, scale=(0, 0, 0.15), place=label,
+        _marker(make, header, name, _LABEL, type=_TEXT, scale=(0, 0, 0.15), position=label,
                 text=name, color=own, lifetime=lifetime)]
 
 
@@ -106,7 +106,7 @@ def _colour(make: Make, rgb: tuple, opacity: float):
 def _marker(make: Make, header, ns: str, id: int, **given):
     """A Marker with every field; what is not given is empty."""
     values: dict[str, Any] = dict(
-        type=_LINE_LIST, action=_ADD, scale=(0, 0, 0), place=(0, 0, 0), color=(0, 0, 0),
+        type=_LINE_LIST, action=_ADD, scale=(0, 0, 0), position=(0, 0, 0), color=(0, 0, 0),
         opacity=1.0, lifetime=0.0, points=[], colors=[], text="") | given
     whole = int(values["lifetime"])
     return make(

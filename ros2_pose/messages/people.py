@@ -27,7 +27,7 @@ _UPPER2, _UPPER3 = np.triu_indices(2), np.triu_indices(3)
 
 
 @dataclass(frozen=True)
-class Look:
+class FrameReport:
     """How an image was looked at: what a People message says besides the people."""
 
     width: int  # px
@@ -45,7 +45,7 @@ def status_of(people: People) -> int:
     return STATUS_2D_ONLY if people.joints is None else STATUS_PARTIAL
 
 
-def people_message(make: Make, header, people: People, look: Look):
+def people_message(make: Make, header, people: People, look: FrameReport):
     """A ros2_pose/People; has_body is false for whoever has no fitted body."""
     return make("ros2_pose/msg/People", header=header, status=look.status, status_text=look.text,
                 image_width=look.width, image_height=look.height, frames_received=look.received,
@@ -81,12 +81,12 @@ def _body_fields(make: Make, people: People, i: int) -> dict[str, Any]:
 
 def pose_with_covariance(make: Make, people: People, i: int):
     """A geometry_msgs/PoseWithCovariance of a person's pelvis, NaN if it is not known."""
-    place, turn = _row(people.root, i, 3), np.full(4, np.nan)
+    xyz, xyzw = _row(people.root, i, 3), np.full(4, np.nan)
     if has_body(people, i):
-        turn = body_rotation(people.theta[i, 0]).as_quat()
+        xyzw = body_rotation(people.theta[i, 0]).as_quat()
     else:
-        place = np.full(3, np.nan)
-    return make("geometry_msgs/msg/PoseWithCovariance", pose=pose_message(make, place, turn),
+        xyz = np.full(3, np.nan)
+    return make("geometry_msgs/msg/PoseWithCovariance", pose=pose_message(make, xyz, xyzw),
                 covariance=_row(people.root_cov, i, 36))
 
 

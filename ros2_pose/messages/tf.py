@@ -102,14 +102,14 @@ def tf_message(make: Make, header, people: People, names: FrameNames = FrameName
 
 def _body_frames(make: Make, header, people: People, i: int, names: FrameNames) -> list:
     """Transforms of a person: each joint's frame in that above it, the pelvis in the header's."""
-    called, places = names.of(person_id(people, i)), people.joints[i]
+    called, positions = names.of(person_id(people, i)), people.joints[i]
     frames = [_transform(make, header, called[0], people.root[i],
                          body_rotation(people.theta[i, 0]).as_quat())]
     joints, parents = list(names.parents), list(names.parents.values())
-    turns = _joint_rotations(people.theta[i])
-    back = turns[parents].swapaxes(1, 2)
-    bones = (back @ (places[joints] - places[parents])[..., None])[..., 0]
-    quats = Rotation.from_matrix(back @ turns[joints]).as_quat()
+    global_rotmats = _joint_rotations(people.theta[i])
+    back = global_rotmats[parents].swapaxes(1, 2)
+    bones = (back @ (positions[joints] - positions[parents])[..., None])[..., 0]
+    quats = Rotation.from_matrix(back @ global_rotmats[joints]).as_quat()
     for joint, parent, bone, quat in zip(joints, parents, bones, quats):
         above = make("std_msgs/msg/Header", stamp=header.stamp, frame_id=called[parent])
         frames.append(_transform(make, above, called[joint], bone, quat))
@@ -119,15 +119,15 @@ def _body_frames(make: Make, header, people: People, i: int, names: FrameNames) 
 def _joint_rotations(theta: np.ndarray) -> np.ndarray:
     """(24, 3, 3) of each joint's frame, to the frame of theta (24, 4)."""
     local = (BODY_IN_SMPL.inv() * Rotation.from_quat(theta) * BODY_IN_SMPL).as_matrix()
-    turns = np.empty_like(local)
-    turns[0] = body_rotation(theta[0]).as_matrix()
+    global_rotmats = np.empty_like(local)
+    global_rotmats[0] = body_rotation(theta[0]).as_matrix()
     for joint, parent in list(enumerate(SMPL24.parents))[1:]:
-        turns[joint] = turns[parent] @ local[joint]
-    return turns
+        global_rotmats[joint] = global_rotmats[parent] @ local[joint]
+    return global_rotmats
 
 
-def _transform(make: Make, header, child: str, place, turn):
-    transform = make("geometry_msgs/msg/Transform", translation=vector_message(make, place),
-                     rotation=quaternion_message(make, turn))
+def _transform(make: Make, header, child: str, position, xyzw):
+    transform = make("geometry_msgs/msg/Transform", translation=vector_message(make, position),
+                     rotation=quaternion_message(make, xyzw))
     return make("geometry_msgs/msg/TransformStamped", header=header, child_frame_id=child,
                 transform=transform)

@@ -22,7 +22,7 @@ _PRIOR = -1.0  # log odds of two people before looking
 _TINY = 1e-12
 
 
-class Bodies(NamedTuple):
+class ViewDetections(NamedTuple):
     """N people of all views, NaN where something is not known."""
 
     view: np.ndarray  # (N,) the camera
@@ -33,7 +33,9 @@ class Bodies(NamedTuple):
     distance: np.ndarray  # (N,) m along the optical axis
 
 
-def correspond(bodies: Bodies, poses: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+def correspond(
+    bodies: ViewDetections, poses: np.ndarray, before: np.ndarray | None = None
+) -> np.ndarray:
     """(N,) the person that each is, numbered from 0 in the order of their first appearance.
 
     poses: (V, 4, 4) camera to common frame. before: (N, N) log odds of two being one by what was
@@ -43,7 +45,7 @@ def correspond(bodies: Bodies, poses: np.ndarray, before: np.ndarray | None = No
     return cluster(odds if before is None else odds + before)
 
 
-def log_odds(bodies: Bodies, poses: np.ndarray) -> np.ndarray:
+def log_odds(bodies: ViewDetections, poses: np.ndarray) -> np.ndarray:
     """(N, N) that two are one; -inf for two of one view."""
     a, b = np.nonzero(bodies.view[:, None] < bodies.view[None])
     odds = np.full((len(bodies.view),) * 2, -np.inf)
@@ -52,7 +54,9 @@ def log_odds(bodies: Bodies, poses: np.ndarray) -> np.ndarray:
     return np.maximum(odds, odds.T)
 
 
-def _by_lines(bodies: Bodies, poses: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _by_lines(
+    bodies: ViewDetections, poses: np.ndarray, a: np.ndarray, b: np.ndarray
+) -> np.ndarray:
     """(M,) log odds of pairs by their keypoints' distances from epipolar lines."""
     essential = _essential(poses[bodies.view[a]], poses[bodies.view[b]])[:, None]
     rays = np.concatenate([bodies.rays, np.ones_like(bodies.rays[..., :1])], 2)
@@ -63,10 +67,10 @@ def _by_lines(bodies: Bodies, poses: np.ndarray, a: np.ndarray, b: np.ndarray) -
     length_a, length_b = ((by**2).sum(2) / bodies.distance[of, None] ** 2
                           for by, of in ((by_a, a), (by_b, b)))
     unit = length_a + length_b  # variance of the error for 1 m at both
-    alike = _spread(by_a, bodies.cov[a]) + _spread(by_b, bodies.cov[b]) + _MEANING_M**2 * unit
-    apart = alike + _APART_ALONG_M**2 * unit
-    odds = (np.log(apart / alike) - error**2 / alike + error**2 / apart) / 2
-    known = np.isfinite(odds) & (alike > _TINY)
+    together = _spread(by_a, bodies.cov[a]) + _spread(by_b, bodies.cov[b]) + _MEANING_M**2 * unit
+    apart = together + _APART_ALONG_M**2 * unit
+    odds = (np.log(apart / together) - error**2 / together + error**2 / apart) / 2
+    known = np.isfinite(odds) & (together > _TINY)
     total = np.where(known, np.maximum(odds, _WORST), 0.0).sum(1)
     return total * np.minimum(1.0, _INDEPENDENT_POINTS / np.maximum(known.sum(1), 1))
 
@@ -74,9 +78,9 @@ def _by_lines(bodies: Bodies, poses: np.ndarray, a: np.ndarray, b: np.ndarray) -
 def _essential(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(M, 3, 3) E with x2^T E x1 = 0 for rays of one point, of poses (M, 4, 4)."""
     back = np.swapaxes(second[:, :3, :3], 1, 2)
-    turn = back @ first[:, :3, :3]
+    rotmat = back @ first[:, :3, :3]
     shift = (back @ (first[:, :3, 3] - second[:, :3, 3])[..., None])[..., 0]
-    return np.cross(shift[:, None], np.swapaxes(turn, 1, 2)).swapaxes(1, 2)
+    return np.cross(shift[:, None], np.swapaxes(rotmat, 1, 2)).swapaxes(1, 2)
 
 
 def _spread(direction: np.ndarray, cov: np.ndarray) -> np.ndarray:
@@ -84,15 +88,17 @@ def _spread(direction: np.ndarray, cov: np.ndarray) -> np.ndarray:
     return np.einsum("...i,...ij,...j->...", direction, cov, direction)
 
 
-def _by_places(bodies: Bodies, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _by_places(bodies: ViewDetections, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(M,) log odds of pairs by their bodies' joints; 0 where there is no body."""
     error = bodies.joints[a] - bodies.joints[b]
-    alike = bodies.joint_cov[a] + bodies.joint_cov[b] + _POSE_M**2 * np.eye(3)
-    apart = alike + _APART_M**2 * np.eye(3)
-    known = np.isfinite(error).all((1, 2)) & np.isfinite(alike).all((1, 2, 3))
-    alike, apart = (np.where(known[:, None, None, None], cov, np.eye(3)) for cov in (alike, apart))
-    odds = (np.linalg.slogdet(apart)[1] - np.linalg.slogdet(alike)[1]
-            - _squared(error, alike) + _squared(error, apart)) / 2
+    together = bodies.joint_cov[a] + bodies.joint_cov[b] + _POSE_M**2 * np.eye(3)
+    apart = together + _APART_M**2 * np.eye(3)
+    known = np.isfinite(error).all((1, 2)) & np.isfinite(together).all((1, 2, 3))
+    together, apart = (
+        np.where(known[:, None, None, None], cov, np.eye(3)) for cov in (together, apart)
+    )
+    odds = (np.linalg.slogdet(apart)[1] - np.linalg.slogdet(together)[1]
+            - _squared(error, together) + _squared(error, apart)) / 2
     odds = _INDEPENDENT_JOINTS * odds.mean(1)
     return np.where(known, odds, 0.0)
 

@@ -24,8 +24,8 @@ from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
 from ros2_pose.geometry import quat_from_rotmat, quat_product
-from ros2_pose.multiview.association import Bodies, correspond
-from ros2_pose.multiview.triangulation import Seen, triangulate
+from ros2_pose.multiview.association import ViewDetections, correspond
+from ros2_pose.multiview.triangulation import Observations, triangulate
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, People
 from ros2_pose.skeleton import COCO17, SMPL24
 
@@ -62,7 +62,7 @@ class Fused(NamedTuple):
     """P people in the common frame."""
 
     people: People  # boxes and keypoints are NaN: they belong to views
-    astray: np.ndarray  # (P,) s, as of `BodyFit`
+    disagreement_s: np.ndarray  # (P,) s, as of `BodyFit`
 
 
 class Fuser:
@@ -93,12 +93,12 @@ class Fuser:
             a, b = np.meshgrid(np.arange(len(view)), np.arange(len(view)), indexing="ij")
             known = before(view[a].ravel(), row[a].ravel(), view[b].ravel(),
                            row[b].ravel()).reshape(a.shape)
-        bodies = Bodies(*map(np.concatenate, zip(*parts)))
+        bodies = ViewDetections(*map(np.concatenate, zip(*parts)))
         person = correspond(bodies, np.stack([one.pose for one in views]), known)
         rows = np.full((person.max(initial=-1) + 1, len(views)), -1)
         rows[person, view] = row
-        has_place = np.isin(np.arange(len(rows)), person[np.isfinite(bodies.distance)])
-        return rows[has_place]
+        has_position = np.isin(np.arange(len(rows)), person[np.isfinite(bodies.distance)])
+        return rows[has_position]
 
     def fuse(self, views: list[View], rows: np.ndarray, previous: Previous | None = None) -> Fused:
         """The most probable people, given all views.
@@ -110,22 +110,22 @@ class Fuser:
         in_common = [view.in_common for view in views]
         fields = {name: np.full((len(rows), *shape), np.nan) for name, shape in _BODY.items()}
         fields["joint_source"] = np.full((len(rows), len(SMPL24)), INFERRED)
-        astray = np.zeros(len(rows))
+        disagreement_s = np.zeros(len(rows))
         if many.any():
             known = None if previous is None else previous.rows(torch.from_numpy(many))
             found, fused = self._fit(views, rows[many], known)
-            astray[many] = found.astray.nan_to_num().numpy()
+            disagreement_s[many] = found.disagreement_s.nan_to_num().numpy()
             for name, values in fused.items():
                 fields[name][many] = values
         for person in np.flatnonzero(~np.isfinite(fields["root"]).all(1)):
             view, row = _best_view(views, rows[person])
             for name, values in fields.items():
                 values[person] = getattr(in_common[view], name)[row]
-        return Fused(without_pixels(views, rows).with_fields(**fields), astray)
+        return Fused(without_pixels(views, rows).with_fields(**fields), disagreement_s)
 
     # ----------------------------------------------------------------------- association
 
-    def _bodies(self, view: View, number: int) -> Bodies:
+    def _bodies(self, view: View, number: int) -> ViewDetections:
         people, drift = view.people, self._drift(view)
         rays, cov = self._rays(view)
         if people.root is None:
@@ -133,7 +133,7 @@ class Fuser:
                        for name, shape in _BODY.items()}
             people = people.with_fields(**unknown)
         moved = view._replace(people=people).in_common
-        return Bodies(np.full(len(people), number), rays, cov, moved.joints,
+        return ViewDetections(np.full(len(people), number), rays, cov, moved.joints,
                       moved.joint_cov + drift**2 * np.eye(3), people.root[:, 2])
 
     def _rays(self, view: View) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +164,7 @@ class Fuser:
              previous: Previous | None) -> tuple[BodyFit, dict[str, np.ndarray]]:
         """P people whom several views see, and their fields in the common frame."""
         each = [self._seen(view, rows[:, number]) for number, view in enumerate(views)]
-        seen = Seen(*(np.stack(values).reshape(len(views), -1, *values[0].shape[2:])
+        seen = Observations(*(np.stack(values).reshape(len(views), -1, *values[0].shape[2:])
                       for values in zip(*each)))
         poses = np.stack([view.pose for view in views])
         points, cov = triangulate(seen, poses)
@@ -178,24 +178,26 @@ class Fuser:
         fields["joint_source"] = _source(views, rows, found.joint_observed.numpy())
         return found, fields
 
-    def _seen(self, view: View, rows: np.ndarray) -> Seen:
+    def _seen(self, view: View, rows: np.ndarray) -> Observations:
         """What a view says of P people, (P, 17, ...), NaN where rows (P,) are -1."""
         people = view.people
         if people.root is None or not len(people):
             shapes = ((2,), (2, 2), (), ())
-            return Seen(*(np.full((len(rows), len(COCO17), *shape), np.nan) for shape in shapes))
+            return Observations(
+                *(np.full((len(rows), len(COCO17), *shape), np.nan) for shape in shapes)
+            )
         state = (torch.from_numpy(getattr(people, name)) for name in BodyState._fields)
         depth = self.fitter.model(*state, with_vertices=False).keypoints[..., 2].numpy()
         measured = (people.joint_source == DEPTH).any(1)
         std = np.sqrt(people.root_cov[:, 2, 2]) * np.where(measured, 1.0, _DISCOUNT)
         # The body's distance is one number: each keypoint says its share of it.
         std = np.sqrt(len(COCO17) * std**2 + _RELATIVE_M**2)[:, None].repeat(len(COCO17), 1)
-        values = Seen(*self._rays(view), depth, std)
+        values = Observations(*self._rays(view), depth, std)
         missing = rows < 0
-        return Seen(*(np.where(missing.reshape(-1, *[1] * (v.ndim - 1)), np.nan, v[rows])
+        return Observations(*(np.where(missing.reshape(-1, *[1] * (v.ndim - 1)), np.nan, v[rows])
                       for v in values))
 
-    def _frames(self, points: np.ndarray, centres: np.ndarray) -> _Frames:
+    def _frames(self, points: np.ndarray, centres: np.ndarray) -> _PersonFrames:
         """A level camera before each of P people with keypoints (P, 17, 3), on the side of the
         cameras' centres (V, 3): what the fit and its lift are made for."""
         middle = np.nanmedian(points, axis=1)
@@ -203,47 +205,49 @@ class Fuser:
         forward = forward / np.linalg.norm(forward, axis=2, keepdims=True)
         forward = _across(forward.sum(1), self.up)
         right = np.cross(-self.up, forward)
-        turn = np.stack([right, np.broadcast_to(-self.up, right.shape), forward], 1)
-        return _Frames(turn, middle - _BEFORE_M * forward)
+        rotmat = np.stack([right, np.broadcast_to(-self.up, right.shape), forward], 1)
+        return _PersonFrames(rotmat, middle - _BEFORE_M * forward)
 
 
-class _Frames(NamedTuple):
+class _PersonFrames(NamedTuple):
     """P frames, one for each person."""
 
-    turn: np.ndarray  # (P, 3, 3) from the common frame
+    rotmat: np.ndarray  # (P, 3, 3) from the common frame
     origin: np.ndarray  # (P, 3) m, in the common frame
 
     def enter(self, points: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Points (P, K, 3) and covariances (P, K, 3, 3) of the common frame in these."""
-        turn = self.turn[:, None]
-        moved = (turn @ (points - self.origin[:, None])[..., None])[..., 0]
-        return moved, turn @ cov @ np.swapaxes(turn, 2, 3)
+        rotmat = self.rotmat[:, None]
+        moved = (rotmat @ (points - self.origin[:, None])[..., None])[..., 0]
+        return moved, rotmat @ cov @ np.swapaxes(rotmat, 2, 3)
 
     def state(self, state: BodyState) -> BodyState:
         """Bodies of the common frame in these; NaN stays."""
-        root = (self.turn @ (state.root.numpy() - self.origin)[..., None])[..., 0]
-        return BodyState(_root_turned(self.turn, state.theta), state.betas, torch.from_numpy(root))
+        root = (self.rotmat @ (state.root.numpy() - self.origin)[..., None])[..., 0]
+        return BodyState(
+            _root_turned(self.rotmat, state.theta), state.betas, torch.from_numpy(root)
+        )
 
     def leave(self, found: BodyFit) -> dict[str, np.ndarray]:
         """Fields of `People` in the common frame."""
-        back = np.swapaxes(self.turn, 1, 2)
+        back = np.swapaxes(self.rotmat, 1, 2)
         fields = {name: getattr(found, name).numpy().astype(float) for name in _BODY}
         fields["theta"] = _root_turned(back, found.theta).numpy()
         for name in ("root", "joints"):
-            places = fields[name].reshape(len(back), -1, 3)
-            places = places @ self.turn + self.origin[:, None]
-            fields[name] = places.reshape(fields[name].shape)
+            positions = fields[name].reshape(len(back), -1, 3)
+            positions = positions @ self.rotmat + self.origin[:, None]
+            fields[name] = positions.reshape(fields[name].shape)
         both = np.zeros((len(back), 6, 6))
         both[:, :3, :3] = both[:, 3:, 3:] = back
         fields["root_cov"] = both @ fields["root_cov"] @ np.swapaxes(both, 1, 2)
-        fields["joint_cov"] = back[:, None] @ fields["joint_cov"] @ self.turn[:, None]
+        fields["joint_cov"] = back[:, None] @ fields["joint_cov"] @ self.rotmat[:, None]
         return fields
 
 
-def _root_turned(turn: np.ndarray, theta: torch.Tensor) -> torch.Tensor:
+def _root_turned(rotmat: np.ndarray, theta: torch.Tensor) -> torch.Tensor:
     """theta (P, 24, 4) with each root's rotation followed by another (P, 3, 3)."""
     turned = theta.clone().double()
-    by = quat_from_rotmat(torch.from_numpy(turn))
+    by = quat_from_rotmat(torch.from_numpy(rotmat))
     turned[:, 0] = quat_product(by, turned[:, 0])
     return turned
 

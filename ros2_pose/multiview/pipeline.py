@@ -22,7 +22,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.imaging.upright import UprightView
 from ros2_pose.multiview.fusion import Fuser, MultiviewError, View, without_pixels
 from ros2_pose.people import LOST, TRACKED, Frame, People
-from ros2_pose.pipeline import NoContrastError, Pipeline, Remembered, check_image, previous_of
+from ros2_pose.pipeline import NoContrastError, Pipeline, TrackedBody, check_image, previous_of
 from ros2_pose.skeleton import SMPL24
 from ros2_pose.tracking.kalman import gate
 from ros2_pose.tracking.tracker import Track, Tracker
@@ -34,7 +34,7 @@ _ROOT_GATE = gate(3, 0.9997)
 _LEAST_STD_M = 0.1  # of a root's place from image to image: which cameras see it changes
 
 
-class Scene(NamedTuple):
+class MultiviewResult(NamedTuple):
     """What all cameras see at one time."""
 
     people: People  # common frame; first who is seen, then those lost; pixels are NaN
@@ -50,9 +50,9 @@ class Scene(NamedTuple):
             return People.nobody()
         seen = np.flatnonzero(self.rows[:, number] >= 0)
         own = view.people[self.rows[seen, number]]
-        turn = Rotation.from_matrix(view.pose[:3, :3]).inv()
+        rotation = Rotation.from_matrix(view.pose[:3, :3]).inv()
         pixels = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
-        people = self.people[seen].moved(turn, -turn.apply(view.pose[:3, 3])).with_fields(
+        people = self.people[seen].moved(rotation, -rotation.apply(view.pose[:3, 3])).with_fields(
             **{name: getattr(own, name) for name in pixels})
         upright, frame = taken
         return upright.people_as_taken(people, frame)
@@ -79,7 +79,7 @@ class MultiPipeline:
         self.network_name, self.body_name = first.network_name, first.body_name
         self.fuser = Fuser(first.fitter, up)
         self.cameras = [first, *(first.another() for _ in range(cameras - 1))]
-        self.tracker = _SpaceTracker()
+        self.tracker = PositionTracker()
         self.configure(config)
         self._persons: dict[tuple[int, str], str] = {}  # by camera and its own id, as of last time
 
@@ -101,7 +101,7 @@ class MultiPipeline:
         for camera in self.cameras:
             camera.reset()
 
-    def step(self, frames: list[Frame | None]) -> Scene:
+    def step(self, frames: list[Frame | None]) -> MultiviewResult:
         """The people whom the cameras' frames of one time show, those just lost included.
 
         frames: of each camera, None for one that has none now. A frame without a usable calibration
@@ -132,7 +132,9 @@ class MultiPipeline:
         people, rows = self._together(views, stamp)
         if not len(people) and any(views):
             people = people.with_fields(joints=np.zeros((0, len(SMPL24), 3)))  # nobody, in 3D
-        return Scene(people.with_fields(note="; ".join(notes)), tuple(views), rows, tuple(taken))
+        return MultiviewResult(
+            people.with_fields(note="; ".join(notes)), tuple(views), rows, tuple(taken)
+        )
 
     def _checked(self, frames: list[Frame | None]) -> tuple[dict[int, Frame], list[str]]:
         """The frames that there are, by camera, and why others are left out."""
@@ -192,8 +194,9 @@ class MultiPipeline:
             fused = self.fuser.fuse(seen, rows, previous)
             found = fused.people
             for row, track in enumerate(tracks):
-                track.body = _remembered(found, fused.astray, row, int(previous.frames[row]) + 1,
-                                         stamp)
+                track.body = _tracked_body(
+                    found, fused.disagreement_s, row, int(previous.frames[row]) + 1, stamp
+                )
             self._tell(seen, numbers, rows, tracks)
         self._persons = {ids[view][row]: track.id for person, track in zip(rows, tracks)
                          for view, row in enumerate(person) if row >= 0}
@@ -222,11 +225,16 @@ class MultiPipeline:
                 body = tracks[person].body
                 mine = own[view.people.ids[column[person]]]
                 if body is not None and mine.body is not None:
-                    mine.body = Remembered(body.seen_from(view.pose), body.astray, body.frames,
-                                           mine.body.stamp, view.pose)
+                    mine.body = TrackedBody(
+                        body.seen_from(view.pose),
+                        body.disagreement_s,
+                        body.frames,
+                        mine.body.stamp,
+                        view.pose,
+                    )
 
 
-class _SpaceTracker(Tracker):
+class PositionTracker(Tracker):
     """Who is who from moment to moment by where they are: there is no common image."""
 
     def _match(self, people: People, stamp: int) -> list[tuple[int, Track]]:
@@ -234,11 +242,13 @@ class _SpaceTracker(Tracker):
         if not tracks or not len(people):
             return []
         cov = people.root_cov[:, :3, :3] + _LEAST_STD_M**2 * np.eye(3)
-        surprise = np.stack([track.root.surprise(people.root, cov, stamp) for track in tracks])
+        squared_mahalanobis = np.stack(
+            [track.root.squared_mahalanobis(people.root, cov, stamp) for track in tracks]
+        )
         spread = np.stack([track.root.predicted(stamp)[1][:3, :3] for track in tracks])
         vague = np.linalg.slogdet(spread[:, None] + cov)[1]
-        able = surprise <= _ROOT_GATE
-        cost = np.where(able, surprise + vague, 1e6)
+        able = squared_mahalanobis <= _ROOT_GATE
+        cost = np.where(able, squared_mahalanobis + vague, 1e6)
         return [(int(row), tracks[t]) for t, row in zip(*linear_sum_assignment(cost))
                 if able[t, row]]
 
@@ -261,11 +271,11 @@ def _rough(views: list[View], rows: np.ndarray) -> People:
         root=(cov[:, :3, :3] @ towards)[..., 0], root_cov=cov)
 
 
-def _remembered(people: People, astray: np.ndarray, row: int, frames: int,
-                stamp: int) -> Remembered | None:
+def _tracked_body(people: People, disagreement_s: np.ndarray, row: int, frames: int,
+                stamp: int) -> TrackedBody | None:
     """What a track knows of a body in the common frame."""
     if not np.isfinite(people.root[row]).all():
         return None
     state = BodyState(*(torch.from_numpy(getattr(people, name)[row])
                         for name in BodyState._fields))
-    return Remembered(state, float(astray[row]), frames, stamp, np.eye(4))
+    return TrackedBody(state, float(disagreement_s[row]), frames, stamp, np.eye(4))

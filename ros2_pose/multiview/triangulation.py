@@ -17,7 +17,7 @@ _NEAREST_M = 0.1
 _TINY = 1e-12  # of a matrix scaled to 1: singular
 
 
-class Seen(NamedTuple):
+class Observations(NamedTuple):
     """What each of V cameras says of N points; NaN where it says nothing.
 
     Nobody's depth is needed: it places what one camera sees alone, and steadies rays that are
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
     depth_std: np.ndarray  # (V, N) m
 
 
-def triangulate(seen: Seen, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def triangulate(seen: Observations, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Places (N, 3), m, in the common frame, and their covariances (N, 3, 3), m^2.
 
     poses: (V, 4, 4) camera to common frame. The most probable places, where a view that contradicts
@@ -38,14 +38,14 @@ def triangulate(seen: Seen, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     with np.errstate(all="ignore"):
         measured = _Measured.of(seen, poses)
-        places = _best(_starts(seen, poses), measured)
+        positions = _best(_starts(seen, poses), measured)
         for _ in range(_STEPS):
-            gradient, precision, _ = measured.at(places)
-            places = places - _solve(precision, gradient[..., None])[..., 0]
-        _, precision, cost = measured.at(places)
+            gradient, precision, _ = measured.at(positions)
+            positions = positions - _solve(precision, gradient[..., None])[..., 0]
+        _, precision, cost = measured.at(positions)
         cov = _solve(precision, np.broadcast_to(np.eye(3), precision.shape))
     known = np.isfinite(cost) & (np.diagonal(cov, axis1=1, axis2=2) > 0).all(1)
-    return np.where(known[:, None], places, np.nan), np.where(known[:, None, None], cov, np.nan)
+    return np.where(known[:, None], positions, np.nan), np.where(known[:, None, None], cov, np.nan)
 
 
 class _Measured(NamedTuple):
@@ -55,11 +55,11 @@ class _Measured(NamedTuple):
     precision: np.ndarray  # (V, N, 2, 2); zeros where not seen
     depth: np.ndarray  # (V, N)
     depth_precision: np.ndarray  # (V, N); zeros where not known
-    turns: np.ndarray  # (V, 3, 3) common frame to camera
+    rotmats: np.ndarray  # (V, 3, 3) common frame to camera
     centres: np.ndarray  # (V, 3) m
 
     @staticmethod
-    def of(seen: Seen, poses: np.ndarray) -> _Measured:
+    def of(seen: Observations, poses: np.ndarray) -> _Measured:
         rays_known = np.isfinite(seen.rays).all(2) & np.isfinite(seen.cov).all((2, 3))
         cov = np.where(rays_known[..., None, None], seen.cov, np.eye(2))
         precision = np.where(rays_known[..., None, None], np.linalg.inv(cov), 0.0)
@@ -68,10 +68,10 @@ class _Measured(NamedTuple):
                          np.nan_to_num(seen.depth), weight,
                          np.swapaxes(poses[:, :3, :3], 1, 2), poses[:, :3, 3])
 
-    def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def at(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gradient (N, 3) and Gauss-Newton Hessian (N, 3, 3) of the cost (N,), of places (N, 3) in
         the common frame; the cost is infinite behind a camera that sees the point."""
-        local = np.einsum("vij,vnj->vni", self.turns, places - self.centres[:, None])
+        local = np.einsum("vij,vnj->vni", self.rotmats, positions - self.centres[:, None])
         seen = self.precision[..., 0, 0] > 0
         depth = np.where(seen, local[..., 2], 1.0)
         behind = (depth < _NEAREST_M).any(0)
@@ -80,16 +80,16 @@ class _Measured(NamedTuple):
         by_local = np.zeros((*depth.shape, 2, 3))
         by_local[..., 0, 0] = by_local[..., 1, 1] = 1 / depth
         by_local[..., 2] = -image / depth[..., None]
-        by_place = by_local @ self.turns[:, None]
-        by_depth = self.turns[:, None, 2]  # (V, 1, 3)
+        by_position = by_local @ self.rotmats[:, None]
+        by_depth = self.rotmats[:, None, 2]  # (V, 1, 3)
         error, depth_error = image - self.rays, local[..., 2] - self.depth
         cost, weight = _cauchy(np.einsum("vni,vnij,vnj->vn", error, self.precision, error))
         depth_cost, depth_weight = _cauchy(self.depth_precision * depth_error**2)
-        weighted = np.swapaxes(by_place, 2, 3) @ (weight[..., None, None] * self.precision)
+        weighted = np.swapaxes(by_position, 2, 3) @ (weight[..., None, None] * self.precision)
         strength = depth_weight * self.depth_precision
         gradient = (weighted @ error[..., None])[..., 0] \
             + (strength * depth_error)[..., None] * by_depth
-        hessian = weighted @ by_place \
+        hessian = weighted @ by_position \
             + strength[..., None, None] * by_depth[..., :, None] * by_depth[..., None, :]
         total = np.where(behind, np.inf, (cost + depth_cost).sum(0))
         return gradient.sum(0), hessian.sum(0), total
@@ -101,7 +101,7 @@ def _cauchy(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _ROBUST_SIGMAS**2 / 2 * np.log1p(relative), 1 / (1 + relative)
 
 
-def _starts(seen: Seen, poses: np.ndarray) -> np.ndarray:
+def _starts(seen: Observations, poses: np.ndarray) -> np.ndarray:
     """(S, N, 3) where a point may be: where two views meet, for any two; where one view has it."""
     rays = np.concatenate([seen.rays, np.ones_like(seen.rays[..., :1])], 2)
     rays = np.einsum("vij,vnj->vni", poses[:, :3, :3], rays)
@@ -116,7 +116,7 @@ def _starts(seen: Seen, poses: np.ndarray) -> np.ndarray:
 
 def _best(starts: np.ndarray, measured: _Measured) -> np.ndarray:
     """(N, 3) the likeliest of starts (S, N, 3); NaN if none is possible."""
-    cost = np.stack([measured.at(places)[2] for places in starts])
+    cost = np.stack([measured.at(positions)[2] for positions in starts])
     cost = np.where(np.isfinite(cost), cost, np.inf)
     best = np.take_along_axis(starts, cost.argmin(0)[None, :, None], 0)[0]
     return np.where(np.isfinite(cost.min(0))[:, None], best, np.nan)

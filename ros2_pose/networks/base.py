@@ -20,7 +20,7 @@ class PoseNetwork(ABC, nn.Module):
     """
 
     name: str
-    turn_std: torch.Tensor | None = None  # (24,) rad, of theta, if it gives one
+    rotation_std: torch.Tensor | None = None  # (24,) rad, of theta, if it gives one
 
     @classmethod
     @abstractmethod
@@ -53,12 +53,12 @@ class PoseNetwork(ABC, nn.Module):
 
     def _forward_by_size(self, inputs: list[list[torch.Tensor]]) -> list[list]:
         """Run inputs of equal size as one batch; outputs in the order of `inputs`."""
-        places: dict[tuple, list[tuple[int, int]]] = {}
+        rows: dict[tuple, list[tuple[int, int]]] = {}
         for i, passes in enumerate(inputs):
             for k, tensor in enumerate(passes):
-                places.setdefault(tuple(tensor.shape), []).append((i, k))
+                rows.setdefault(tuple(tensor.shape), []).append((i, k))
         outputs: list[list] = [[None] * len(passes) for passes in inputs]
-        for group in places.values():
+        for group in rows.values():
             batch = torch.stack([inputs[i][k] for i, k in group]).to(self.device)
             raw = self(batch)
             for row, (i, k) in enumerate(group):

@@ -56,7 +56,7 @@ class _Block(nn.Module):
         return x + out if self.is_residual else out
 
 
-class Backbone(nn.Module):
+class EfficientNetLite(nn.Module):
     """(B, 3, H, W) normalised as ImageNet's to features of `CHANNELS` at strides 4 to 32."""
 
     def __init__(self) -> None:

@@ -75,7 +75,7 @@ class KeypointNoise:
     votes: np.ndarray = field(default_factory=lambda: _of_joints(0))  # (17,)
     floor: np.ndarray = field(default_factory=lambda: _of_joints(1))  # (17,) of the size
     outliers: np.ndarray = field(default_factory=lambda: _of_joints(2))  # (17,) 0..1
-    usual: np.ndarray = field(default_factory=lambda: _of_joints(3))  # (17,) of the size
+    median_std: np.ndarray = field(default_factory=lambda: _of_joints(3))  # (17,) of the size
     wide: float = 3.16
     person_std: float = 0.29  # of that number's logarithm, between people
     joint_std: float = 0.12  # between the joints of a person
@@ -107,15 +107,17 @@ class KeypointNoise:
         Multiply by s and s^2 for px. The V is what the network would say: it does not know which
         errors are outliers.
         """
-        shape = (people, len(self.usual))
-        log_std = np.log(self.usual) + self.person_std * rng.normal(size=(people, 1)) \
+        shape = (people, len(self.median_std))
+        log_std = np.log(self.median_std) + self.person_std * rng.normal(size=(people, 1)) \
             + self.joint_std * rng.normal(size=shape)
         stretch = self.stretch_std / 2 * rng.normal(size=shape)
         axes = np.exp(log_std[..., None] + stretch[..., None] * (1, -1))
         angle = rng.uniform(0, np.pi, shape)
         along = np.stack([np.cos(angle), np.sin(angle)], -1)
-        turn = np.stack([along, along[..., ::-1] * (-1, 1)], -1)  # (P, 17, 2, 2), a column an axis
-        factor = turn * axes[..., None, :]
+        axes_rotmat = np.stack(
+            [along, along[..., ::-1] * (-1, 1)], -1
+        )  # (P, 17, 2, 2), a column an axis
+        factor = axes_rotmat * axes[..., None, :]
         length = np.where(rng.random(shape) < self.outliers, self.wide, 1.0)
         error = factor @ (length[..., None] * rng.normal(size=(*shape, 2)))[..., None]
         return error[..., 0], factor @ factor.swapaxes(-1, -2)

@@ -28,7 +28,7 @@ FROZEN = ("all", "fine", "nothing")
 _FINE = tuple(f"layer{number}." for number in (*range(9), 10))  # 9 leads to MoveNet's pyramid
 
 
-class Backbone(nn.Module):
+class MoveNetBackbone(nn.Module):
     """(B, 3, H, W), 0..255, to features of `CHANNELS` at strides 4 to 32."""
 
     def __init__(self, frozen: str = "all") -> None:

@@ -56,8 +56,8 @@ class Statistics:
         """Whether no image came for longer than usual, at a monotonic time."""
         if len(self._arrivals) < 2:
             return bool(self._arrivals) and now - self._arrivals[-1] > 2 * _SILENT_S
-        usual = (self._arrivals[-1] - self._arrivals[0]) / (len(self._arrivals) - 1)
-        return now - self._arrivals[-1] > max(_SILENT_S, PATIENCE * usual)
+        prior_mean = (self._arrivals[-1] - self._arrivals[0]) / (len(self._arrivals) - 1)
+        return now - self._arrivals[-1] > max(_SILENT_S, PATIENCE * prior_mean)
 
     def latency_ms(self) -> tuple[float, float]:
         """Median and 95th percentile of the last latencies, ms; NaN if there are none."""

@@ -20,7 +20,7 @@ from ros2_pose.messages.standard import stamp_of
 from ros2_pose.nodes.message_factory import make, message_class
 from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.nodes.qos_events import PublisherEventCallbacks
-from ros2_pose.nodes.tf_listener import Views
+from ros2_pose.nodes.tf_listener import PeopleByFrame
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class NavigationOutput(_ListOutput):
     topic, package = "/people", "people_msgs"
     kind = "people_msgs/msg/People"
 
-    def publish(self, views: Views, size: tuple[int, int]) -> None:
+    def publish(self, views: PeopleByFrame, size: tuple[int, int]) -> None:
         """The people of an image; nothing if there are some and nobody could be placed."""
         message = interop.navigation_people(make, *views.navigated)
         if message is not None:
@@ -93,7 +93,7 @@ class DetectionsOutput(_ListOutput):
     topic, package = "~/detections", "vision_msgs"
     kind = "vision_msgs/msg/Detection3DArray"
 
-    def publish(self, views: Views, size: tuple[int, int]) -> None:
+    def publish(self, views: PeopleByFrame, size: tuple[int, int]) -> None:
         """Those seen in an image who have a body."""
         if self._publisher.get_subscription_count():
             message = interop.detections(make, *views.shown)
@@ -113,7 +113,7 @@ class BodiesOutput(_ListOutput):
         super().__init__(node, f"{self.topic}/tracked")
         self._bodies: dict[str, _Body] = {}
 
-    def publish(self, views: Views, size: tuple[int, int]) -> None:
+    def publish(self, views: PeopleByFrame, size: tuple[int, int]) -> None:
         """Skeletons and regions of an image of (width, height) px, then who they belong to."""
         header, people = views.seen
         message, rows = interop.tracked_bodies(make, header, people)

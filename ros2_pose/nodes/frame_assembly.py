@@ -13,13 +13,13 @@ from ros2_pose.messages.standard import header_message, stamp_of
 from ros2_pose.multiview.pipeline import MultiPipeline
 from ros2_pose.nodes.message_factory import make, read_image
 from ros2_pose.nodes.subscriptions import Arrival
-from ros2_pose.nodes.tf_listener import Frames
+from ros2_pose.nodes.tf_listener import TfListener
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
-from ros2_pose.sync.image_sync import Moment
+from ros2_pose.sync.image_sync import FrameSet
 
 
-class Picture(NamedTuple):
+class ViewImage(NamedTuple):
     """An image that was looked at, to be drawn on."""
 
     camera_name: str  # "" for the only camera
@@ -29,18 +29,18 @@ class Picture(NamedTuple):
     camera: Camera | None
 
 
-class Seen(NamedTuple):
+class FrameResult(NamedTuple):
     """What came of looking."""
 
     header: Any
     people: People  # in the header's frame
-    pictures: list[Picture]
+    pictures: list[ViewImage]
 
 
-class OneCamera:
+class SingleCameraAssembly:
     """Looks at one camera's arrivals."""
 
-    def __init__(self, pipeline: Pipeline, frames: Frames):
+    def __init__(self, pipeline: Pipeline, frames: TfListener):
         self.pipeline, self.frames = pipeline, frames
 
     def header(self, arrival: Arrival):
@@ -51,7 +51,7 @@ class OneCamera:
         """When it came, monotonic, s."""
         return arrival.time
 
-    def look(self, arrival: Arrival) -> Seen:
+    def look(self, arrival: Arrival) -> FrameResult:
         """Raises ImageError and PipelineError for an image that cannot be looked at."""
         frame, note = frame_of(arrival, self.frames)
         people = self.pipeline.step(frame)
@@ -62,29 +62,31 @@ class OneCamera:
         people = people.with_fields(note=note or people.note)
         camera, _ = self.pipeline.camera(frame)
         header = self.header(arrival)
-        return Seen(header, people, [Picture("", header, frame.image, people, camera)])
+        return FrameResult(header, people, [ViewImage("", header, frame.image, people, camera)])
 
 
-class ManyCameras:
+class MultiCameraAssembly:
     """Looks at moments of several cameras; their people are in one frame."""
 
-    def __init__(self, pipeline: MultiPipeline, names: list[str], frames: Frames, frame_id: str):
+    def __init__(
+        self, pipeline: MultiPipeline, names: list[str], frames: TfListener, frame_id: str
+    ):
         self.pipeline, self.names, self.frames = pipeline, names, frames
         self._frame_id = frame_id
 
-    def header(self, moment: Moment):
+    def header(self, frame_set: FrameSet):
         """Of the answer: the moment's time, the common frame."""
-        return header_message(make, moment.stamp, self._frame_id)
+        return header_message(make, frame_set.stamp, self._frame_id)
 
-    def came(self, moment: Moment) -> float:
+    def came(self, frame_set: FrameSet) -> float:
         """When its first image came, monotonic, s."""
-        return min(arrival.time for arrival in moment.items if arrival is not None)
+        return min(arrival.time for arrival in frame_set.items if arrival is not None)
 
-    def look(self, moment: Moment) -> Seen:
+    def look(self, frame_set: FrameSet) -> FrameResult:
         """An image that cannot be read leaves its camera out, and a note says so. Raises
         MultiviewError if no camera is left."""
         frames, notes = [], []
-        for name, arrival in zip(self.names, moment.items):
+        for name, arrival in zip(self.names, frame_set.items):
             frame, note = None, "" if arrival is not None else "no image"
             if arrival is not None:
                 try:
@@ -96,14 +98,14 @@ class ManyCameras:
         scene = self.pipeline.step(frames)
         people = scene.people
         people = people.with_fields(note="; ".join([*notes, *filter(None, [people.note])]))
-        pictures = [Picture(name, arrival.message.header, frame.image, scene.in_view(number),
+        pictures = [ViewImage(name, arrival.message.header, frame.image, scene.in_view(number),
                             frame.camera)
                     for number, (name, arrival, frame) in
-                    enumerate(zip(self.names, moment.items, frames)) if frame is not None]
-        return Seen(self.header(moment), people, pictures)
+                    enumerate(zip(self.names, frame_set.items, frames)) if frame is not None]
+        return FrameResult(self.header(frame_set), people, pictures)
 
 
-def frame_of(arrival: Arrival, frames: Frames) -> tuple[Frame, str]:
+def frame_of(arrival: Arrival, frames: TfListener) -> tuple[Frame, str]:
     """The core's frame of an arrival, and what is wrong with its depth. Raises ImageError."""
     message, depth, note = arrival.message, None, arrival.depth_problem
     read = rgb_from_compressed if isinstance(message, CompressedImage) else read_image

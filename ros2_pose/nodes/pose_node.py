@@ -24,11 +24,11 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.signals import SignalHandlerOptions
 
 from ros2_pose.errors import PoseError
-from ros2_pose.messages.people import STATUS_NO_IMAGE, Look
+from ros2_pose.messages.people import STATUS_NO_IMAGE, FrameReport
 from ros2_pose.messages.standard import header_message, stamp_of
 from ros2_pose.multiview.pipeline import MultiPipeline
 from ros2_pose.nodes.diagnostics import OK, Statistics, diagnostics
-from ros2_pose.nodes.frame_assembly import ManyCameras, OneCamera
+from ros2_pose.nodes.frame_assembly import MultiCameraAssembly, SingleCameraAssembly
 from ros2_pose.nodes.image_input import CameraInput
 from ros2_pose.nodes.lifecycle import RobustLifecycleNode, bond_to_manager
 from ros2_pose.nodes.log import log_to, stop_logging
@@ -36,7 +36,7 @@ from ros2_pose.nodes.message_factory import make
 from ros2_pose.nodes.params import Parameters
 from ros2_pose.nodes.publishers import Outputs
 from ros2_pose.nodes.subscriptions import Arrival
-from ros2_pose.nodes.tf_listener import Frames
+from ros2_pose.nodes.tf_listener import TfListener
 from ros2_pose.nodes.worker import Worker
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.sync.image_sync import CameraSync
@@ -82,7 +82,7 @@ class PoseNode(RobustLifecycleNode):
         self._make_pipeline = make_pipeline
         self.statistics = Statistics()
         self.pipeline: Pipeline | MultiPipeline | None = None  # while configured
-        self.frames: Frames | None = None
+        self.frames: TfListener | None = None
         self.outputs: Outputs | None = None
         self.camera_inputs: list[CameraInput] = []  # while active
         self.worker: Worker | None = None
@@ -113,7 +113,7 @@ class PoseNode(RobustLifecycleNode):
         """Load the networks, create the publishers. Fails with the reason in the log."""
         try:
             self.pipeline = self._new_pipeline()
-            self.frames = Frames(self, lambda: self.parameters.node)
+            self.frames = TfListener(self, lambda: self.parameters.node)
             self.outputs = Outputs(self, self.parameters, self.pipeline, self.frames)
         except Exception as error:  # the node stays, to be configured better
             self._cleanup()
@@ -128,9 +128,9 @@ class PoseNode(RobustLifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Subscribe and look."""
         config, names = self.parameters.node, self.parameters.node.camera_names
-        looker = OneCamera(self.pipeline, self.frames) if len(names) == 1 else \
-            ManyCameras(self.pipeline, names, self.frames, config.target_frame)
-        self.worker = Worker(looker, self.parameters, self.frames, self.outputs, self.statistics)
+        assembler = SingleCameraAssembly(self.pipeline, self.frames) if len(names) == 1 else \
+            MultiCameraAssembly(self.pipeline, names, self.frames, config.target_frame)
+        self.worker = Worker(assembler, self.parameters, self.frames, self.outputs, self.statistics)
         self._sync = CameraSync(len(names))
         self.camera_inputs = [
             CameraInput(self, name, lambda: self.parameters.node,
@@ -202,7 +202,7 @@ class PoseNode(RobustLifecycleNode):
         """A camera is silent; that is published only when nobody else looks either."""
         problems = [camera.problem for camera in self.camera_inputs]
         if all(problems):
-            self.outputs.failure(self._last_header, Look(
+            self.outputs.failure(self._last_header, FrameReport(
                 0, 0, STATUS_NO_IMAGE, "; ".join(problems), self.statistics.received,
                 self.statistics.dropped))
 

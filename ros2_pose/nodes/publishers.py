@@ -17,7 +17,7 @@ from ros2_pose.messages.markers import delete_all, marker_array
 from ros2_pose.messages.people import (
     STATUS_NO_IMAGE,
     STATUS_OK,
-    Look,
+    FrameReport,
     people_message,
     skeleton_info_message,
 )
@@ -27,10 +27,10 @@ from ros2_pose.msg import People as PeopleMessage
 from ros2_pose.msg import SkeletonInfo
 from ros2_pose.multiview.pipeline import MultiPipeline
 from ros2_pose.nodes.external_publishers import optional_outputs
-from ros2_pose.nodes.frame_assembly import Picture
+from ros2_pose.nodes.frame_assembly import ViewImage
 from ros2_pose.nodes.message_factory import make
 from ros2_pose.nodes.params import Parameters
-from ros2_pose.nodes.tf_listener import Frames, Views
+from ros2_pose.nodes.tf_listener import PeopleByFrame, TfListener
 from ros2_pose.people import People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.sync.image_sync import Stream
@@ -40,7 +40,7 @@ class Outputs:
     """The node's publishers, with the image's stamp on all that they say."""
 
     def __init__(self, node: Node, parameters: Parameters, pipeline: Pipeline | MultiPipeline,
-                 frames: Frames):
+                 frames: TfListener):
         self.node, self.parameters, self.pipeline = node, parameters, pipeline
         self.frames = frames
         self._shown: set[str] = set()  # ids whose markers are there
@@ -67,7 +67,7 @@ class Outputs:
         for output in self._optional:
             output.close()
 
-    def failure(self, header, look: Look) -> None:
+    def failure(self, header, look: FrameReport) -> None:
         """Say that nobody could look, and why: never an empty room."""
         self._people.publish(people_message(make, header, People.nobody(), look))
 
@@ -76,7 +76,7 @@ class Outputs:
 
         header: of the last image.
         """
-        self.failure(header, Look(0, 0, STATUS_NO_IMAGE, why))
+        self.failure(header, FrameReport(0, 0, STATUS_NO_IMAGE, why))
         self.empty_optional()
         self._markers.publish(delete_all(make, header))
         self._shown = set()
@@ -93,7 +93,7 @@ class Outputs:
             self._last_people = 0.0
             self.empty_optional()
 
-    def publish(self, views: Views, pictures: list[Picture], look: Look) -> None:
+    def publish(self, views: PeopleByFrame, pictures: list[ViewImage], look: FrameReport) -> None:
         """Everything about images that were looked at."""
         self._people.publish(people_message(make, *views.shown, look))
         # To others an empty list says that the room is empty; a camera that did not look cannot.
@@ -108,7 +108,7 @@ class Outputs:
         for picture in pictures:
             self._publish_overlay(picture)
 
-    def _publish_overlay(self, picture: Picture) -> None:
+    def _publish_overlay(self, picture: ViewImage) -> None:
         publisher = self._overlays[picture.camera_name]
         if publisher.get_subscription_count():
             body = self.pipeline.body if self.parameters.node.overlay_bodies else None

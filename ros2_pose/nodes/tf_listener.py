@@ -27,23 +27,23 @@ _DYNAMIC = QoSProfile(depth=_DEPTH)
 _STATIC = QoSProfile(depth=_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
-class Located(NamedTuple):
+class PeopleInFrame(NamedTuple):
     """People in the frame that a header names."""
 
     header: Any
     people: People
 
 
-class Views(NamedTuple):
+class PeopleByFrame(NamedTuple):
     """The people of an image in each frame that someone wants them in."""
 
-    seen: Located  # the image's
-    shown: Located  # target_frame
-    navigated: Located  # navigation_frame
+    seen: PeopleInFrame  # the image's
+    shown: PeopleInFrame  # target_frame
+    navigated: PeopleInFrame  # navigation_frame
     note: str  # which of them is not known and why; empty if all are
 
 
-class Frames:
+class TfListener:
     """The transforms of /tf and /tf_static, heard if the settings name a frame."""
 
     def __init__(self, node: Node, settings: Callable[[], NodeConfig]):
@@ -84,24 +84,24 @@ class Frames:
             self.fixed_problem = str(error)
             return None
 
-    def views(self, header, people: People) -> Views:
+    def views(self, header, people: People) -> PeopleByFrame:
         """The people of an image, in its frame, in every frame that is asked for."""
         shown = self._located(header, people, self._settings().target_frame)
         navigated = self._located(header, people, self._settings().navigation_frame)
         note = shown.people.note or navigated.people.note or self.fixed_problem
-        return Views(Located(header, people), shown, navigated, note)
+        return PeopleByFrame(PeopleInFrame(header, people), shown, navigated, note)
 
-    def _located(self, header, people: People, frame_id: str) -> Located:
+    def _located(self, header, people: People, frame_id: str) -> PeopleInFrame:
         """People in a frame; without bodies and with a note if no way leads there."""
         frame_id = frame_id.lstrip("/")
         if frame_id in ("", header.frame_id):
-            return Located(header, people)
+            return PeopleInFrame(header, people)
         there = make("std_msgs/msg/Header", stamp=header.stamp, frame_id=frame_id)
         try:
-            way = self.lookup(frame_id, header)
+            transform = self.lookup(frame_id, header)
         except TransformError as error:
-            return Located(there, people.without_bodies(people.note or str(error)))
-        return Located(there, people.moved(way.rotation, way.translation))
+            return PeopleInFrame(there, people.without_bodies(people.note or str(error)))
+        return PeopleInFrame(there, people.moved(transform.rotation, transform.translation))
 
     # Callbacks: store and return ----------------------------------------------------------------
 

@@ -7,15 +7,15 @@ import threading
 import time
 
 from ros2_pose.messages.image import ImageError
-from ros2_pose.messages.people import STATUS_BAD_IMAGE, STATUS_FAILED, Look, status_of
+from ros2_pose.messages.people import STATUS_BAD_IMAGE, STATUS_FAILED, FrameReport, status_of
 from ros2_pose.messages.standard import stamp_of
 from ros2_pose.multiview.fusion import MultiviewError
 from ros2_pose.nodes.diagnostics import Statistics
-from ros2_pose.nodes.frame_assembly import ManyCameras, OneCamera
+from ros2_pose.nodes.frame_assembly import MultiCameraAssembly, SingleCameraAssembly
 from ros2_pose.nodes.latest_slot import Newest
 from ros2_pose.nodes.params import Parameters
 from ros2_pose.nodes.publishers import Outputs
-from ros2_pose.nodes.tf_listener import Frames
+from ros2_pose.nodes.tf_listener import TfListener
 from ros2_pose.pipeline import PipelineError
 from ros2_pose.sync.image_sync import StampFilter
 
@@ -29,9 +29,15 @@ class Worker:
     """Answers the newest arrival with people, or with the reason why not. One that comes while
     another is looked at replaces the one that waits. An arrival is what the looker looks at."""
 
-    def __init__(self, looker: OneCamera | ManyCameras, parameters: Parameters, frames: Frames,
-                 outputs: Outputs, statistics: Statistics):
-        self.looker, self.parameters, self.frames = looker, parameters, frames
+    def __init__(
+        self,
+        assembler: SingleCameraAssembly | MultiCameraAssembly,
+        parameters: Parameters,
+        frames: TfListener,
+        outputs: Outputs,
+        statistics: Statistics,
+    ):
+        self.assembler, self.parameters, self.frames = assembler, parameters, frames
         self.outputs, self.statistics = outputs, statistics
         self._waiting = Newest()
         self._stamps = StampFilter()
@@ -55,7 +61,7 @@ class Worker:
     def _work(self) -> None:
         while (arrival := self._waiting.take()) is not None:
             try:
-                if self._is_new(self.looker.header(arrival)):
+                if self._is_new(self.assembler.header(arrival)):
                     self._answer(arrival)
             except Exception as error:  # an output failed; the next image is another one
                 if not self._waiting.closed:
@@ -80,11 +86,11 @@ class Worker:
 
     def _answer(self, arrival) -> None:
         """With people, or with the reason why not."""
-        header = self.looker.header(arrival)
+        header = self.assembler.header(arrival)
         try:
-            if self.parameters.pose is not self.looker.pipeline.config:
-                self.looker.pipeline.configure(self.parameters.pose)
-            seen = self.looker.look(arrival)
+            if self.parameters.pose is not self.assembler.pipeline.config:
+                self.assembler.pipeline.configure(self.parameters.pose)
+            seen = self.assembler.look(arrival)
         except (ImageError, PipelineError, MultiviewError) as error:
             self.statistics.bad_images += 1
             log.warning("bad image: %s", error)
@@ -103,14 +109,16 @@ class Worker:
             shown = views.shown.people.with_fields(note=views.note)
             look = self._look(size, status_of(shown), views.note)
             self.outputs.publish(views, seen.pictures, look)
-            self.statistics.good(len(seen.people), time.perf_counter() - self.looker.came(arrival))
+            self.statistics.good(
+                len(seen.people), time.perf_counter() - self.assembler.came(arrival)
+            )
 
     def _answer_failure(self, header, status: int, text: str) -> None:
         self.statistics.problem = self.statistics.last_error = text
         self.outputs.failure(header, self._look((0, 0), status, text))
 
-    def _look(self, size: tuple[int, int], status: int, text: str) -> Look:
-        return Look(*size, status, text, self.statistics.received, self.statistics.dropped)
+    def _look(self, size: tuple[int, int], status: int, text: str) -> FrameReport:
+        return FrameReport(*size, status, text, self.statistics.received, self.statistics.dropped)
 
     def _fail(self, text: str) -> None:
         self.statistics.last_error = text

@@ -40,13 +40,13 @@ def typestore():
 def _definitions() -> Path:
     """The folder of our .msg files: beside the sources, or where the package was installed."""
     package = Path(__file__).resolve().parents[1]
-    places = [package.parent / "msg", *(up / "share" / "ros2_pose" / "msg"
+    candidates = [package.parent / "msg", *(up / "share" / "ros2_pose" / "msg"
                                         for up in package.parents)]
-    for place in places:
-        if (place / "People.msg").exists():
-            return place
+    for candidate in candidates:
+        if (candidate / "People.msg").exists():
+            return candidate
     raise SourceError("ros2_pose's message definitions are in none of "
-                      f"{', '.join(map(str, places))}"
+                      f"{', '.join(map(str, candidates))}"
                       ": install the package anew")
 
 

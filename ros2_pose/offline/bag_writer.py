@@ -20,7 +20,7 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.messages.markers import marker_array
 from ros2_pose.messages.people import (
     STATUS_BAD_IMAGE,
-    Look,
+    FrameReport,
     people_message,
     skeleton_info_message,
     status_of,
@@ -29,7 +29,7 @@ from ros2_pose.messages.standard import header_message
 from ros2_pose.messages.tf import tf_message
 from ros2_pose.node_config import NodeConfig
 from ros2_pose.offline.bag_files import typestore
-from ros2_pose.offline.sources import Shot, SourceError
+from ros2_pose.offline.sources import RecordedFrame, SourceError
 from ros2_pose.people import People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.sync.image_sync import Stream
@@ -86,7 +86,7 @@ class BagSink:
         self._stream = Stream()  # of the images' stamps
         self._surface_stamp: int | None = None  # ns, of the last body surfaces
 
-    def write(self, shot: Shot, people: People | None) -> None:
+    def write(self, shot: RecordedFrame, people: People | None) -> None:
         """Take in one image; people is None if it could not be read."""
         header = header_message(make, shot.stamp, shot.frame_id)
         if not self.received:
@@ -114,12 +114,12 @@ class BagSink:
         self._surface_stamp = stamp
         return self.pipeline.body
 
-    def _people(self, header, shot: Shot, people: People | None):
+    def _people(self, header, shot: RecordedFrame, people: People | None):
         if people is None:
-            look = Look(0, 0, STATUS_BAD_IMAGE, shot.problem, self.received)
+            look = FrameReport(0, 0, STATUS_BAD_IMAGE, shot.problem, self.received)
             return people_message(make, header, People.nobody(), look)
         height, width = shot.frame.image.shape[:2]
-        look = Look(width, height, status_of(people), people.note, self.received)
+        look = FrameReport(width, height, status_of(people), people.note, self.received)
         return people_message(make, header, people, look)
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ from ros2_pose.offline.sources import (
 )
 
 
-class Wanted(NamedTuple):
+class RecordingOptions(NamedTuple):
     """What is to be read of a recording; the topics of a bag as `BagSource` takes them."""
 
     camera: Camera | None = None  # instead of the recording's own
@@ -39,7 +39,7 @@ class Wanted(NamedTuple):
     fps: float = 30.0  # of pictures
 
 
-def open_recording(path: Path, wanted: Wanted):
+def open_recording(path: Path, wanted: RecordingOptions):
     """What reads a recording.
 
     Returns:
@@ -53,7 +53,7 @@ def open_recording(path: Path, wanted: Wanted):
         raise SourceError(f"{path} cannot be read: {error.strerror or one_line(error)}") from error
 
 
-def _folder(path: Path, wanted: Wanted):
+def _folder(path: Path, wanted: RecordingOptions):
     from ros2_pose.offline.bag_files import METADATA, files_of_bag
     if not (path / METADATA).exists() and any(
             p.suffix.lower() in PICTURES and not p.name.startswith(".") for p in path.iterdir()):
@@ -63,7 +63,7 @@ def _folder(path: Path, wanted: Wanted):
     return _pictures(path, picture_files(path), wanted)
 
 
-def _file(path: Path, wanted: Wanted):
+def _file(path: Path, wanted: RecordingOptions):
     from ros2_pose.offline.bag_files import METADATA, bag_name
     if not path.exists():
         raise SourceError(f"{path} does not exist")
@@ -87,18 +87,18 @@ def _what_it_is(path: Path, kind: Kind) -> str:
     return f"{text}: it may be damaged, or of another program"
 
 
-def _bag(path: Path, wanted: Wanted):
+def _bag(path: Path, wanted: RecordingOptions):
     from ros2_pose.offline.rosbag import BagSource
     return BagSource(path, wanted.image_topic, wanted.camera_info_topic, wanted.camera,
                      wanted.settings, wanted.depth_topic)
 
 
-def _pictures(path: Path, files: list[Path], wanted: Wanted) -> PictureSource:
+def _pictures(path: Path, files: list[Path], wanted: RecordingOptions) -> PictureSource:
     _refuse_bag_settings(path, wanted)
     return PictureSource(files, wanted.camera, wanted.fps)
 
 
-def _refuse_bag_settings(path: Path, wanted: Wanted) -> None:
+def _refuse_bag_settings(path: Path, wanted: RecordingOptions) -> None:
     """What only a bag can give is not left out without a word."""
     settings = wanted.settings
     asked = {"depth": settings.depth or wanted.depth_topic, "target_frame": settings.target_frame,

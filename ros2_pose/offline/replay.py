@@ -20,7 +20,7 @@ from ros2_pose.draw import overlay
 from ros2_pose.errors import PoseError, one_line
 from ros2_pose.messages.people import STATUS_NAMES, status_of
 from ros2_pose.offline.results import open_video
-from ros2_pose.offline.sources import Shot, SourceError
+from ros2_pose.offline.sources import RecordedFrame, SourceError
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.pipeline import Pipeline, PipelineError
 from ros2_pose.sync.image_sync import StampFilter
@@ -50,7 +50,7 @@ class Summary:
         return sorted(self.seen if too_short else self.ids, key=lambda name: (len(name), name))
 
 
-def replay(source: Iterable[Shot], pipeline: Pipeline, sinks: list) -> Summary:
+def replay(source: Iterable[RecordedFrame], pipeline: Pipeline, sinks: list) -> Summary:
     """Step through a recording and give every image's people to every sink.
 
     An image whose stamp is not later than the last one's is ignored, as the node does.
@@ -59,7 +59,7 @@ def replay(source: Iterable[Shot], pipeline: Pipeline, sinks: list) -> Summary:
         source: what `sources` or `bags` offer.
         sinks: objects with `write(shot, people)`, where people is None for an image that could not
             be read, `close()`, `path` and `of_image`: whether people are in the frame of the image,
-            or else of `shot.place`. What was finished is kept when the recording ends in an error,
+            or else of `shot.target`. What was finished is kept when the recording ends in an error,
             or the disk is full.
     """
     summary, stamps = Summary(confirm_hits=pipeline.config.confirm_hits), StampFilter()
@@ -90,7 +90,7 @@ def replay(source: Iterable[Shot], pipeline: Pipeline, sinks: list) -> Summary:
     return summary
 
 
-def _looked_at(pipeline: Pipeline, shot: Shot) -> tuple[Shot, People | None]:
+def _looked_at(pipeline: Pipeline, shot: RecordedFrame) -> tuple[RecordedFrame, People | None]:
     """The people of an image, None if it could not be read; and the shot, which says why."""
     if shot.frame is None:
         return shot, None
@@ -106,25 +106,25 @@ def _looked_at(pipeline: Pipeline, shot: Shot) -> tuple[Shot, People | None]:
     return shot, people.with_fields(note=note or shot.note)
 
 
-def _told(shot: Shot, people: People | None) -> tuple[Shot, People | None]:
+def _told(shot: RecordedFrame, people: People | None) -> tuple[RecordedFrame, People | None]:
     """The people in the frame that was asked for; without bodies where it is not known."""
-    place = shot.place
-    if place is None or people is None:
+    target = shot.target
+    if target is None or people is None:
         return shot, people
-    shot = replace(shot, frame_id=place.frame_id)
-    if place.transform is None:
-        return shot, people.without_bodies(people.note or place.problem)
-    return shot, people.moved(place.transform.rotation, place.transform.translation)
+    shot = replace(shot, frame_id=target.frame_id)
+    if target.transform is None:
+        return shot, people.without_bodies(people.note or target.problem)
+    return shot, people.moved(target.transform.rotation, target.transform.translation)
 
 
-def _ignore(summary: Summary, shot: Shot, stamps: StampFilter) -> None:
+def _ignore(summary: Summary, shot: RecordedFrame, stamps: StampFilter) -> None:
     summary.ignored = stamps.ignored
     if stamps.ignored <= _MOST_WARNINGS:
         log.warning("image %s ignored: its stamp is %.3f s before the last one's, or the same",
                     shot.name, stamps.behind_s(shot.stamp))
 
 
-def _count(summary: Summary, shot: Shot, people: People | None) -> None:
+def _count(summary: Summary, shot: RecordedFrame, people: People | None) -> None:
     if people is None:
         summary.unreadable += 1
         log.warning("image %s: %s", shot.name, shot.problem)
@@ -161,7 +161,7 @@ class JsonLines:
         self.file.write(self._start)
         self._is_first = True
 
-    def write(self, shot: Shot, people: People | None) -> None:
+    def write(self, shot: RecordedFrame, people: People | None) -> None:
         line: dict[str, Any] = {"stamp_ns": shot.stamp, "frame_id": shot.frame_id,
                                 "name": shot.name}
         if people is None:
@@ -224,7 +224,7 @@ class OverlayVideo:
         self.count = 0
         self._start = 0  # ns, the stamp at the beginning of the video
 
-    def write(self, shot: Shot, people: People | None) -> None:
+    def write(self, shot: RecordedFrame, people: People | None) -> None:
         drawn = self.latest
         if people is not None:
             camera, _ = self.pipeline.camera(shot.frame)

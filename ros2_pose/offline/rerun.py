@@ -14,7 +14,7 @@ import numpy as np
 from ros2_pose.camera import Camera
 from ros2_pose.draw import VISIBLE, joint_colour, person_colour
 from ros2_pose.errors import PoseError
-from ros2_pose.offline.sources import Shot
+from ros2_pose.offline.sources import RecordedFrame
 from ros2_pose.people import LOST, People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
@@ -53,7 +53,7 @@ class RerunLog:
             raise RerunError(f"{path} cannot be written: {error}") from None
         self._stream.log("/", self._rr.ViewCoordinates.RDF, self._annotations(), static=True)
 
-    def write(self, shot: Shot, people: People | None) -> None:
+    def write(self, shot: RecordedFrame, people: People | None) -> None:
         self._stream.set_time("stamp", timestamp=np.datetime64(shot.stamp, "ns"))
         note = shot.problem if people is None else people.note
         if note:

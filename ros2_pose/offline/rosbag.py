@@ -21,7 +21,7 @@ from ros2_pose.node_config import NodeConfig
 from ros2_pose.offline.bag_files import files_of_bag, is_of_ros1, messages_of, opened, typestore
 from ros2_pose.offline.bag_surroundings import BagDepth, BagTransforms, choose_depth_topic
 from ros2_pose.offline.bag_writer import BagSink, BagWriter, make
-from ros2_pose.offline.sources import Place, Shot, SourceError
+from ros2_pose.offline.sources import RecordedFrame, SourceError, TargetFrame
 from ros2_pose.people import Frame
 from ros2_pose.sync.tf_buffer import Transform, TransformError
 
@@ -83,7 +83,7 @@ class BagSource:
             raise SourceError(f"{self.path} cannot be read {how_far()}: {one_line(error)}; if it "
                               f"was cut off, `{remedy}` may save it") from error
 
-    def __iter__(self) -> Iterator[Shot]:
+    def __iter__(self) -> Iterator[RecordedFrame]:
         calibration, number = self._first, 0
         moves = bool(self.settings.still_frame or self.settings.target_frame)
         count = 1 + moves + bool(self.depth_topic)
@@ -176,23 +176,23 @@ class _Surroundings(NamedTuple):
 
 
 def _shot(message, calibration: _Calibration, received: int, number: int,
-          around: _Surroundings) -> Shot:
+          around: _Surroundings) -> RecordedFrame:
     header = message.header
     stamp, frame_id = stamp_of(header), header.frame_id
     read = rgb_from_image if hasattr(message, "encoding") else rgb_from_compressed
     try:
         image = read(message)
     except ImageError as error:
-        return Shot(stamp, frame_id, str(number), None, str(error), received)
+        return RecordedFrame(stamp, frame_id, str(number), None, str(error), received)
     depth, note = around.depth.of(stamp, received) if around.depth else (None, "")
     pose, pose_note = around.lookup(around.settings.still_frame, header, received)
-    place = None
+    target = None
     if around.settings.target_frame.lstrip("/") not in ("", frame_id.lstrip("/")):
-        place = Place(around.settings.target_frame,
+        target = TargetFrame(around.settings.target_frame,
                       *around.lookup(around.settings.target_frame, header, received))
     frame = Frame(image, calibration.camera, stamp, depth, pose.matrix if pose else None)
-    return Shot(stamp, frame_id, str(number), frame, "", received, note or pose_note,
-                calibration.problem, bool(pose_note), place)
+    return RecordedFrame(stamp, frame_id, str(number), frame, "", received, note or pose_note,
+                calibration.problem, bool(pose_note), target)
 
 
 def _fps(reader: AnyReader, count: int) -> float:

@@ -42,7 +42,7 @@ class SourceError(PoseError):
     """Recorded data that cannot be read; the message names the file and the reason."""
 
 
-class Place(NamedTuple):
+class TargetFrame(NamedTuple):
     """Another frame for the people of an image; transform takes points of the camera to it.
 
     transform is None if it is not known; then `problem` says why.
@@ -54,7 +54,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shot:
+class RecordedFrame:
     """One recorded image. frame is None if it could not be read; then `problem` says why.
 
     note: what is missing beside the image (depth, camera pose), and why. camera_problem: why there
@@ -72,7 +72,7 @@ class Shot:
     note: str = ""
     camera_problem: str = ""
     lacks_pose: bool = False
-    place: Place | None = None
+    target: TargetFrame | None = None
 
 
 class PictureSource:
@@ -88,7 +88,7 @@ class PictureSource:
         self.paths, self.camera, self.fps = paths, camera, fps
         self.count = len(paths)
 
-    def __iter__(self) -> Iterator[Shot]:
+    def __iter__(self) -> Iterator[RecordedFrame]:
         for number, path in enumerate(self.paths):
             stamp = round(number / self.fps * 1e9)
             try:
@@ -98,10 +98,12 @@ class PictureSource:
                     raise ImageError(f"{path} is no picture but {kind.name}")
                 image = rgb_from_bytes(data, str(path))
             except (ImageError, OSError) as error:
-                yield Shot(stamp, "camera", path.name, None, str(error), stamp)
+                yield RecordedFrame(stamp, "camera", path.name, None, str(error), stamp)
             else:
                 image, camera = oriented(image, self.camera, orientation(data))
-                yield Shot(stamp, "camera", path.name, Frame(image, camera, stamp), "", stamp)
+                yield RecordedFrame(
+                    stamp, "camera", path.name, Frame(image, camera, stamp), "", stamp
+                )
 
 
 class VideoSource:
@@ -125,7 +127,7 @@ class VideoSource:
                               "off, or of a codec that OpenCV lacks; convert it with ffmpeg")
         return video
 
-    def __iter__(self) -> Iterator[Shot]:
+    def __iter__(self) -> Iterator[RecordedFrame]:
         video, clock, number, camera = self._open(), _VideoClock(self.fps), 0, self.camera
         try:
             while True:
@@ -137,7 +139,7 @@ class VideoSource:
                 stamp = clock.stamp(video.get(cv2.CAP_PROP_POS_MSEC))
                 picture = to_8_bits(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), 255.0)
                 frame = Frame(picture, camera, stamp)
-                yield Shot(stamp, "camera", str(number), frame, "", stamp)
+                yield RecordedFrame(stamp, "camera", str(number), frame, "", stamp)
                 number += 1
         finally:
             video.release()
@@ -149,12 +151,14 @@ class VideoSource:
 
     def _upright_camera(self, video: cv2.VideoCapture, image: np.ndarray) -> Camera | None:
         """The camera of the images as OpenCV turns them."""
-        turn = _VIDEO_ORIENTATIONS.get(int(video.get(cv2.CAP_PROP_ORIENTATION_META) or 0))
+        exif_orientation = _VIDEO_ORIENTATIONS.get(
+            int(video.get(cv2.CAP_PROP_ORIENTATION_META) or 0)
+        )
         camera = self.camera
-        if camera is None or turn is None or \
+        if camera is None or exif_orientation is None or \
                 (camera.width, camera.height) == image.shape[1::-1]:
             return camera
-        return upright_camera(camera, turn)
+        return upright_camera(camera, exif_orientation)
 
 
 class _VideoClock:

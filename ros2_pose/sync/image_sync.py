@@ -129,7 +129,7 @@ class DepthQueue:
             return depth if abs(at - stamp) <= slop else None
 
 
-class Moment(NamedTuple):
+class FrameSet(NamedTuple):
     """Images that belong together."""
 
     stamp: int  # the newest one's
@@ -162,7 +162,7 @@ class CameraSync:
         camera that is a whole period slower to arrive than the others is never in time."""
         return tuple(stream.ignored for stream in self._streams)
 
-    def put(self, camera: int, stamp: int, item: Any) -> Moment | None:
+    def put(self, camera: int, stamp: int, item: Any) -> FrameSet | None:
         """Take in a camera's image; the newest moment that is complete now, if one is."""
         with self._lock:
             stream = self._streams[camera]
@@ -216,10 +216,10 @@ class CameraSync:
         longest = _STOPPED * stream.period if stream.period else JUMP_S * 1e9
         return stream.newest is not None and now - stream.newest <= longest
 
-    def _close(self) -> Moment:
+    def _close(self) -> FrameSet:
         """The open moment; the next may begin."""
         items = tuple(self._open[number][1] if number in self._open else None
                       for number in range(len(self._streams)))
         self._given = max(at for at, _ in self._open.values())
         self._open.clear()
-        return Moment(self._given, items)
+        return FrameSet(self._given, items)

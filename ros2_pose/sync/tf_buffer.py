@@ -75,22 +75,22 @@ class _Link:
 
     parent: str
     stamps: list[int | None] = field(default_factory=list)  # ns
-    places: list[Sequence[float]] = field(default_factory=list)
+    samples: list[Sequence[float]] = field(default_factory=list)
 
     @property
     def is_static(self) -> bool:
         return self.stamps == [None]
 
-    def put(self, stamp: int, place: Sequence[float], history: int) -> None:
+    def put(self, stamp: int, xyz_quat: Sequence[float], history: int) -> None:
         """Take in a transform in the order of time. One that is known or too old is left out."""
         at = bisect_left(self.stamps, stamp)
         if stamp in self.stamps[at:at + 1] or (self.stamps and stamp < self.stamps[-1] - history):
             return
         self.stamps.insert(at, stamp)
-        self.places.insert(at, place)
+        self.samples.insert(at, xyz_quat)
         old = max(bisect_left(self.stamps, self.stamps[-1] - history),
                   len(self.stamps) - _MOST_SAMPLES)
-        del self.stamps[:old], self.places[:old]
+        del self.stamps[:old], self.samples[:old]
 
     def at(self, stamp: int, tolerance: int) -> Transform:
         """The place at a time, or the newest one if that is older by at most `tolerance`, ns.
@@ -98,7 +98,7 @@ class _Link:
         Raises _OutOfTime: nothing is extrapolated.
         """
         if self.is_static:
-            return Transform.of(self.places[0])
+            return Transform.of(self.samples[0])
         first, last = self.stamps[0], self.stamps[-1]
         if last < stamp <= last + tolerance:
             stamp = last
@@ -106,9 +106,9 @@ class _Link:
             raise _OutOfTime(f"is known from {_ms(first - stamp)} to {_ms(last - stamp)}")
         after = bisect_left(self.stamps, stamp)
         if self.stamps[after] == stamp:
-            return Transform.of(self.places[after])
+            return Transform.of(self.samples[after])
         before = self.stamps[after - 1]
-        return _between(Transform.of(self.places[after - 1]), Transform.of(self.places[after]),
+        return _between(Transform.of(self.samples[after - 1]), Transform.of(self.samples[after]),
                         (stamp - before) / (self.stamps[after] - before))
 
 
@@ -132,13 +132,13 @@ class TransformBuffer:
         """The number of frames that have a parent."""
         return len(self._links)
 
-    def add(self, parent: str, child: str, stamp: int, place: Sequence[float]) -> None:
+    def add(self, parent: str, child: str, stamp: int, xyz_quat: Sequence[float]) -> None:
         """Where `child` was in `parent` at a time.
 
         place: seven numbers as in `Transform.of`; they take points of child to parent. Raises
         TransformError if they are no transform, and when there are too many frames.
         """
-        self._check(parent, child, stamp, place)
+        self._check(parent, child, stamp, xyz_quat)
         link = self._links.get(child)
         if link is not None and link.stamps[-1] is not None \
                 and stamp < link.stamps[-1] - JUMP_S * 1e9:
@@ -146,12 +146,12 @@ class TransformBuffer:
             link = None
         if link is None or link.is_static or link.parent != parent:
             link = self._links[child] = _Link(parent)
-        link.put(stamp, place, self._history)
+        link.put(stamp, xyz_quat, self._history)
 
-    def add_static(self, parent: str, child: str, place: Sequence[float]) -> None:
+    def add_static(self, parent: str, child: str, xyz_quat: Sequence[float]) -> None:
         """Where `child` is in `parent` at all times. Raises TransformError as `add` does."""
-        self._check(parent, child, 0, place)
-        self._links[child] = _Link(parent, [None], [place])
+        self._check(parent, child, 0, xyz_quat)
+        self._links[child] = _Link(parent, [None], [xyz_quat])
 
     def take_in(self, message, is_static: bool, left_out: Collection[str] = ()) -> None:
         """Add the transforms of a tf2_msgs/TFMessage; what is none is logged.
@@ -164,13 +164,13 @@ class TransformBuffer:
             if stamped.child_frame_id in left_out:
                 continue
             v, q = stamped.transform.translation, stamped.transform.rotation
-            place = v.x, v.y, v.z, q.x, q.y, q.z, q.w
+            xyz_quat = v.x, v.y, v.z, q.x, q.y, q.z, q.w
             names = stamped.header.frame_id.lstrip("/"), stamped.child_frame_id.lstrip("/")
             try:
                 if is_static:
-                    self.add_static(*names, place)
+                    self.add_static(*names, xyz_quat)
                 else:
-                    self.add(*names, stamp_of(stamped.header), place)
+                    self.add(*names, stamp_of(stamped.header), xyz_quat)
             except TransformError as error:
                 log.warning("a transform was left out: %s", error)
 
@@ -207,14 +207,14 @@ class TransformBuffer:
 
     def _climb(self, names: list[str], stamp: int, tolerance: int) -> Transform:
         """From the first of successive ancestors to the parent of the last."""
-        way = Transform.identity()
+        to_parent = Transform.identity()
         for name in names:
             link = self._links[name]
             try:
-                way = link.at(stamp, tolerance) @ way
+                to_parent = link.at(stamp, tolerance) @ to_parent
             except _OutOfTime as error:
                 raise _OutOfTime(f"{name!r} in {link.parent!r} {error}") from None
-        return way
+        return to_parent
 
     def _lineage(self, name: str) -> list[str]:
         """A frame, its parent, and so on to the root."""
@@ -237,12 +237,12 @@ class TransformBuffer:
         return (f"no transform from {source!r} to {target!r}: {source!r} hangs below {up[-1]!r}, "
                 f"{target!r} below {down[-1]!r}, and nothing connects these two")
 
-    def _check(self, parent: str, child: str, stamp: int, place: Sequence[float]) -> None:
+    def _check(self, parent: str, child: str, stamp: int, xyz_quat: Sequence[float]) -> None:
         if not parent or not child or parent == child:
             raise TransformError(f"a transform from {child!r} to {parent!r} says nothing")
-        if not all(map(math.isfinite, place)) or not any(place[3:]):
+        if not all(map(math.isfinite, xyz_quat)) or not any(xyz_quat[3:]):
             raise TransformError(f"the transform from {child!r} to {parent!r} is none: its numbers "
-                                 f"are {', '.join(f'{number:g}' for number in place)}")
+                                 f"are {', '.join(f'{number:g}' for number in xyz_quat)}")
         if child not in self._links and len(self._links) >= _MOST_FRAMES:
             self._make_room(child, stamp)
 
@@ -256,8 +256,8 @@ class TransformBuffer:
 
 def _between(a: Transform, b: Transform, share: float) -> Transform:
     """The given share, 0..1, of the way from a to b."""
-    turn = Slerp([0, 1], Rotation.concatenate([a.rotation, b.rotation]))(share)
-    return Transform(turn, (1 - share) * a.translation + share * b.translation)
+    interpolated = Slerp([0, 1], Rotation.concatenate([a.rotation, b.rotation]))(share)
+    return Transform(interpolated, (1 - share) * a.translation + share * b.translation)
 
 
 def _ms(nanoseconds: int) -> str:

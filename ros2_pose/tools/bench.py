@@ -46,7 +46,7 @@ _ROWS = (  # name, images published a second, parameters
 
 
 @dataclass
-class Row:
+class BenchRow:
     """What a run of the node came to."""
 
     name: str
@@ -79,7 +79,7 @@ def camera():
     return whole.cropped(0, _TOP, whole.width, _HEIGHT).resized(*_SIZE)
 
 
-def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: float) -> Row:
+def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: float) -> BenchRow:
     latency, people = [], []
     arguments = ["--ros-args", "-r", f"image:={TOPIC}/image_raw"]
     for key, value in parameters.items():
@@ -92,7 +92,7 @@ def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: fl
     log = Path(tempfile.gettempdir()) / f"ros2_pose_bench_{os.getpid()}.log"
     with own_domain() as domain, observer(domain, "bench") as node, \
             process("nodes.pose_node", *arguments, domain=domain, log=log) as child:
-        source = Camera(node, pictures)
+        source = ImagePublisher(node, pictures)
         node.create_subscription(PeopleMessage, "/ros2_pose/people", answered, 10)
         wait_until(lambda: source.publish() or len(latency) >= WARM_UP, f"answers, see {log}",
                    START_S, child)
@@ -104,7 +104,7 @@ def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: fl
                 count += 1
             time.sleep(0.001)
     log.unlink(missing_ok=True)
-    return Row(name, hz, len(latency) / seconds, np.array(latency or [np.nan]),
+    return BenchRow(name, hz, len(latency) / seconds, np.array(latency or [np.nan]),
                float(np.mean(people)))
 
 
@@ -115,7 +115,7 @@ class Answer(NamedTuple):
     behind: int  # images published after it
 
 
-class Camera:
+class ImagePublisher:
     """Publishes the clip's images over and over, each with its calibration.
 
     sent: monotonic time, s, and number of each image published, by its stamp.
@@ -153,7 +153,7 @@ class Camera:
         return Answer(1e3 * (time.perf_counter() - time_s), len(self.sent) - 1 - number)
 
 
-def _table(rows: list[Row]) -> str:
+def _table(rows: list[BenchRow]) -> str:
     lines = [f"pose_node over DDS, raw {_SIZE[0]}x{_SIZE[1]}, {os.cpu_count()} CPU cores", "",
              "| | published, Hz | answered, Hz | latency p50, ms | p95 | p99 | people |",
              "|---|---|---|---|---|---|---|"]

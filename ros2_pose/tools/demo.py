@@ -28,7 +28,7 @@ from ros2_pose.msg import SkeletonInfo
 from ros2_pose.offline import demo_clip
 from ros2_pose.offline.rosbag import BagSource, BagWriter, typestore
 from ros2_pose.people import TRACKED, People
-from ros2_pose.tools.node_process import RigError, observer, own_domain, process, wait_until
+from ros2_pose.tools.node_process import NodeProcessError, observer, own_domain, process, wait_until
 
 _RATE = 0.05  # of real time: 60 images a second become 3, which two slow CPU cores answer
 _START_S, _DRAIN_S = 120.0, 3.0
@@ -71,8 +71,10 @@ def _record(out: Path) -> list[int]:
                      log=out / "player.log") as player:
             _watch(player, pose, recorder)
     if not (out / "times.json").exists():
-        raise RigError(f"the node or the player ended before the last image: see {out}/node.log "
-                       f"and {out}/player.log")
+        raise NodeProcessError(
+            f"the node or the player ended before the last image: see {out}/node.log "
+            f"and {out}/player.log"
+        )
     return json.loads((out / "times.json").read_text())[demo_clip.IMAGE_TOPIC]
 
 

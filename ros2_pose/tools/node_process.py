@@ -31,7 +31,7 @@ _DOMAINS = 100
 _starts = itertools.count(os.getpid())
 
 
-class RigError(PoseError):
+class NodeProcessError(PoseError):
     """A process of the rig ended or a wait took too long; the message says which."""
 
 
@@ -55,7 +55,9 @@ def own_domain() -> Iterator[int]:
                 continue
             yield domain
             return
-    raise RigError(f"all ROS domain ids up to {_DOMAINS} are taken by other runs of this package")
+    raise NodeProcessError(
+        f"all ROS domain ids up to {_DOMAINS} are taken by other runs of this package"
+    )
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float,
     until = time.monotonic() + seconds
     while not condition():
         if child is not None and child.poll() is not None:
-            raise RigError(f"waiting for {what}, the process ended with {child.returncode}")
+            raise NodeProcessError(f"waiting for {what}, the process ended with {child.returncode}")
         if time.monotonic() > until:
-            raise RigError(f"no {what} within {seconds:g} s")
+            raise NodeProcessError(f"no {what} within {seconds:g} s")
         time.sleep(_POLL_S)

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ros2_pose.msg import People as PeopleMessage
-from ros2_pose.tools.bench import START_S, TOPIC, WARM_UP, Camera, pictures_of_clip
+from ros2_pose.tools.bench import START_S, TOPIC, WARM_UP, ImagePublisher, pictures_of_clip
 from ros2_pose.tools.node_process import observer, own_domain, process, wait_until
 
 _HZ = 30.0
@@ -45,7 +45,7 @@ def run(minutes: float) -> int:
     with own_domain() as domain, observer(domain, "soak") as node, \
             process("nodes.pose_node", "--ros-args", "-r", f"image:={TOPIC}/image_raw",
                     domain=domain, log=log) as child:
-        camera = Camera(node, list(pictures_of_clip()))
+        camera = ImagePublisher(node, list(pictures_of_clip()))
 
         def answered(message) -> None:
             if (answer := camera.answer(message)) is None:
@@ -68,7 +68,7 @@ def run(minutes: float) -> int:
     return 1 if missed else 0
 
 
-def _publish_for(camera: Camera, seconds: float, what: str) -> None:
+def _publish_for(camera: ImagePublisher, seconds: float, what: str) -> None:
     begin = time.perf_counter()
     for number in tqdm(range(int(seconds * _HZ)), what, unit="image", leave=False,
                        mininterval=10):

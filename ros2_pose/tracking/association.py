@@ -12,11 +12,11 @@ from ros2_pose.boxes import overlaps
 from ros2_pose.people import People
 from ros2_pose.skeleton import COCO17
 from ros2_pose.sync.image_sync import PATIENCE
-from ros2_pose.tracking.kalman import Motion, gate, seconds
+from ros2_pose.tracking.kalman import ConstantVelocityFilter, gate, seconds
 
 _MATCH = 0.15  # similarity from which a detection may continue a track
 _SAME = 0.35  # similarity to a tracked person from which a newcomer is its double
-_SAME_BOX, _ALIKE_IN_BOX = 0.7, 0.2  # overlap of boxes and similarity that say so, too
+_SAME_BOX, _SIMILARITY_IN_BOX = 0.7, 0.2  # overlap of boxes and similarity that say so, too
 _SWAPPED = 0.15  # so much more alike with left and right changed round says they are
 _SWAPPED_S = 0.15  # swapped for longer than this, the person is taken to be as detected
 _TURNING_S = 0.3  # to turn round takes longer
@@ -24,11 +24,11 @@ _TURNING_S = 0.3  # to turn round takes longer
 _TRUNK = [COCO17.index(f"{side}_{joint}") for side in ("left", "right")
           for joint in ("shoulder", "hip")]
 _STATURE_M = 1.7  # how far people move in the image, in heights, follows from this
-_SPEED, _WANDER = 1.0, 0.3  # m/s, m^2/s^3, as of `Motion`
+_SPEED, _PROCESS_NOISE = 1.0, 0.3  # m/s, m^2/s^3, as of `Motion`
 _TRUNK_STD = 0.03  # heights: the trunk is no point, and bends
 _SWING, _MOST_SWING = 0.5, 0.15  # heights/s, heights: limbs move about the trunk
 _SIZE_STD, _SIZE_RATE = 0.1, 0.1  # of the logarithm of the height in the image, and per second
-_PLACE_GATE = gate(2, 1 - 1e-6)  # keypoints err by more than they say, now and then
+_POSITION_GATE = gate(2, 1 - 1e-6)  # keypoints err by more than they say, now and then
 
 
 @dataclass(eq=False)
@@ -40,13 +40,13 @@ class Track:
     keypoints: np.ndarray  # (17, 2) px
     box: np.ndarray  # (4,) px
     evidence: float  # sum of the scores
-    middle: Motion  # of the trunk in the image, px
+    middle: ConstantVelocityFilter  # of the trunk in the image, px
     hits: int = 1
     swapped_since: int | None = None  # ns, the image since which left is taken for right
     number: int = 0  # of the id; 0 until the person is reported
     body: Any = None
     shape: np.ndarray | None = None  # (10,) betas
-    root: Motion | None = None  # m, where the tracker counts as standing still
+    root: ConstantVelocityFilter | None = None  # m, where the tracker counts as standing still
     last: People | None = None  # the person alone, as last reported
     pose: np.ndarray | None = None  # (4, 4) of the camera then, as of `Frame`
 
@@ -54,9 +54,9 @@ class Track:
     def of(people: People, row: int, stamp: int) -> Track:
         """Someone new."""
         per_metre = float(height(people.boxes[row])) / _STATURE_M
-        places, covs = trunks(people)
-        middle = Motion(places[row], covs[row], stamp, _SPEED * per_metre,
-                        _WANDER * per_metre**2)
+        positions, covs = trunks(people)
+        middle = ConstantVelocityFilter(positions[row], covs[row], stamp, _SPEED * per_metre,
+                        _PROCESS_NOISE * per_metre**2)
         return Track(stamp, stamp, people.keypoints[row], people.boxes[row], people.scores[row],
                      middle)
 
@@ -65,19 +65,19 @@ class Track:
         """"p1", "p2", ..."""
         return f"p{self.number}"
 
-    def way(self, stamp: int) -> np.ndarray:
+    def displacement(self, stamp: int) -> np.ndarray:
         """(2,) px that the person has gone since last seen, if nothing has changed."""
         return self.middle.velocity * seconds(stamp - self.seen)
 
     def predicted(self, stamp: int) -> np.ndarray:
         """Keypoints (17, 2), px, at another time."""
-        return self.keypoints + self.way(stamp)
+        return self.keypoints + self.displacement(stamp)
 
     def see(self, people: People, row: int, stamp: int) -> None:
         """Take in what an image shows of the person."""
         if stamp > self.seen:
-            places, covs = trunks(people)
-            self.middle.update(places[row], covs[row], stamp)
+            positions, covs = trunks(people)
+            self.middle.update(positions[row], covs[row], stamp)
         self.keypoints, self.box, self.seen = people.keypoints[row], people.boxes[row], stamp
         self.evidence += people.scores[row]
         self.hits += 1
@@ -106,7 +106,7 @@ def trunks(people: People) -> tuple[np.ndarray, np.ndarray]:
     return (share[..., None] * points).sum(1), spread[:, None, None] * np.eye(2)
 
 
-def likeness(tracks: list[Track], people: People, stamp: int) -> np.ndarray:
+def similarities(tracks: list[Track], people: People, stamp: int) -> np.ndarray:
     """(T, P) how sure it is that each detection continues each track; 0 where it cannot.
 
     It cannot outside the gate of the trunk's place, or too unlike the keypoints predicted, what is
@@ -114,22 +114,24 @@ def likeness(tracks: list[Track], people: People, stamp: int) -> np.ndarray:
     as it says it does: someone long out of sight fits everywhere a little, and takes nobody's
     detection from those whose place is known well.
     """
-    places, covs = trunks(people)
+    positions, covs = trunks(people)
     areas = oks.area(people.boxes)
     detected = np.trace(people.keypoint_cov, axis1=-2, axis2=-1) / 2
     out = np.zeros((len(tracks), len(people)))
     for row, track in enumerate(tracks):
         dt = seconds(stamp - track.seen)
-        place_cov = track.middle.predicted(stamp)[1][:2, :2]
+        position_cov = track.middle.predicted(stamp)[1][:2, :2]
         swing = (min(_SWING * dt, _MOST_SWING) * height(track.box)) ** 2
-        variance = detected + swing + np.trace(place_cov) / 2
-        alike = oks.similarity_either_way(people.keypoints, track.predicted(stamp), areas,
+        variance = detected + swing + np.trace(position_cov) / 2
+        similarity = oks.similarity_either_way(people.keypoints, track.predicted(stamp), areas,
                                           variance).max(0)
-        able = (alike >= _MATCH) & (track.middle.surprise(places, covs, stamp) <= _PLACE_GATE)
+        able = (similarity >= _MATCH) & (
+            track.middle.squared_mahalanobis(positions, covs, stamp) <= _POSITION_GATE
+        )
         own = areas[:, None] * oks.FALL_OFF**2
         growth = np.log(height(people.boxes) / height(track.box))
         as_tall = np.exp(-(growth / (_SIZE_STD + _SIZE_RATE * dt)) ** 2 / 2)
-        out[row] = np.where(able, alike * as_tall * (own / (own + variance)).mean(1), 0)
+        out[row] = np.where(able, similarity * as_tall * (own / (own + variance)).mean(1), 0)
     return out
 
 
@@ -149,7 +151,11 @@ def is_swapped(track: Track, people: People, row: int, stamp: int) -> bool:
 def is_double(people: People, row: int, others: list[int]) -> bool:
     """Whether a detection is a second, poorer view of one of the others."""
     areas = oks.area(people.boxes)[others]
-    alike = oks.similarity_either_way(people.keypoints[row], people.keypoints[others],
+    similarity = oks.similarity_either_way(people.keypoints[row], people.keypoints[others],
                                       areas).max(0)
     overlap = overlaps(people.boxes[[row]], people.boxes[others])[0]
-    return bool(((alike >= _SAME) | ((overlap >= _SAME_BOX) & (alike >= _ALIKE_IN_BOX))).any())
+    return bool(
+        (
+            (similarity >= _SAME) | ((overlap >= _SAME_BOX) & (similarity >= _SIMILARITY_IN_BOX))
+        ).any()
+    )

@@ -22,8 +22,8 @@ from scipy.spatial.transform import Rotation
 from ros2_pose.camera import Camera
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.sync.image_sync import PATIENCE, Stream
-from ros2_pose.tracking.association import Track, is_double, is_swapped, likeness
-from ros2_pose.tracking.kalman import Motion, gate, seconds
+from ros2_pose.tracking.association import Track, is_double, is_swapped, similarities
+from ros2_pose.tracking.kalman import ConstantVelocityFilter, gate, seconds
 from ros2_pose.tracking.reidentification import recognised
 
 _WEAK = 0.5  # of birth_score: what someone must score to be watched, not yet reported
@@ -34,7 +34,9 @@ _ROOT_GATE = gate(3, 0.9997)
 _LEAP_STD = 0.2  # m: who sets off or bends is no outlier
 _STUBBORN_S = 0.3  # who is outside the gate for longer is there
 _STANDING = gate(3, 0.95)  # a velocity within it may be none
-_UNSEEN_WANDER = 1.0  # m^2/s^3: those out of sight stop and turn, and nobody corrects the filter
+_UNSEEN_PROCESS_NOISE = (
+    1.0  # m^2/s^3: those out of sight stop and turn, and nobody corrects the filter
+)  # m^2/s^3: those out of sight stop and turn, and nobody corrects the filter
 
 
 class Tracker:
@@ -125,7 +127,7 @@ class Tracker:
         elif pose is not None and camera is not None:
             for track in self.tracks:
                 if track.root is not None:
-                    then, now = (camera.project(_seen_from(one, track.root.place))
+                    then, now = (camera.project(_seen_from(one, track.root.position))
                                  for one in (self._pose, pose))
                     if np.isfinite(now - then).all():
                         track.shift(now - then)
@@ -134,9 +136,9 @@ class Tracker:
     def _match(self, people: People, stamp: int) -> list[tuple[int, Track]]:
         if not self.tracks or not len(people):
             return []
-        alike = likeness(self.tracks, people, stamp)
-        return [(int(row), self.tracks[t]) for t, row in zip(*linear_sum_assignment(-alike))
-                if alike[t, row] > 0]
+        similarity = similarities(self.tracks, people, stamp)
+        return [(int(row), self.tracks[t]) for t, row in zip(*linear_sum_assignment(-similarity))
+                if similarity[t, row] > 0]
 
     def _newcomers(self, people: People, taken: list[int]) -> list[int]:
         """Rows good enough to be someone new, best first."""
@@ -192,21 +194,21 @@ class Tracker:
         if people.root is None:
             return people
         velocity, cov = np.full((len(people), 3), np.nan), np.full((len(people), 3, 3), np.nan)
-        turn, origin = self._turn, self._origin
+        rotmat, origin = self._rotmat, self._origin
         for row, track in enumerate(tracks):
             if not np.isfinite(people.root[row]).all():
                 continue
             track.shape = people.betas[row] if people.betas is not None else None
-            track.root, fresh = _filtered(track.root, turn @ people.root[row] + origin,
-                                          turn @ people.root_cov[row, :3, :3] @ turn.T, stamp,
+            track.root, fresh = _filtered(track.root, rotmat @ people.root[row] + origin,
+                                          rotmat @ people.root_cov[row, :3, :3] @ rotmat.T, stamp,
                                           max(_STUBBORN_S, self._least_s))
             if not fresh:
-                velocity[row] = turn.T @ self._velocity(track.root)
-                cov[row] = turn.T @ track.root.velocity_cov @ turn
+                velocity[row] = rotmat.T @ self._velocity(track.root)
+                cov[row] = rotmat.T @ track.root.velocity_cov @ rotmat
         return people.with_fields(velocity=velocity, velocity_cov=cov)
 
     @property
-    def _turn(self) -> np.ndarray:
+    def _rotmat(self) -> np.ndarray:
         """(3, 3) from the camera's axes to those that stand still."""
         return np.eye(3) if self._pose is None else self._pose[:3, :3]
 
@@ -215,7 +217,7 @@ class Tracker:
         """(3,) m, the camera's place."""
         return np.zeros(3) if self._pose is None else self._pose[:3, 3]
 
-    def _velocity(self, root: Motion) -> np.ndarray:
+    def _velocity(self, root: ConstantVelocityFilter) -> np.ndarray:
         """(3,) m/s, exactly 0 of someone who stands as far as can be told."""
         velocity = root.velocity
         slow = np.linalg.norm(velocity) < self.still_mps
@@ -226,17 +228,17 @@ class Tracker:
         """A person out of sight: no pixels, the body where its velocity would have taken it."""
         last = self._from_here(track)
         person = last.with_fields(
-            boxes=(track.box + np.tile(track.way(stamp), 2))[None],
+            boxes=(track.box + np.tile(track.displacement(stamp), 2))[None],
             keypoints=np.full_like(last.keypoints, np.nan),
             keypoint_cov=np.full_like(last.keypoint_cov, np.nan),
             keypoint_scores=np.zeros_like(last.keypoint_scores),
             tracking_state=np.array([LOST]), age=np.array([seconds(stamp - track.born)]))
         if track.root is None or person.root is None or not np.isfinite(person.root).all():
             return person
-        turn, root = self._turn, track.root
-        step = turn.T @ self._velocity(root) * seconds(stamp - track.seen)
-        both = np.kron(np.eye(2), turn)
-        growth = both.T @ (root.predicted(stamp, _UNSEEN_WANDER)[1] - root.cov) @ both
+        rotmat, root = self._rotmat, track.root
+        step = rotmat.T @ self._velocity(root) * seconds(stamp - track.seen)
+        both = np.kron(np.eye(2), rotmat)
+        growth = both.T @ (root.predicted(stamp, _UNSEEN_PROCESS_NOISE)[1] - root.cov) @ both
         cov = person.root_cov.copy()
         cov[:, :3, :3] += growth[:3, :3]
         return person.with_fields(root=person.root + step, root_cov=cov,
@@ -249,29 +251,34 @@ class Tracker:
         """A person as last reported, in the camera's axes of now."""
         if track.pose is None or self._pose is None:
             return track.last
-        way = np.linalg.inv(self._pose) @ track.pose
-        return track.last.moved(Rotation.from_matrix(way[:3, :3]), way[:3, 3])
+        now_from_then = np.linalg.inv(self._pose) @ track.pose
+        return track.last.moved(Rotation.from_matrix(now_from_then[:3, :3]), now_from_then[:3, 3])
 
 
-def _filtered(root: Motion | None, place: np.ndarray, cov: np.ndarray, stamp: int,
-              patience_s: float) -> tuple[Motion, bool]:
+def _filtered(
+    root: ConstantVelocityFilter | None,
+    position: np.ndarray,
+    cov: np.ndarray,
+    stamp: int,
+    patience_s: float,
+) -> tuple[ConstantVelocityFilter, bool]:
     """The filter of a root with a measured position (3,), covariance (3, 3), taken in; and whether
     it has just begun, again where positions are outside the gate for longer than patience_s."""
     if root is None:
-        return Motion(place, cov, stamp), True
+        return ConstantVelocityFilter(position, cov, stamp), True
     if stamp <= root.stamp:
         return root, False
     spread = cov + _LEAP_STD**2 * np.eye(3)
-    if root.surprise(place[None], spread[None], stamp)[0] <= _ROOT_GATE:
-        root.update(place, cov, stamp)
+    if root.squared_mahalanobis(position[None], spread[None], stamp)[0] <= _ROOT_GATE:
+        root.update(position, cov, stamp)
     elif seconds(stamp - root.stamp) > patience_s:
-        return Motion(place, cov, stamp), True
+        return ConstantVelocityFilter(position, cov, stamp), True
     return root, False
 
 
-def _seen_from(pose: np.ndarray, place: np.ndarray) -> np.ndarray:
+def _seen_from(pose: np.ndarray, position: np.ndarray) -> np.ndarray:
     """(3,) in the camera's frame."""
-    return pose[:3, :3].T @ (place - pose[:3, 3])
+    return pose[:3, :3].T @ (position - pose[:3, 3])
 
 
 def _concatenate(parts: list[People]) -> People:

@@ -69,8 +69,8 @@ def close_up(sample: Sample, size: int, random: np.random.Generator) -> Example:
     diagonal = np.hypot(*(box[2:] - box[:2]))
     scale = size * random.uniform(*_CLOSE_UP) / max(diagonal, 1.0)
     scale = np.clip(scale, *_CLOSE_UP_ZOOM)
-    place = random.uniform(0.5 - _SHIFT, 0.5 + _SHIFT, 2) * size
-    return _changed(sample, size, scale, place - scale * (box[:2] + box[2:]) / 2, random)
+    position = random.uniform(0.5 - _SHIFT, 0.5 + _SHIFT, 2) * size
+    return _changed(sample, size, scale, position - scale * (box[:2] + box[2:]) / 2, random)
 
 
 def mosaic(four: list[Example]) -> Example:

@@ -31,7 +31,7 @@ def calibrate(net: TianNet, samples: Samples, pictures: int) -> None:
     """Set a network's `votes`, `floor`, `turn_std` and `model_std` by the first samples."""
     net.votes.fill_(1.0)
     net.floor.fill_(0.0)
-    deviations, errors, turns, shifts = _collect(Tian(net), samples, min(pictures, len(samples)))
+    deviations, errors, angles, shifts = _collect(Tian(net), samples, min(pictures, len(samples)))
     for joint in range(len(COCO17)):
         c, e = deviations[:, joint].ravel(), errors[:, joint].ravel()
         usable = np.isfinite(c) & np.isfinite(e)
@@ -40,9 +40,9 @@ def calibrate(net: TianNet, samples: Samples, pictures: int) -> None:
                         COCO17.names[joint], usable.sum())
             continue
         net.votes[joint], net.floor[joint] = fit_variance(c[usable], e[usable])
-    if np.isfinite(turns).any():
-        usual = np.nanmedian(turns, 0) / _MEDIAN_LENGTH
-        net.turn_std.copy_(torch.from_numpy(usual).clamp(min=0.05))
+    if np.isfinite(angles).any():
+        typical = np.nanmedian(angles, 0) / _MEDIAN_LENGTH
+        net.rotation_std.copy_(torch.from_numpy(typical).clamp(min=0.05))
     if np.isfinite(shifts).any():
         net.model_std.fill_(float(np.nanmedian(shifts)) / _MEDIAN_LENGTH)
 

@@ -75,9 +75,9 @@ def focal_loss(logits: Tensor, boxes: Tensor, truth: Truth, matched: Matched) ->
         counts = torch.where(is_covered(boxes, truth.ignored), counts, 1.0)
     p = logits.sigmoid()
     wrong = F.binary_cross_entropy_with_logits(logits, is_person, reduction="none")
-    surprise = torch.where(is_person > 0, 1 - p, p) ** _GAMMA
+    difficulty = torch.where(is_person > 0, 1 - p, p) ** _GAMMA
     share = torch.where(is_person > 0, _ALPHA, 1 - _ALPHA)
-    return (counts * share * surprise * wrong).sum()
+    return (counts * share * difficulty * wrong).sum()
 
 
 def is_covered(boxes: Tensor, ignored: Tensor) -> Tensor:

@@ -48,14 +48,14 @@ def losses(lifted: Lifted, truth: Projections, model: BodyModel) -> dict[str, Te
     joints = posed.joints.unflatten(0, (-1, HYPOTHESES)) - lifted.root[:, :, None]
     off = (joints - (truth.joints - truth.root[:, None])[:, None]).norm(dim=3)  # (P, H, 24) m
     relative = rotmats.transpose(3, 4) @ truth.rotmats[:, None]
-    squared_turn = _squared_angle(relative)
+    squared_angle = _squared_angle(relative)
     shift = _relative_shift(lifted.root, root)
     terms = {
         "shape": shape_loss(lifted.betas, betas.expand_as(lifted.betas)),
         "pose": pose_loss(lifted.quats, quat_from_rotmat(truth.rotmats)[:, None]),
         "smpl": (off / _JOINT_UNIT_M).mean(2),
         "root": shift.abs().sum(2) / _ROOT_UNIT,
-        "nll": gaussian_nll(squared_turn, lifted.turn_std, 3).sum(2) / 24
+        "nll": gaussian_nll(squared_angle, lifted.rotation_std, 3).sum(2) / 24
         + gaussian_nll(shift.square(), lifted.root_std).sum(2)}
     energy = off.mean(2)
     chosen = torch.softmax(lifted.logits.log_softmax(1) - (energy / _CHOICE_M) ** 2 / 2, 1).detach()
@@ -84,7 +84,7 @@ def _relative_shift(root: Tensor, truth: Tensor) -> Tensor:
     return torch.cat([aside, (distance / truly).log()], 2)
 
 
-class Training:
+class LiftTrainer:
     """The network, its average, and all that going on needs."""
 
     def __init__(self, projector: Projector, steps: int, batch: int, rate: float) -> None:
@@ -144,7 +144,7 @@ def validate(network: Lift, projector: Projector, people: int = 2048) -> dict[st
     return {f"held_back_{name}": float(value) for name, value in terms.items()}
 
 
-def train(training: Training, held_back: Projector, out: Path) -> None:
+def train(training: LiftTrainer, held_back: Projector, out: Path) -> None:
     """Train to the end; weights, log and what resuming needs go to `out` and beside it."""
     unfinished = out.with_suffix(".resume.pt")
     if unfinished.exists():
@@ -160,7 +160,7 @@ def train(training: Training, held_back: Projector, out: Path) -> None:
     unfinished.unlink(missing_ok=True)
 
 
-def _write(training: Training, out: Path) -> None:
+def _write(training: LiftTrainer, out: Path) -> None:
     torch.save({name: value.half() for name, value in training.average.state_dict().items()}, out)
     with open(out.with_suffix(".csv"), "w", newline="") as file:
         writer = csv.DictWriter(file, training.lines[0])
@@ -181,7 +181,7 @@ def main() -> None:
     model = BodyModel.load()
     people = Projector(model, read_poses(args.mocap))
     others = Projector(model, read_poses(args.mocap, held=True), vary=False)
-    train(Training(people, args.steps, args.batch, args.rate), others, args.out)
+    train(LiftTrainer(people, args.steps, args.batch, args.rate), others, args.out)
 
 
 if __name__ == "__main__":

@@ -122,11 +122,11 @@ class Endless(Dataset):
 
     def _sample(self, number: int) -> Sample:
         """The sample that comes at that place, each once before one comes again."""
-        epoch, place = divmod(number, len(self.samples))
+        epoch, row = divmod(number, len(self.samples))
         if self._order is None or self._order[0] != epoch:
             order = np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
             self._order = epoch, order
-        return self.samples[int(self._order[1][place])]
+        return self.samples[int(self._order[1][row])]
 
 
 class Objective(nn.Module):
@@ -186,14 +186,14 @@ class Objective(nn.Module):
         if not known.any():
             return {}
         quats, betas = described.quats[known], described.betas[known]
-        turn = camera_facing(boxes[known], batch.camera[known])
-        facing = along_ray(batch.theta[known], turn.mT)
+        rotmat = camera_facing(boxes[known], batch.camera[known])
+        facing = along_ray(batch.theta[known], rotmat.mT)
         unit = nn.functional.normalize(quats, dim=2)
         pose = losses.pose_loss_as_printed(quats, facing) if self.config.as_printed else \
             losses.pose_loss(unit, facing) + losses.unit_norm_loss(quats)
         true_betas = batch.betas[known]
         shape = torch.where(true_betas.isfinite(), true_betas, betas.detach())
-        joints = self._body[0](along_ray(unit, turn), betas, with_vertices=False).joints
+        joints = self._body[0](along_ray(unit, rotmat), betas, with_vertices=False).joints
         off = (joints - batch.joints[known]).norm(dim=2).detach()
         return {"shape": losses.shape_loss(betas, shape).mean(), "pose": pose.mean(),
                 "smpl": losses.smpl_loss(joints, batch.joints[known]).mean(),
@@ -232,7 +232,7 @@ def _queries_of(queries: Tensor, matches: list, batch: Batch) -> Tensor:
 # -------------------------------------------------------------------------------- the loop
 
 
-class Training:
+class Trainer:
     """The network, its average, and all that going on needs."""
 
     def __init__(self, net: TianNet, config: TrainingConfig, samples: Samples,
@@ -339,7 +339,7 @@ def _one_thread(_: int) -> None:
 
 
 @torch.no_grad()
-def validate(training: Training, held_back: Samples, pictures: int = 64) -> dict[str, float]:
+def validate(training: Trainer, held_back: Samples, pictures: int = 64) -> dict[str, float]:
     """Mean terms of the loss of the averaged network, for pictures nobody learned from."""
     size, batch = training.net.config.input_size, training.config.batch
     objective = Objective(training.average.eval(), training.config, training.body)
@@ -351,7 +351,7 @@ def validate(training: Training, held_back: Samples, pictures: int = 64) -> dict
             for name in sorted(names)}
 
 
-def train(training: Training, held_back: Samples, out: Path) -> None:
+def train(training: Trainer, held_back: Samples, out: Path) -> None:
     """Train to the end; checkpoint, log and what resuming needs go to `out` and beside it."""
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_suffix(".resume.pt")
@@ -451,7 +451,7 @@ def run(args: argparse.Namespace) -> None:
     held_back = opened(args.held_back, "validation") if args.held_back else samples
     device, rank, world = _device()
     net = start(config, args.init, training_config.detector)
-    training = Training(net, training_config, samples, device, rank, world)
+    training = Trainer(net, training_config, samples, device, rank, world)
     train(training, held_back, args.out)
     if rank == 0:
         calibrate(training.average, held_back, CALIBRATED_ON)

@@ -139,7 +139,7 @@ class Cloth:
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """One person's appearance."""
 
     marks: Landmarks
@@ -160,8 +160,8 @@ class Look:
     hat_rim: float  # 0 chin .. 1 crown
 
     @staticmethod
-    def draw(rng: np.random.Generator, marks: Landmarks) -> Look:
-        return Look(marks, _clothes(rng), **_cut(rng, marks), **_head(rng))
+    def draw(rng: np.random.Generator, marks: Landmarks) -> Appearance:
+        return Appearance(marks, _clothes(rng), **_cut(rng, marks), **_head(rng))
 
     def regions(self, points: np.ndarray, table: np.ndarray) -> np.ndarray:
         """(N,) which region holds rest coordinates (N, 3)."""
@@ -250,9 +250,9 @@ def fabric_colour(rng: np.random.Generator) -> np.ndarray:
 def _between(rng: np.random.Generator, colours) -> np.ndarray:
     """(3,) somewhere on the line through sRGB colours."""
     colours = np.array(colours, np.float32) / 255
-    place = rng.uniform(0, len(colours) - 1)
-    low = min(int(place), len(colours) - 2)
-    mixed = colours[low] + (place - low) * (colours[low + 1] - colours[low])
+    position = rng.uniform(0, len(colours) - 1)
+    low = min(int(position), len(colours) - 2)
+    mixed = colours[low] + (position - low) * (colours[low + 1] - colours[low])
     return np.clip(mixed * rng.uniform(0.9, 1.08, 3), 0, 1) ** GAMMA
 
 

@@ -185,9 +185,9 @@ def _sky(rng, rays: np.ndarray) -> np.ndarray:
     heights = np.repeat(rng.uniform(0, 0.35, 64), rng.integers(1, 24, 64))
     if rng.random() < 0.5:
         heights = cv2.blur(heights[None], (15, 1))[0]
-    place = ((bearing + np.pi) * len(heights) / 7).astype(int) % len(heights)
+    column = ((bearing + np.pi) * len(heights) / 7).astype(int) % len(heights)
     skyline = _sampled(texture(rng), 3 * bearing, -3 * up, 2.0, np.zeros_like(up))
-    return np.where((up < heights[place])[..., None], 0.7 * skyline, sky).astype(np.float32)
+    return np.where((up < heights[column])[..., None], 0.7 * skyline, sky).astype(np.float32)
 
 
 def _room(rng, rays: np.ndarray, camera_height: float, reach: float) -> Backdrop:

@@ -31,7 +31,7 @@ def read_poses(mocap: str | Path, held: bool = False) -> Tensor:
     return torch.from_numpy(np.concatenate([theta, mirrored(theta)])).float()
 
 
-class Bodies:
+class BodySampler:
     """Draws poses, shapes and views; all of it random by one generator.
 
     poses: (N, 24, 3) rotation vectors as of `read_poses`. vary: False draws the poses as they are.
@@ -104,11 +104,11 @@ class Bodies:
             lift = self.uniform(-1.4, 1.3, people)  # from level, radians
             ahead = self.uniform(-0.4, 1.7, people)
             twist = self.uniform(-1.0, 1.0, people)
-            turn = rotvec_product(
+            shoulder_rotvec = rotvec_product(
                 torch.stack([0 * ahead, -sign * ahead, 0 * ahead], 1),
                 torch.stack([0 * lift, 0 * lift, sign * lift], 1),
                 torch.stack([twist, 0 * twist, 0 * twist], 1))
-            poses[:, SMPL24.index(f"{side}_shoulder")] = turn
+            poses[:, SMPL24.index(f"{side}_shoulder")] = shoulder_rotvec
             poses[:, SMPL24.index(f"{side}_elbow")] *= 0.2
             poses[:, SMPL24.index(f"{side}_elbow"), 1] = -sign * self.uniform(0.0, 2.3, people)
         return poses
@@ -149,14 +149,14 @@ class Bodies:
         close = self.chance(0.05, people)
         distance = torch.where(close, self.uniform(0.5, 1.0, people), distance)
         side = self.uniform(-0.6, 0.6, people)  # bearing in the camera, rad
-        place = torch.stack([distance * side.sin(), pelvis_height - height,
+        position = torch.stack([distance * side.sin(), pelvis_height - height,
                              -distance * side.cos()], 1)
-        aim = torch.atan2(place[:, 1], -place[:, 2]) + self.uniform(-0.35, 0.35, people)
+        aim = torch.atan2(position[:, 1], -position[:, 2]) + self.uniform(-0.35, 0.35, people)
         level = self.chance(0.3, people)  # a robot's camera looks straight ahead
         pitch = torch.where(level & (aim.abs() < 0.5), 0.05 * self.normal(people), aim)
         roll = torch.where(self.chance(0.35, people), 0.3, 0.04) * self.normal(people)
         roll = torch.where(self.chance(0.04, people), self.uniform(-3.1, 3.1, people), roll)
-        return place, _about(2, roll) @ _WORLD_TO_CAMERA @ _about(0, -pitch)
+        return position, _about(2, roll) @ _WORLD_TO_CAMERA @ _about(0, -pitch)
 
 
 def above_floor(joints: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ros2_pose.body.kinematics import pose_rig
 from ros2_pose.body.model import BodyModel
-from ros2_pose.data.synthetic.bodies import Bodies, above_floor
+from ros2_pose.data.synthetic.bodies import BodySampler, above_floor
 from ros2_pose.geometry import rotmat_from_rotvec
 from ros2_pose.skeleton import COCO17, SMPL24
 
@@ -33,7 +33,7 @@ class Projections(NamedTuple):
     keypoints: Tensor  # (P, 17, 3) m, camera frame, without any error
 
 
-class Projector(Bodies):
+class Projector(BodySampler):
     """Draws people.
 
     poses: (N, 24, 3) rotation vectors as of `data.bodies.read_poses`. vary: False draws the poses
@@ -57,8 +57,8 @@ class Projector(Bodies):
     def _before_camera(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         """(P, 3, 3) the pelvis' rotation and (P, 3) place m, both in the camera frame."""
         posed = pose_rig(self.model.rig(betas), rotmats, betas, betas.new_zeros(len(betas), 3))
-        place, to_camera = self.views(above_floor(posed.joints))
-        root = (to_camera @ place[..., None])[..., 0]
+        position, to_camera = self.views(above_floor(posed.joints))
+        root = (to_camera @ position[..., None])[..., 0]
         nearest = (to_camera[:, None] @ posed.joints[..., None])[..., 2, 0].amin(1)
         root[:, 2] = torch.maximum(root[:, 2], 0.35 - nearest)
         return to_camera @ rotmats[:, 0], root
@@ -90,8 +90,8 @@ class Projector(Bodies):
     def _errors(self, people: int) -> tuple[Tensor, Tensor]:
         """(P, 17, 2) standard deviations as a detector states them, and heavy-tailed errors that
         fit them more or less; both in units of the person's spread."""
-        usual = self.uniform(math.log(0.004), math.log(0.1), people, 1).exp()
-        own = usual * (0.5 * self.normal(people, 17)).exp() * _DIFFICULTY
+        prior_mean = self.uniform(math.log(0.004), math.log(0.1), people, 1).exp()
+        own = prior_mean * (0.5 * self.normal(people, 17)).exp() * _DIFFICULTY
         unsure = torch.rand(people, 17, generator=self.random) < 0.08
         own = torch.where(unsure, own * 4, own).clamp(max=0.6)
         std = own[..., None] * (0.15 * self.normal(people, 17, 2)).exp()

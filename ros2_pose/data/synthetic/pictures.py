@@ -24,9 +24,9 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.sample import HIDDEN, OUTSIDE, VISIBLE, Sample
-from ros2_pose.data.synthetic.appearance import Cloth, Landmarks, Look, noise_table
+from ros2_pose.data.synthetic.appearance import Appearance, Cloth, Landmarks, noise_table
 from ros2_pose.data.synthetic.backgrounds import backdrop, picture_files
-from ros2_pose.data.synthetic.bodies import Bodies, read_poses
+from ros2_pose.data.synthetic.bodies import BodySampler, read_poses
 from ros2_pose.data.synthetic.lighting import Light, Shadows
 from ros2_pose.data.synthetic.rasterizer import barycentric, rasterise, vertex_normals
 from ros2_pose.data.synthetic.scene import Layout, arrange, random_camera
@@ -77,7 +77,7 @@ class SyntheticPictures(IterableDataset):
         rng = np.random.default_rng((self.seed, number))
         random = torch.Generator().manual_seed(int(rng.integers(2**62)))
         camera = random_camera(rng, *self.size)
-        layout = arrange(self.model, Bodies(self.model, self.poses, random), rng, camera,
+        layout = arrange(self.model, BodySampler(self.model, self.poses, random), rng, camera,
                          self.people)
         dressed = self._dressed(layout, rng)
         seen = _seen(dressed, layout, self.device)
@@ -88,7 +88,7 @@ class SyntheticPictures(IterableDataset):
     def _dressed(self, layout: Layout, rng: np.random.Generator) -> _Dressed:
         """Everything in the scene as one surface."""
         table, faces = noise_table(rng), self.model.faces
-        looks = [Look.draw(rng, self._marks) for _ in layout.vertices]
+        looks = [Appearance.draw(rng, self._marks) for _ in layout.vertices]
         meshes, normals = [], []
         for look, naked in zip(looks, torch.from_numpy(layout.vertices)):
             normal = vertex_normals(naked, faces).numpy()
@@ -121,16 +121,16 @@ class SyntheticPictures(IterableDataset):
 
     def _with_truth(self, frame: Frame, layout: Layout, seen: _Seen) -> Sample:
         """The people of whom something is seen."""
-        turn = torch.from_numpy(layout.to_camera).float()
+        rotmat = torch.from_numpy(layout.to_camera).float()
         rotmats = layout.rotmats.clone()
-        rotmats[:, 0] = turn @ rotmats[:, 0]
+        rotmats[:, 0] = rotmat @ rotmats[:, 0]
         theta, root = quat_from_rotmat(rotmats), layout.root @ layout.to_camera.T
         body = self.model(theta, layout.betas, torch.from_numpy(root).float(), False)
         owner, depth = seen.maps(self.size)
         boxes = np.array([_box(owner == i) for i in range(len(root))]).reshape(-1, 4)
-        places = body.keypoints.numpy().astype(float)
-        keypoints = frame.camera.project(places)
-        visibility = _visibility(keypoints, places[..., 2], owner, depth,
+        positions = body.keypoints.numpy().astype(float)
+        keypoints = frame.camera.project(positions)
+        visibility = _visibility(keypoints, positions[..., 2], owner, depth,
                                  self._depth_of_keypoints)
         area = np.bincount(owner[owner >= 0], minlength=len(root))[:len(root)] / _FINE**2
         rows = np.flatnonzero((area >= _LEAST_PX) & (visibility == VISIBLE).any(1)
@@ -161,7 +161,7 @@ class _Dressed(NamedTuple):
         colour = np.empty((len(seen.pixel), 3), np.float32)
         for number, material in enumerate(self.materials):
             rows = np.flatnonzero(seen.owner == number)
-            far = () if isinstance(material, Look) else (np.inf,)
+            far = () if isinstance(material, Appearance) else (np.inf,)
             if len(rows):
                 colour[rows] = material.albedo(seen.local[rows], self.noise, *far)
         return np.clip(colour, 0, 1)
@@ -201,9 +201,9 @@ def _seen(dressed: _Dressed, layout: Layout, device: str) -> _Seen:
     """Draw the triangles."""
     camera = layout.camera.resized(layout.camera.width * _FINE, layout.camera.height * _FINE)
     faces = torch.from_numpy(dressed.faces).to(device)
-    turn = torch.from_numpy(camera.K @ layout.to_camera).float().to(device)
-    places = torch.from_numpy(dressed.vertices).to(device)
-    image = places @ turn.T
+    rotmat = torch.from_numpy(camera.K @ layout.to_camera).float().to(device)
+    positions = torch.from_numpy(dressed.vertices).to(device)
+    image = positions @ rotmat.T
     nearness = 1 / image[:, 2].where(image[:, 2] > 0.1, -1.0)
     pixels = image[:, :2] * nearness[:, None]
     hits = rasterise(pixels, nearness, faces, camera.width, camera.height)

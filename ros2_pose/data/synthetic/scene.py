@@ -14,7 +14,7 @@ import torch
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
-from ros2_pose.data.synthetic.bodies import Bodies
+from ros2_pose.data.synthetic.bodies import BodySampler
 from ros2_pose.geometry import quat_from_rotmat, rotmat_from_rotvec
 from ros2_pose.skeleton import SMPL24
 
@@ -66,18 +66,18 @@ def random_camera(rng: np.random.Generator, width: int, height: int) -> Camera:
     return Camera(width, height, plain.fx, plain.fy * float(np.exp(rng.normal(0, 0.01))), cx, cy)
 
 
-def arrange(model: BodyModel, bodies: Bodies, rng: np.random.Generator, camera: Camera,
+def arrange(model: BodyModel, bodies: BodySampler, rng: np.random.Generator, camera: Camera,
             count: int | None = None) -> Layout:
     """Put people, by default 0 to 6, and things before a camera; fewer where there is no room."""
     count = int(rng.choice(len(_COUNT_SHARES), p=_COUNT_SHARES)) if count is None else count
     posed = _posed(model, bodies, max(count, 1))  # also an empty room has a camera at some height
     pelvis = -posed.vertices[..., 1].min(1)
-    place, to_camera = bodies.views(torch.from_numpy(pelvis[:1]), _FURTHEST_M)
-    place, to_camera = place[0].numpy().astype(float), to_camera[0].numpy().astype(float)
-    height = float(pelvis[0] - place[1])
+    position, to_camera = bodies.views(torch.from_numpy(pelvis[:1]), _FURTHEST_M)
+    position, to_camera = position[0].numpy().astype(float), to_camera[0].numpy().astype(float)
+    height = float(pelvis[0] - position[1])
     half_fov = np.arctan(camera.width / 2 / camera.fx)
-    distance = float(np.hypot(place[0], place[2]))
-    lead = _at(distance, np.arctan2(place[0], -place[2]) * half_fov / 0.6, place[1])
+    distance = float(np.hypot(position[0], position[2]))
+    lead = _at(distance, np.arctan2(position[0], -position[2]) * half_fov / 0.6, position[1])
     root = _placed(rng, posed.joints, pelvis - height, lead, half_fov)[:count]
     rows = np.flatnonzero(np.isfinite(root[:, 0]))
     joints = posed.joints[rows] + root[rows, None]
@@ -96,7 +96,7 @@ class _Posed(NamedTuple):
     vertices: np.ndarray
 
 
-def _posed(model: BodyModel, bodies: Bodies, count: int) -> _Posed:
+def _posed(model: BodyModel, bodies: BodySampler, count: int) -> _Posed:
     """People about their pelves."""
     rotmats, betas = rotmat_from_rotvec(bodies.rotvecs(count)), bodies.betas(count)
     body = model(quat_from_rotmat(rotmats), betas)
@@ -115,11 +115,11 @@ def _placed(rng, joints: np.ndarray, y: np.ndarray, lead: np.ndarray,
     for i in range(len(joints)):
         for attempt in range(_TRIES):
             if i == 0:
-                place = lead * (1 + 0.15 * attempt, 1, 1 + 0.15 * attempt)
+                position = lead * (1 + 0.15 * attempt, 1, 1 + 0.15 * attempt)
             else:
-                place = _proposal(rng, root[:i], y[i], half_fov)
-            if _is_free(balls[i] + place, balls[:i] + root[:i, None]):
-                root[i] = place
+                position = _proposal(rng, root[:i], y[i], half_fov)
+            if _is_free(balls[i] + position, balls[:i] + root[:i, None]):
+                root[i] = position
                 break
     return root
 
@@ -165,12 +165,12 @@ def _things(rng, joints: np.ndarray, camera_height: float, half_fov: float,
         half = np.exp(rng.uniform(np.log(0.08), np.log(_NEAR_HALF_M if before else _HALF_M)))
         floor = -camera_height + (rng.uniform(0.3, 1.5) if rng.random() < 0.15 else 0.0)
         middle = _at(far, rng.uniform(-1, 1) * half_fov, floor + half[1])
-        turn = _about_y(rng.uniform(-np.pi, np.pi))
-        apart = np.abs((balls - middle) @ turn) - half
+        rotmat = _about_y(rng.uniform(-np.pi, np.pi))
+        apart = np.abs((balls - middle) @ rotmat) - half
         hits = (apart < radii + 0.04).all(1).any()
         if not hits and np.linalg.norm(middle[[0, 2]]) > np.linalg.norm(half) + 0.3:
             local, faces = _SHAPES[rng.choice(3, p=(0.7, 0.2, 0.1))]
-            things.append(Mesh((local * half) @ turn.T + middle, faces, local * half))
+            things.append(Mesh((local * half) @ rotmat.T + middle, faces, local * half))
     return things
 
 

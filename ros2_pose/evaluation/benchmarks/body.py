@@ -52,7 +52,7 @@ _AT_ONCE = 128  # people fitted together: more are no faster
 _PIXEL_STD = 0.003  # small noise: 2 px of 640 for a 50 degree lens
 
 
-class Row(NamedTuple):
+class BodyRow(NamedTuple):
     """A line of the table."""
 
     name: str
@@ -62,7 +62,7 @@ class Row(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Bench:
+class BodyBenchmark:
     """What is measured, and on how much."""
 
     model: BodyModel
@@ -101,7 +101,7 @@ class Adults(NamedTuple):
     statures: Tensor  # (P,) m
 
 
-def adults(bench: Bench) -> Adults:
+def adults(bench: BodyBenchmark) -> Adults:
     """Poses held back from all training, adults' shapes, 1 to 15 m away, seen from anywhere."""
     poses = read_poses(bench.data / _MOCAP, held=True)
     drawn = Projector(bench.model, poses, seed=bench.seed, vary=False).draw(bench.people)
@@ -118,11 +118,11 @@ def _isotropic(std: Tensor, size: int) -> Tensor:
     return std.square()[..., None, None] * torch.eye(size).to(std)
 
 
-def _normal(bench: Bench, *shape: int) -> Tensor:
+def _normal(bench: BodyBenchmark, *shape: int) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(bench.seed + 1))
 
 
-def _seen_well(bench: Bench, people: Adults) -> Sighting:
+def _seen_well(bench: BodyBenchmark, people: Adults) -> Sighting:
     """True 2D keypoints and a little noise."""
     points = project(people.keypoints)
     points = points + _PIXEL_STD * _normal(bench, *points.shape)
@@ -132,15 +132,19 @@ def _seen_well(bench: Bench, people: Adults) -> Sighting:
 # ----------------------------------------------------------------------------------- rows
 
 
-def correction(bench: Bench) -> Iterator[Row]:
+def correction(bench: BodyBenchmark) -> Iterator[BodyRow]:
     """What the 2D-3D correction gains."""
     rows = {row.name: row for row in correction_rows(bench.people, bench.seed)}
     targets = {"points as measured": "about 3.55", "repaired, with fusion": "1.7; visible no worse",
                "repaired, fusion by shared errors": "1.7; visible no worse"}
     for name, row in rows.items():
-        yield Row(f"correction: {name}", f"{bench.people} made-up people (evaluation.correction), "
-                  "mean error in % of height, all joints / hidden / visible",
-                  f"{row.all:.2f} / {row.hidden:.2f} / {row.visible:.2f}", targets.get(name, ""))
+        yield BodyRow(
+            f"correction: {name}",
+            f"{bench.people} made-up people (evaluation.correction), "
+            "mean error in % of height, all joints / hidden / visible",
+            f"{row.all:.2f} / {row.hidden:.2f} / {row.visible:.2f}",
+            targets.get(name, ""),
+        )
 
 
 _PELVIS = SMPL24.index("pelvis")
@@ -156,29 +160,29 @@ _EXACT = {"one camera": FitSettings(keypoint_error_m=0.005),
                             upright_rad=3.0, robust_sigmas=4.0, cold_iterations=(6, 20))}
 
 
-def fit(bench: Bench) -> Iterator[Row]:
+def fit(bench: BodyBenchmark) -> Iterator[BodyRow]:
     """Bodies fitted to keypoints in 3D and in 2D."""
     people = adults(bench)
     for name, std, gross, target in _NOISES:
-        places = people.keypoints + noise(bench, std, gross)
-        stds = torch.full(places.shape[:2], std)
+        positions = people.keypoints + noise(bench, std, gross)
+        stds = torch.full(positions.shape[:2], std)
         far = people.state.root[:, 2:]
         # In 2D, what that noise shifts keypoints in the image of a person at his distance.
-        image = project(people.keypoints) + (places - people.keypoints)[..., :2] / far[..., None]
-        seen = {"3D": Sighting(places, _isotropic(stds, 3)),
+        image = project(people.keypoints) + (positions - people.keypoints)[..., :2] / far[..., None]
+        seen = {"3D": Sighting(positions, _isotropic(stds, 3)),
                 "one camera": Sighting(image, _isotropic(stds / far, 2))}
         for view, sighting in seen.items():
             found = fit_all(bench.fitter(_EXACT[view]), sighting)
             error = 1000 * distances(*(at_root(joints.numpy(), _PELVIS)
                                        for joints in (found.joints, people.joints)))
-            yield Row(f"fit to {view}, {name}",
+            yield BodyRow(f"fit to {view}, {name}",
                       f"{bench.people} held-back mocap poses, adults, 17 COCO keypoints, cold; "
                       "pelvis-relative MPJPE of 24 joints, mm (without the toes, which no keypoint "
                       "shows)", f"{np.nanmean(error):.1f} ({np.nanmean(error[:, _NO_TOES]):.1f})",
                       f"{target} mm" if view == "3D" else "")
 
 
-def noise(bench: Bench, std: float, gross: float) -> Tensor:
+def noise(bench: BodyBenchmark, std: float, gross: float) -> Tensor:
     """(P, 17, 3) m; two keypoints of each person are wrong by a standard deviation `gross`."""
     noise = std * _normal(bench, bench.people, 17, 3)
     generator = torch.Generator().manual_seed(bench.seed + 2)
@@ -192,7 +196,7 @@ _DAS = "DAS, from pixels: 82.7 / 39.2; ours starts from 2D truth"
 _LIMBS = tuple(name for name, side in zip(MUPOTS17.names, MUPOTS17.sides) if side != "middle")
 
 
-def mupots_truth(bench: Bench) -> Iterator[Row]:
+def mupots_truth(bench: BodyBenchmark) -> Iterator[BodyRow]:
     """MuPoTS' people from their true 2D joints."""
     truth = mupots.read(bench.data / _MUPOTS, bench.stride)
     statures = _statures(bench, truth)
@@ -207,23 +211,23 @@ def mupots_truth(bench: Bench) -> Iterator[Row]:
             yield _mupots_row(f"MuPoTS, true 2D, {used}, {known}", truth, found, bench, target)
 
 
-def _statures(bench: Bench, truth: mupots.Annotated) -> Tensor:
+def _statures(bench: BodyBenchmark, truth: mupots.Annotated) -> Tensor:
     """(N,) m: how tall the body is that fits a person's true joints in 3D, in the middle (median)
     of his frames. This one number of the truth is what "height given" gives away."""
-    places = torch.from_numpy(truth.poses).double()
-    cov = _isotropic(torch.full(places.shape[:2], _JOINT_STD_M), 3).to(places)
-    found = fit_all(bench.fitter(joint_set=MUPOTS17), Sighting(places, cov))
-    base, by_beta = (value.to(places) for value in bench.model.stature)
+    positions = torch.from_numpy(truth.poses).double()
+    cov = _isotropic(torch.full(positions.shape[:2], _JOINT_STD_M), 3).to(positions)
+    found = fit_all(bench.fitter(joint_set=MUPOTS17), Sighting(positions, cov))
+    base, by_beta = (value.to(positions) for value in bench.model.stature)
     return torch.from_numpy(mupots.by_person((base + found.betas @ by_beta).numpy(), truth))
 
 
-def _mupots_row(name: str, truth: mupots.Annotated, found: BodyFit, bench: Bench,
-                target: str) -> Row:
+def _mupots_row(name: str, truth: mupots.Annotated, found: BodyFit, bench: BodyBenchmark,
+                target: str) -> BodyRow:
     poses = found.keypoints.numpy()
     official, plain = mupots.score(poses, truth), mupots.score(poses, truth, rescale=False)
     depth = median_depth_error(*(joints[:, MUPOTS17.index("pelvis"), 2]
                                  for joints in (poses, truth.poses)))
-    return Row(name, f"sequences 1-10, every {bench.stride}th frame, {len(poses)} people; "
+    return BodyRow(name, f"sequences 1-10, every {bench.stride}th frame, {len(poses)} people; "
                "PCK_rel / PCK_abs at 150 mm, 14 joints, official bone rescaling (without); median "
                f"root depth error; {_DAS}",
                f"{official.relative:.1f} / {official.absolute:.1f} ({plain.relative:.1f} / "
@@ -235,7 +239,7 @@ def _spread(rays: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(rays - rays.mean(1, keepdims=True)).sum(2).mean(1))
 
 
-def mupots_noisy(bench: Bench) -> Iterator[Row]:
+def mupots_noisy(bench: BodyBenchmark) -> Iterator[BodyRow]:
     """MuPoTS' people from 2D joints as a detector finds them; and how honest the answer is."""
     truth = mupots.read(bench.data / _MUPOTS, bench.stride)
     rng = np.random.default_rng(bench.seed)
@@ -254,8 +258,13 @@ def mupots_noisy(bench: Bench) -> Iterator[Row]:
         "2D joints, as detected": (error, cov)}
     for name, (off, cov) in shares.items():
         held = " / ".join(f"{100 * coverage(off, cov, share):.0f}" for share in (0.68, 0.95))
-        yield Row(f"coverage, {name}", "the same people; % of the errors in the ellipsoids of 68 / "
-                  "95 %, what a joint means included", held, "68 / 95")
+        yield BodyRow(
+            f"coverage, {name}",
+            "the same people; % of the errors in the ellipsoids of 68 / "
+            "95 %, what a joint means included",
+            held,
+            "68 / 95",
+        )
 
 
 _DETECTOR = "noise of the default network as calibrated (networks.movenet.KEYPOINT_NOISE)"
@@ -277,7 +286,7 @@ _DEPTH_RANGE_M = (1.0, 8.0)
 _DEPTH_IMAGES = 100
 
 
-def depth(bench: Bench) -> Iterator[Row]:
+def depth(bench: BodyBenchmark) -> Iterator[BodyRow]:
     """How far people are, by one camera, with their height, and with a depth image."""
     people = adults(bench)
     sighting = _seen_well(bench, people)
@@ -295,15 +304,19 @@ def depth(bench: Bench) -> Iterator[Row]:
                        f"1-8 m, simulated noise, {measured.isfinite().float().mean():.0%} measured")
 
 
-def _depth_row(name: str, found: BodyFit, truth: BodyState, target: str) -> Row:
+def _depth_row(name: str, found: BodyFit, truth: BodyState, target: str) -> BodyRow:
     z, true_z = found.root[:, 2].numpy(), truth.root[:, 2].numpy()
     sigmas = np.abs(z - true_z) / found.root_cov[:, 2, 2].sqrt().numpy()
     sigmas = sigmas[np.isfinite(sigmas)]
     held = " / ".join(f"{100 * (sigmas < count).mean():.0f}" for count in (1, 2))
-    return Row(f"root depth, {name}", f"{len(z)} held-back mocap poses, adults, 1-15 m, true 2D "
-               f"and noise of {_PIXEL_STD:g} of the focal length, cold; median relative error (% "
-               "within 1 / 2 sigma)",
-               f"{100 * median_depth_error(z, true_z):.1f} % ({held})", target)
+    return BodyRow(
+        f"root depth, {name}",
+        f"{len(z)} held-back mocap poses, adults, 1-15 m, true 2D "
+        f"and noise of {_PIXEL_STD:g} of the focal length, cold; median relative error (% "
+        "within 1 / 2 sigma)",
+        f"{100 * median_depth_error(z, true_z):.1f} % ({held})",
+        target,
+    )
 
 
 def _in_depth_range(people: Adults) -> Tensor:
@@ -315,7 +328,7 @@ def _in_depth_range(people: Adults) -> Tensor:
     return torch.from_numpy(np.flatnonzero(inside.all((1, 2)) & (z > near) & (z < far)))
 
 
-def _measured(bench: Bench, truth: BodyState, found: BodyFit) -> tuple[Tensor, Tensor]:
+def _measured(bench: BodyBenchmark, truth: BodyState, found: BodyFit) -> tuple[Tensor, Tensor]:
     """(P,), (P,) m: depth of the pelvis, and its deviation, by depth images of the true bodies and
     the bodies found without; a wall somewhere behind."""
     rng, gauge = np.random.default_rng(bench.seed), DepthGauge(bench.model)
@@ -335,7 +348,7 @@ def _chosen(found: BodyFit, chosen: Tensor) -> BodyFit:
     return BodyFit(*(value[chosen] for value in found))
 
 
-def clips(bench: Bench) -> Iterator[Row]:
+def clips(bench: BodyBenchmark) -> Iterator[BodyRow]:
     """Pixels to bodies: the whole pipeline on video."""
     pipeline = Pipeline()
     pipeline.fitter = bench.fitter(pipeline.fitter.settings)
@@ -348,8 +361,10 @@ def clips(bench: Bench) -> Iterator[Row]:
                      "80 / 55")
 
 
-def _video_row(name: str, score: video.VideoScore, bench: Bench, target: str = "") -> Row:
-    return Row(f"video, {name}", f"Pose2Sim, first {bench.frames} frames, pixels to joints, "
+def _video_row(
+    name: str, score: video.VideoScore, bench: BodyBenchmark, target: str = ""
+) -> BodyRow:
+    return BodyRow(f"video, {name}", f"Pose2Sim, first {bench.frames} frames, pixels to joints, "
                "causal, one view; MPJPE about the middle of the hips / PA-MPJPE, 12 joints, mm; "
                "acceleration error (size of the truth's), m/s^2; lag, ms; median depth error; "
                "frames found",
@@ -362,17 +377,17 @@ _COST_TARGETS = {8: "1 ms", 1: "4 ms"}
 _TRACKED_S = 0.1  # between images
 
 
-def cost(bench: Bench) -> Iterator[Row]:
+def cost(bench: BodyBenchmark) -> Iterator[BodyRow]:
     """Milliseconds a person."""
     for count, target in _COST_TARGETS.items():
         first, second = _moment_apart(bench, count)
         fitter = bench.fitter()
         before = fitter.fit(first)
         previous = Previous(before.state, torch.full((count,), _TRACKED_S), torch.ones(count),
-                            before.astray)
+                            before.disagreement_s)
         for name, known, aim in (("tracked", previous, target), ("cold", None, "")):
             spent = [_seconds(fitter, second, known) for _ in range(bench.repeats)]
-            yield Row(f"cost, {count} at once, {name}",
+            yield BodyRow(f"cost, {count} at once, {name}",
                       f"lift, fit and correction, ms a person, median of {bench.repeats} (fastest "
                       f"tenth), {torch.get_num_threads()} thread(s); what else the machine does is "
                       "the reader's business", " (".join(
@@ -380,7 +395,7 @@ def cost(bench: Bench) -> Iterator[Row]:
                       + ")", aim)
 
 
-def _moment_apart(bench: Bench, count: int) -> tuple[Sighting, Sighting]:
+def _moment_apart(bench: BodyBenchmark, count: int) -> tuple[Sighting, Sighting]:
     """People near the pose prior's mean as a detector finds them, and a little moved."""
     mean = torch.cat([torch.zeros(1, 3), bench.prior.mean.float()])
     seen = Projector(bench.model, mean[None], seed=bench.seed).draw(count)
@@ -401,7 +416,7 @@ def _seconds(fitter: Fitter, sighting: Sighting, previous: Previous | None) -> f
 class Part(NamedTuple):
     """Rows that go together, and the files they need."""
 
-    rows: Callable[[Bench], Iterator[Row]]
+    rows: Callable[[BodyBenchmark], Iterator[BodyRow]]
     needs: tuple[str, ...] = ()
 
 
@@ -414,21 +429,21 @@ PARTS = {"correction": Part(correction), "fit": Part(fit, (_MOCAP,)),
 
 
 @torch.inference_mode()
-def rows(bench: Bench, names: list[str]) -> list[Row]:
+def rows(bench: BodyBenchmark, names: list[str]) -> list[BodyRow]:
     """The rows of some parts; those whose data is missing say what is missing."""
     out = []
     for name in names:
         part = PARTS[name]
         missing = [file for file in part.needs if not (bench.data / file).exists()]
         if missing:
-            out.append(Row(name, f"skipped: no {', '.join(missing)} in {bench.data}", "-"))
+            out.append(BodyRow(name, f"skipped: no {', '.join(missing)} in {bench.data}", "-"))
             continue
         log.info("%s", name)
         out += part.rows(bench)
     return out
 
 
-def table(lines: list[Row]) -> str:
+def table(lines: list[BodyRow]) -> str:
     """Rows as a Markdown table."""
     head = ["| row | protocol | figure | target |", "|---|---|---|---|"]
     return "\n".join(head + [f"| {' | '.join(line)} |" for line in lines])
@@ -441,13 +456,15 @@ def main() -> None:
     parser.add_argument("--lift", type=Path, default=LIFT, help="weights of the lift")
     parser.add_argument("--rows", type=_part_names, default=list(PARTS),
                         help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--people", type=int, default=Bench.people, help="made up")
-    parser.add_argument("--stride", type=int, default=Bench.stride, help="frames of MuPoTS")
-    parser.add_argument("--frames", type=int, default=Bench.frames, help="of each clip, at most")
-    parser.add_argument("--repeats", type=int, default=Bench.repeats, help="timed")
+    parser.add_argument("--people", type=int, default=BodyBenchmark.people, help="made up")
+    parser.add_argument("--stride", type=int, default=BodyBenchmark.stride, help="frames of MuPoTS")
+    parser.add_argument(
+        "--frames", type=int, default=BodyBenchmark.frames, help="of each clip, at most"
+    )
+    parser.add_argument("--repeats", type=int, default=BodyBenchmark.repeats, help="timed")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    bench = Bench(BodyModel.load(), PosePrior.load(), Lift.load(args.lift), Path(args.data),
+    bench = BodyBenchmark(BodyModel.load(), PosePrior.load(), Lift.load(args.lift), Path(args.data),
                   args.people, args.stride, args.frames, args.repeats)
     print(table(rows(bench, args.rows)))
 

@@ -118,14 +118,14 @@ def _errors(people: People, truth: np.ndarray, areas: np.ndarray, picture: int,
             threshold: float) -> list[Errors]:
     """Those of each person (G, 17, 3) who is found."""
     labelled = np.where(truth[..., 2:] > 0, truth[..., :2], np.nan)
-    alike = oks.similarity(people.keypoints[:, None], labelled[None], areas)
+    similarities = oks.similarity(people.keypoints[:, None], labelled[None], areas)
     sizes = oks.area(people.boxes)
     votes = KEYPOINT_NOISE.votes_cov(people.keypoint_cov, sizes[:, None])
     found = []
-    for row, person in zip(*linear_sum_assignment(-alike)):
+    for row, person in zip(*linear_sum_assignment(-similarities)):
         joints = np.flatnonzero((truth[person, :, 2] == _VISIBLE)
                                 & (people.keypoint_scores[row] >= threshold))
-        if alike[row, person] > _SAME_PERSON and len(joints):
+        if similarities[row, person] > _SAME_PERSON and len(joints):
             found.append(Errors((people.keypoints[row] - labelled[person])[joints],
                                 votes[row, joints], np.full(len(joints), sizes[row]), joints,
                                 np.full(len(joints), person), np.full(len(joints), picture)))
@@ -190,14 +190,14 @@ def _with_deviations(noise: KeypointNoise, errors: Errors) -> KeypointNoise:
     """With how V varies from joint to joint and person to person; errors in sizes."""
     axes = np.linalg.eigvalsh(errors.cov(noise))  # (N, 2) rising
     log_std = np.log(axes).mean(1) / 2
-    usual = _by_kind(log_std, errors.joint)
-    rest = log_std - usual[errors.joint]
+    median_std = _by_kind(log_std, errors.joint)
+    rest = log_std - median_std[errors.joint]
     _, person, count = np.unique(errors.person, return_inverse=True, return_counts=True)
     mean = np.bincount(person, rest) / count
     own2 = ((rest - mean[person]) ** 2).sum() / max(len(errors) - len(count), 1)
     person2 = max((mean**2).mean() - own2 * (1 / count).mean(), 0.0)
     stretch = np.log(axes[:, 1] / axes[:, 0]) / 2
-    return replace(noise, usual=np.exp(usual), person_std=np.sqrt(person2),
+    return replace(noise, median_std=np.exp(median_std), person_std=np.sqrt(person2),
                    joint_std=np.sqrt(own2), stretch_std=np.sqrt((stretch**2).mean()))
 
 

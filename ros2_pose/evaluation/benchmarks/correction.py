@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ros2_pose.body.align import align_as_printed, align_model
 from ros2_pose.body.correct import correct
-from ros2_pose.body.kinematics import TURNS, joint_jacobian, pose_rig, project
+from ros2_pose.body.kinematics import ROTATIONS, joint_jacobian, pose_rig, project
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.geometry import rotmat_from_quat, rotmat_from_rotvec
@@ -38,7 +38,7 @@ _HIDDEN_SHARE = 0.2
 _BODY_ERROR_M = 0.062
 
 
-class Row(NamedTuple):
+class CorrectionRow(NamedTuple):
     """Mean error in % of the person's height."""
 
     name: str
@@ -47,7 +47,7 @@ class Row(NamedTuple):
     visible: float
 
 
-class Sample(NamedTuple):
+class SimulatedPeople(NamedTuple):
     """P people who never were, float64, camera axes; 14 joints."""
 
     truth: Tensor  # (P, 14, 2) at z = 1
@@ -59,7 +59,7 @@ class Sample(NamedTuple):
     height: Tensor  # (P,) of the person at his depth, at z = 1
 
 
-def correction_rows(people: int = 3000, seed: int = 0) -> list[Row]:
+def correction_rows(people: int = 3000, seed: int = 0) -> list[CorrectionRow]:
     """Errors of the measured joints, and after each kind of correction."""
     sample = made_up_people(people, seed)
     points, sigma, body = sample.points, sample.sigma, sample.body
@@ -75,16 +75,16 @@ def correction_rows(people: int = 3000, seed: int = 0) -> list[Row]:
     return [_row(name, estimate, sample) for name, estimate in estimates.items()]
 
 
-def _row(name: str, points: Tensor, sample: Sample) -> Row:
+def _row(name: str, points: Tensor, sample: SimulatedPeople) -> CorrectionRow:
     error = 100 * (points - sample.truth).norm(dim=2) / sample.height[:, None]
     parts = (error, error[sample.hidden], error[~sample.hidden])
-    return Row(name, *(float(part.mean()) for part in parts))
+    return CorrectionRow(name, *(float(part.mean()) for part in parts))
 
 
 # ------------------------------------------------------------------------------ the people
 
 
-def made_up_people(people: int, seed: int) -> Sample:
+def made_up_people(people: int, seed: int) -> SimulatedPeople:
     """The people of the experiment."""
     generator = torch.Generator().manual_seed(seed)
     model = BodyModel.load()
@@ -99,21 +99,21 @@ def made_up_people(people: int, seed: int) -> Sample:
     hidden = torch.rand(truth.shape[:2], generator=generator) < _HIDDEN_SHARE
     sigma = torch.where(hidden, _SIGMA_HIDDEN, _SIGMA_VISIBLE) * height[:, None]
     points = truth + sigma[..., None] * _normal(generator, *truth.shape)
-    return Sample(truth, points, sigma, hidden, body, body_cov, height)
+    return SimulatedPeople(truth, points, sigma, hidden, body, body_cov, height)
 
 
 def _wrong_bodies(rig, rotmats: Tensor, betas: Tensor, joints: Tensor,
-                  turns: Tensor) -> tuple[Tensor, Tensor]:
+                  rotvecs: Tensor) -> tuple[Tensor, Tensor]:
     """Bodies (P, 14, 3) m whose joints are turned by turns (P, 24, 3) times what makes them wrong
     by 62 mm in the mean, and the covariance (P, 14, 3, 14, 3) of all such errors."""
     std_rad, nowhere = 0.06, torch.zeros_like(joints[:, 0])
     for _ in range(5):  # the error is all but proportional
-        posed = pose_rig(rig, rotmats @ rotmat_from_rotvec(std_rad * turns), betas, nowhere)
+        posed = pose_rig(rig, rotmats @ rotmat_from_rotvec(std_rad * rotvecs), betas, nowhere)
         error = (posed.joints - joints)[:, _MEASURED].norm(dim=2).mean()
         std_rad = std_rad * float(_BODY_ERROR_M / error)
-    by_turn = std_rad * joint_jacobian(rig, posed)[:, _MEASURED][..., TURNS]
-    flat = by_turn.flatten(1, 2)
-    cov = (flat @ flat.mT).view(*by_turn.shape[:3], *by_turn.shape[1:3])
+    by_rotation = std_rad * joint_jacobian(rig, posed)[:, _MEASURED][..., ROTATIONS]
+    flat = by_rotation.flatten(1, 2)
+    cov = (flat @ flat.mT).view(*by_rotation.shape[:3], *by_rotation.shape[1:3])
     return posed.joints[:, _MEASURED], cov
 
 

@@ -51,7 +51,7 @@ _COMPARED = [SMPL24.index(name) for name in video.JOINTS]
 
 
 @dataclass(frozen=True)
-class Bench:
+class MultiviewBenchmark:
     """What is measured, and on how much."""
 
     data: Path
@@ -67,7 +67,7 @@ class Bench:
 class _Recorded:
     """A network that has looked already: says of each image what it said then."""
 
-    turn_std = None
+    rotation_std = None
 
     def __init__(self, people: dict[int, People]):
         self.people = people
@@ -88,7 +88,7 @@ def _number_in(image: np.ndarray) -> int:
     return int(np.frombuffer(image[0, :4, 0].tobytes(), np.int32)[0])
 
 
-def clips(bench: Bench) -> Iterator[Row]:
+def clips(bench: MultiviewBenchmark) -> Iterator[Row]:
     """Pixels to bodies on calibrated video, by one camera and by several."""
     scenes = [video.read_clip(bench.data / f"{name}.json") for name in _CLIPS]
     pipelines = {count: MultiPipeline(count) for count in range(1, len(scenes) + 1)}
@@ -107,14 +107,14 @@ def clips(bench: Bench) -> Iterator[Row]:
 
 
 def _follow(pipeline: MultiPipeline, scenes: list[video.Clip], chosen: tuple[int, ...],
-            bench: Bench) -> list[float]:
+            bench: MultiviewBenchmark) -> list[float]:
     """Figures of one choice of cameras: errors in m, shares, and what the covariances hold."""
     pipeline.reset()
-    truth = scenes[0].poses @ scenes[0].place[:3, :3].T + scenes[0].place[:3, 3]
+    truth = scenes[0].poses @ scenes[0].camera_to_scene[:3, :3].T + scenes[0].camera_to_scene[:3, 3]
     found, errors, covs = [], [], []
     for number, pose in enumerate(truth[:bench.frames]):
         frames = [Frame(_blank(clip.camera, camera * bench.frames + number), clip.camera,
-                        round(number * clip.seconds * 1e9), None, clip.place)
+                        round(number * clip.seconds * 1e9), None, clip.camera_to_scene)
                   for camera, clip in zip(chosen, scenes)]
         people = pipeline.step(frames).people
         row = _nearest(people, pipeline.cameras[0].body, pose)
@@ -142,7 +142,7 @@ def _nearest(people: People, body: BodyModel, truth: np.ndarray) -> tuple[int, n
     return (int(rows[best]), poses[best]) if apart[best] < 2 * _NEAR_M else None
 
 
-def _clip_row(count: int, score: np.ndarray, choices: int, bench: Bench) -> Row:
+def _clip_row(count: int, score: np.ndarray, choices: int, bench: MultiviewBenchmark) -> Row:
     metres, shares = 1000 * score[:3], 100 * score[3:]
     return Row(f"video, {count} camera{'s' * (count > 1)}",
                f"Pose2Sim, first {bench.frames} frames, mean of {choices} choice(s) of cameras, "
@@ -177,9 +177,9 @@ def crowd(projector: Projector, people: int, cameras: int, rng: np.random.Genera
     """A moment in a room."""
     rotvecs, betas = projector.rotvecs(people + 1), projector.betas(people + 1)
     yaw = torch.from_numpy(rng.uniform(-np.pi, np.pi, people + 1)).float()
-    turn = rotmat_from_rotvec(torch.stack([0 * yaw, 0 * yaw, yaw], 1)) @ _Y_UP_TO_Z_UP
+    rotmat = rotmat_from_rotvec(torch.stack([0 * yaw, 0 * yaw, yaw], 1)) @ _Y_UP_TO_Z_UP
     rotmats = rotmat_from_rotvec(rotvecs)
-    rotmats[:, 0] = turn @ rotmats[:, 0]
+    rotmats[:, 0] = rotmat @ rotmats[:, 0]
     rig = projector.model.rig(betas)
     posed = pose_rig(rig, rotmats, betas, betas.new_zeros(people + 1, 3))
     shift = torch.from_numpy(_places(people + 1, rng)).float()
@@ -194,26 +194,26 @@ def crowd(projector: Projector, people: int, cameras: int, rng: np.random.Genera
 
 def _places(people: int, rng: np.random.Generator) -> np.ndarray:
     """(P, 3) m on the floor, nobody in another."""
-    places = np.zeros((0, 3))
-    while len(places) < people:
-        place = np.append(rng.uniform(-_ROOM_M, _ROOM_M, 2), 0.0)
-        if (np.linalg.norm(places - place, axis=1) > _LEAST_APART_M).all():
-            places = np.concatenate([places, place[None]])
-    return places
+    positions = np.zeros((0, 3))
+    while len(positions) < people:
+        position = np.append(rng.uniform(-_ROOM_M, _ROOM_M, 2), 0.0)
+        if (np.linalg.norm(positions - position, axis=1) > _LEAST_APART_M).all():
+            positions = np.concatenate([positions, position[None]])
+    return positions
 
 
 def _corner(number: int, rng: np.random.Generator) -> np.ndarray:
     """(4, 4) a camera in a corner of the room, that looks to the middle."""
     angle = np.pi / 2 * number + np.pi / 4 + rng.normal(0, 0.15)
-    place = np.append(_CORNER_M * np.sqrt(2) * np.array([np.cos(angle), np.sin(angle)]),
+    position = np.append(_CORNER_M * np.sqrt(2) * np.array([np.cos(angle), np.sin(angle)]),
                       rng.uniform(*_HEIGHTS_M))
-    forward = np.array([0.0, 0.0, 1.0]) - place
+    forward = np.array([0.0, 0.0, 1.0]) - position
     forward /= np.linalg.norm(forward)
     right = np.cross(forward, (0.0, 0.0, 1.0))
     right /= np.linalg.norm(right)
     pose = np.eye(4)
     pose[:3, :3] = np.stack([right, np.cross(forward, right), forward], 1)
-    pose[:3, 3] = place
+    pose[:3, 3] = position
     return pose
 
 
@@ -221,8 +221,8 @@ def _found(projector: Projector, keypoints: torch.Tensor, joints: torch.Tensor, 
            rng: np.random.Generator,
            with_ghost: bool) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
     """What a camera finds; the last person is not there, and at most made up."""
-    turn, centre = (torch.from_numpy(value).float() for value in (pose[:3, :3], pose[:3, 3]))
-    local, local_joints = ((value - centre) @ turn for value in (keypoints, joints))
+    rotmat, centre = (torch.from_numpy(value).float() for value in (pose[:3, :3], pose[:3, 3]))
+    local, local_joints = ((value - centre) @ rotmat for value in (keypoints, joints))
     points, cov = projector.detected(local, local_joints)
     pixels = _CAMERA.project(local.numpy())
     inside = ((pixels > 0) & (pixels < (_CAMERA.width, _CAMERA.height))).all(2)
@@ -237,7 +237,7 @@ def _found(projector: Projector, keypoints: torch.Tensor, joints: torch.Tensor, 
     return np.where(rows == len(far) - 1, -1, rows), points[rows], cov[rows]
 
 
-def crowds(bench: Bench) -> Iterator[Row]:
+def crowds(bench: MultiviewBenchmark) -> Iterator[Row]:
     """Made-up people in a room: who is who, and where their joints are."""
     model = BodyModel.load()
     fitter = Fitter(model, PosePrior.load(), Lift.load())
@@ -314,7 +314,7 @@ def _people(found: BodyFit, pixels: np.ndarray, cov: np.ndarray) -> People:
                   joint_source=np.full((count, len(SMPL24)), INFERRED), **fields)
 
 
-def _crowd_row(cameras: int, scores: list[_Outcome], bench: Bench) -> Row:
+def _crowd_row(cameras: int, scores: list[_Outcome], bench: MultiviewBenchmark) -> Row:
     together, right, true = np.sum([score.pairs for score in scores], 0)
     errors, covs, single = (np.concatenate([getattr(score, name) for score in scores])
                             for name in ("errors", "covs", "single"))
@@ -341,7 +341,7 @@ PARTS = {"video": (clips, [f"{name}.{kind}" for name in _CLIPS for kind in ("jso
 
 
 @torch.inference_mode()
-def rows(bench: Bench, names: list[str]) -> list[Row]:
+def rows(bench: MultiviewBenchmark, names: list[str]) -> list[Row]:
     """The rows of some parts; those whose data is missing say what is missing."""
     out = []
     for name in names:
@@ -359,12 +359,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("ROS2_POSE_DATA", "../shared"),
                         help="folder of the data; default: ROS2_POSE_DATA, else ../shared")
     parser.add_argument("--rows", default=",".join(PARTS), help=f"some of {','.join(PARTS)}")
-    parser.add_argument("--frames", type=int, default=Bench.frames, help="of each clip, at most")
-    parser.add_argument("--moments", type=int, default=Bench.moments, help="made up")
-    parser.add_argument("--people", type=int, default=Bench.people, help="at once, made up")
+    parser.add_argument(
+        "--frames", type=int, default=MultiviewBenchmark.frames, help="of each clip, at most"
+    )
+    parser.add_argument("--moments", type=int, default=MultiviewBenchmark.moments, help="made up")
+    parser.add_argument(
+        "--people", type=int, default=MultiviewBenchmark.people, help="at once, made up"
+    )
     args = parser.parse_args()
     names = [name for name in PARTS if name in args.rows.split(",")]
-    bench = Bench(Path(args.data), args.frames, args.moments, args.people)
+    bench = MultiviewBenchmark(Path(args.data), args.frames, args.moments, args.people)
     print(table(rows(bench, names)))
 
 

@@ -31,7 +31,7 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.data.sample import VISIBLE, Samples
 from ros2_pose.evaluation.metrics import detection_ap as average_precision
 from ros2_pose.evaluation.metrics import pose as metrics
-from ros2_pose.evaluation.metrics.matching import HIPS, PELVIS, Picture, known, match
+from ros2_pose.evaluation.metrics.matching import HIPS, PELVIS, EvaluatedImage, known, match
 from ros2_pose.people import Frame, People
 
 _NAN = float("nan")
@@ -97,11 +97,11 @@ class _Facts(NamedTuple):
     def joined(parts: list[_Facts]) -> _Facts:
         return _Facts(*map(np.concatenate, zip(_Facts.of(People.nobody()), *parts)))
 
-    def at(self, places: np.ndarray, rows: np.ndarray, count: int) -> _Facts:
+    def at(self, positions: np.ndarray, rows: np.ndarray, count: int) -> _Facts:
         """Those of some rows, at their places among `count` people; nothing of the others."""
         out = _Facts(*(np.full((count, *value.shape[1:]), np.nan) for value in self))
         for value, target in zip(self, out):
-            target[places] = value[rows]
+            target[positions] = value[rows]
         return out
 
 
@@ -145,24 +145,24 @@ def mean_pose(joints: np.ndarray) -> np.ndarray:
 # -------------------------------------------------------------------------------- people
 
 
-def _pictures(detect: Detect, samples: Samples, batch: int) -> Iterator[Picture]:
+def _pictures(detect: Detect, samples: Samples, batch: int) -> Iterator[EvaluatedImage]:
     """What is found beside the truth, without the images."""
     for low in tqdm(range(0, len(samples), batch), "evaluating", unit="batch", leave=False):
         some = [samples[number] for number in range(low, min(low + batch, len(samples)))]
         answers = detect([sample.frame for sample in some])
         if len(answers) != len(some):
             raise ValueError(f"{len(answers)} answers to {len(some)} frames")
-        yield from map(Picture.of, answers, some)
+        yield from map(EvaluatedImage.of, answers, some)
 
 
-def _side_by_side(pictures: list[Picture]) -> tuple[_Facts, _Facts]:
+def _side_by_side(pictures: list[EvaluatedImage]) -> tuple[_Facts, _Facts]:
     """What was found of each true person, and the truth; who was missed is NaN."""
     found, truth = [], []
     for picture in pictures:
         rows, partner = match(picture).pairs
-        places, true_places = picture.roots
-        facts = _Facts.of(picture.found)._replace(root=places)
-        truth.append(_Facts.of(picture.truth)._replace(root=true_places))
+        positions, true_positions = picture.roots
+        facts = _Facts.of(picture.found)._replace(root=positions)
+        truth.append(_Facts.of(picture.truth)._replace(root=true_positions))
         found.append(facts.at(partner, rows, len(picture.truth)))
     return _Facts.joined(found), _Facts.joined(truth)
 
@@ -243,7 +243,7 @@ def _surface_errors(body: BodyModel, found: np.ndarray, truth: np.ndarray) -> np
     return metrics.pve(ours, theirs, our_root, their_root)
 
 
-def _of_places(pictures: list[Picture], found: _Facts, truth: _Facts) -> dict[str, float]:
+def _of_places(pictures: list[EvaluatedImage], found: _Facts, truth: _Facts) -> dict[str, float]:
     if not any(np.isfinite(picture.roots[0]).any() for picture in pictures):
         return {}
     error = metrics.mrpe(found.root, truth.root)

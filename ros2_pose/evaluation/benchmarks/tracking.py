@@ -33,7 +33,7 @@ from ros2_pose import oks
 from ros2_pose.boxes import overlaps
 from ros2_pose.camera import Camera
 from ros2_pose.evaluation.baselines import ByteLike, NearestNeighbour
-from ros2_pose.evaluation.metrics.mot import Identities, Moment, count
+from ros2_pose.evaluation.metrics.mot import FrameIds, Identities, count
 from ros2_pose.imaging.contrast import grey_ramp
 from ros2_pose.networks import NETWORKS
 from ros2_pose.networks.movenet import KEYPOINT_NOISE
@@ -63,7 +63,7 @@ class Recording(NamedTuple):
     truth: list[tuple[list[int], np.ndarray]]
 
 
-class Row(NamedTuple):
+class TrackingRow(NamedTuple):
     """A line of the table."""
 
     data: str
@@ -113,11 +113,11 @@ def trackers(recording: Recording, pipeline: Pipeline) -> dict[str, Follow]:
 
 def judge(recording: Recording, follow: Follow) -> Identities:
     """Follow a recording and count."""
-    moments = []
-    for people, (ids, alike) in zip(tqdm(recording.detections, leave=False), recording.truth):
+    frame_ids = []
+    for people, (ids, similarity) in zip(tqdm(recording.detections, leave=False), recording.truth):
         rows, found = follow(people)
-        moments.append(Moment(ids, found, alike[:, rows]))
-    return count(moments)
+        frame_ids.append(FrameIds(ids, found, similarity[:, rows]))
+    return count(frame_ids)
 
 
 # ---------------------------------------------------------------------------- made-up views
@@ -221,8 +221,8 @@ def pets_recording(video: Path, truth: Path, pipeline: Pipeline) -> Recording:
     found = [network.detect([shot.frame])[0] for shot in tqdm(shots, "detecting", unit="image")]
     fps = 1e9 * (len(shots) - 1) / (shots[-1].stamp - shots[0].stamp)
     people = read_motchallenge(truth, len(shots))
-    alike = [(ids, overlaps(boxes, one.boxes)) for (ids, boxes), one in zip(people, found)]
-    return Recording(fps, shots[0].frame.image.shape[1::-1], None, found, alike)
+    similarity = [(ids, overlaps(boxes, one.boxes)) for (ids, boxes), one in zip(people, found)]
+    return Recording(fps, shots[0].frame.image.shape[1::-1], None, found, similarity)
 
 
 def read_motchallenge(path: Path, images: int) -> list[tuple[list[int], np.ndarray]]:
@@ -243,7 +243,7 @@ def read_motchallenge(path: Path, images: int) -> list[tuple[list[int], np.ndarr
 
 
 @dataclass(frozen=True)
-class Bench:
+class TrackingBenchmark:
     """What is measured."""
 
     data: Path
@@ -257,40 +257,42 @@ class Bench:
         return f"skipped: no {', '.join(lacking)} in {self.data}" if lacking else ""
 
 
-def mupots(bench: Bench) -> Iterator[Row]:
+def mupots(bench: TrackingBenchmark) -> Iterator[TrackingRow]:
     """MuPoTS, drop-outs of several seeds together."""
     if missing := bench.missing(_MUPOTS):
-        yield Row("mupots", missing)
+        yield TrackingRow("mupots", missing)
         return
     recordings = [recording for seed in range(bench.seeds)
                   for recording in mupots_recordings(bench.data / _MUPOTS, DropOuts(seed))]
     yield from _rows(f"MuPoTS 1-10, {bench.seeds} seed(s) of drop-outs", recordings, bench)
 
 
-def pets(bench: Bench) -> Iterator[Row]:
+def pets(bench: TrackingBenchmark) -> Iterator[TrackingRow]:
     """PETS, view 1."""
     if missing := bench.missing(_PETS):
-        yield Row("pets", missing)
+        yield TrackingRow("pets", missing)
         return
     if bench.pets is None:
-        yield Row("pets", "skipped: name the truth with --pets PETS09-S2L1/gt/gt.txt")
+        yield TrackingRow("pets", "skipped: name the truth with --pets PETS09-S2L1/gt/gt.txt")
         return
     recording = pets_recording(bench.data / _PETS, bench.pets, bench.pipeline)
     yield from _rows("PETS 2009 S2.L1 view 1, 795 images", [recording], bench)
 
 
-def _rows(data: str, recordings: list[Recording], bench: Bench) -> Iterator[Row]:
+def _rows(
+    data: str, recordings: list[Recording], bench: TrackingBenchmark
+) -> Iterator[TrackingRow]:
     for name in trackers(recordings[0], bench.pipeline):
         log.info("%s: %s", data, name)
         counts = (judge(recording, trackers(recording, bench.pipeline)[name])
                   for recording in recordings)
-        yield Row(data, name, sum(counts, Identities()))
+        yield TrackingRow(data, name, sum(counts, Identities()))
 
 
 PARTS = {"mupots": mupots, "pets": pets}
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[TrackingRow]) -> str:
     """Rows as a Markdown table."""
     head = ["| data | tracker | id switches | IDF1 | fragmentations | MOTA | true people |",
             "|---|---|---|---|---|---|---|"]
@@ -310,14 +312,16 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("ROS2_POSE_DATA", "../shared"),
                         help="folder of the data; default: ROS2_POSE_DATA, else ../shared")
     parser.add_argument("--pets", type=Path, help="truth of PETS09-S2L1, MOTChallenge's gt.txt")
-    parser.add_argument("--seeds", type=int, default=Bench.seeds, help="of MuPoTS' drop-outs")
+    parser.add_argument(
+        "--seeds", type=int, default=TrackingBenchmark.seeds, help="of MuPoTS' drop-outs"
+    )
     parser.add_argument("--rows", type=lambda text: text.split(","), default=list(PARTS),
                         help=f"some of {','.join(PARTS)}")
     args = parser.parse_args()
     if unknown := [name for name in args.rows if name not in PARTS]:
         parser.error(f"{', '.join(unknown)}: not among {', '.join(PARTS)}")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    bench = Bench(Path(args.data), args.pets, args.seeds)
+    bench = TrackingBenchmark(Path(args.data), args.pets, args.seeds)
     print(table([row for name in args.rows for row in PARTS[name](bench)]))
 
 

@@ -48,7 +48,7 @@ class Clip(NamedTuple):
     up: np.ndarray  # (3,) the world's, in the camera frame
     seconds: float  # between frames
     poses: np.ndarray  # (T, 12, 3) m, camera frame; NaN where not known
-    place: np.ndarray  # (4, 4) the camera in the frame that all clips of a scene share, m
+    camera_to_scene: np.ndarray  # (4, 4) the camera in the frame that all clips of a scene share, m
 
 
 class VideoScore(NamedTuple):
@@ -71,11 +71,11 @@ def read_clip(path: Path) -> Clip:
     camera = Camera.from_opencv(width, height, values["camera"]["K"],
                                 values["camera"]["dist_opencv"])
     poses = np.stack([_pose(frame["people"]) for frame in values["frames"]])
-    turn = np.array(values["camera"]["R_world2cam"])
-    place = np.eye(4)
-    place[:3, :3] = turn.T
-    place[:3, 3] = -turn.T @ np.array(values["camera"]["t_world2cam_mm"]) / 1000
-    return Clip(video.path, camera, turn[:, 2], 1 / values["fps"], poses, place)
+    rotmat = np.array(values["camera"]["R_world2cam"])
+    camera_to_scene = np.eye(4)
+    camera_to_scene[:3, :3] = rotmat.T
+    camera_to_scene[:3, 3] = -rotmat.T @ np.array(values["camera"]["t_world2cam_mm"]) / 1000
+    return Clip(video.path, camera, rotmat[:, 2], 1 / values["fps"], poses, camera_to_scene)
 
 
 def _pose(people: list[dict]) -> np.ndarray:
@@ -84,8 +84,8 @@ def _pose(people: list[dict]) -> np.ndarray:
         return np.full((len(JOINTS), 3), np.nan)
     joints = people[0]["joints3d"]
     rows = [joints["names"].index(name) for name in JOINTS]
-    places = np.array(joints["xyz_mm"], float)[rows] / 1000
-    return np.where(np.array(joints["valid"])[rows, None], places, np.nan)
+    positions = np.array(joints["xyz_mm"], float)[rows] / 1000
+    return np.where(np.array(joints["valid"])[rows, None], positions, np.nan)
 
 
 def follow(pipeline: Pipeline, clip: Clip, frames: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ros2_pose.evaluation.metrics.matching import Picture, by_score, match
+from ros2_pose.evaluation.metrics.matching import EvaluatedImage, by_score, match
 
 COCO_LIMITS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # of intersection over union
 _COCO_MOST = 100  # detections in a picture, the best
@@ -26,8 +26,8 @@ def interpolated(hits: np.ndarray, scores: np.ndarray, total: int) -> float:
         return float("nan")
     precision, recall = _curve(hits, scores, total)
     best = np.maximum.accumulate(precision[::-1])[::-1]
-    place = np.searchsorted(recall, _COCO_RECALLS, side="left")
-    return float(np.append(best, 0.0)[place].mean())
+    index = np.searchsorted(recall, _COCO_RECALLS, side="left")
+    return float(np.append(best, 0.0)[index].mean())
 
 
 def plain(hits: np.ndarray, scores: np.ndarray, total: int) -> float:
@@ -50,13 +50,13 @@ def _curve(hits: np.ndarray, scores: np.ndarray, total: int) -> tuple[np.ndarray
 # ---------------------------------------------------------------------------------- boxes
 
 
-def of_boxes(pictures: Sequence[Picture], least: float) -> float:
+def of_boxes(pictures: Sequence[EvaluatedImage], least: float) -> float:
     """COCO's AP of boxes at one overlap: one class, all sizes, the 100 best of each picture."""
     judged = [_boxes(picture, least) for picture in pictures]
     return interpolated(*_joined(judged), sum(len(picture.truth) for picture in pictures))
 
 
-def _boxes(picture: Picture, least: float) -> tuple[np.ndarray, np.ndarray]:
+def _boxes(picture: EvaluatedImage, least: float) -> tuple[np.ndarray, np.ndarray]:
     """(N,) whether each detection that counts is right, and its score."""
     matching, scores = match(picture, least), picture.found.scores
     best = by_score(scores)[:_COCO_MOST]
@@ -67,7 +67,7 @@ def _boxes(picture: Picture, least: float) -> tuple[np.ndarray, np.ndarray]:
 # ---------------------------------------------------------------------------------- places
 
 
-def of_roots(pictures: Sequence[Picture], limit: float = _ROOT_LIMIT_M) -> float:
+def of_roots(pictures: Sequence[EvaluatedImage], limit: float = _ROOT_LIMIT_M) -> float:
     """AP_root_25: AP of pelvises nearer than 25 cm to the truth (Moon et al. 2019).
 
     A detection goes for the true pelvis nearest to it, taken or not, and is right if that is near
@@ -81,10 +81,10 @@ def of_roots(pictures: Sequence[Picture], limit: float = _ROOT_LIMIT_M) -> float
     return plain(*_joined(judged), sum(there))
 
 
-def _roots(picture: Picture, limit: float) -> tuple[np.ndarray, np.ndarray]:
+def _roots(picture: EvaluatedImage, limit: float) -> tuple[np.ndarray, np.ndarray]:
     """As `_boxes`."""
-    (places, truth), scores = picture.roots, picture.found.scores
-    hits = first_near(places, truth, scores, limit)
+    (positions, truth), scores = picture.roots, picture.found.scores
+    hits = first_near(positions, truth, scores, limit)
     matching = match(picture)
     excused = matching.excused.copy()
     found, partner = matching.pairs

@@ -21,7 +21,7 @@ PELVIS, HIPS = SMPL24.index("pelvis"), (SMPL24.index("left_hip"), SMPL24.index("
 SAME_PERSON = 0.5  # overlap of two boxes, COCO's AP50
 
 
-class Picture(NamedTuple):
+class EvaluatedImage(NamedTuple):
     """What was found in a picture beside its truth: boxes in px, in both of the same picture."""
 
     found: People
@@ -30,11 +30,11 @@ class Picture(NamedTuple):
     complete: bool  # whether what is found elsewhere is
 
     @staticmethod
-    def of(found: People, sample: Sample) -> Picture:
+    def of(found: People, sample: Sample) -> EvaluatedImage:
         """Of a sample. True people without a box cannot be matched and are left out; as nobody
         knows where they are, nothing found besides the others is wrong then."""
         labelled = np.isfinite(sample.people.boxes).all(1)
-        return Picture(found, sample.people[labelled], sample.ignored,
+        return EvaluatedImage(found, sample.people[labelled], sample.ignored,
                        bool(sample.complete and labelled.all()))
 
     @property
@@ -74,7 +74,7 @@ class Matching(NamedTuple):
         return np.flatnonzero((self.partner < 0) & ~self.excused)
 
 
-def match(picture: Picture, least: float = SAME_PERSON) -> Matching:
+def match(picture: EvaluatedImage, least: float = SAME_PERSON) -> Matching:
     """Match by intersection over union of at least `least`.
 
     Who is without a partner is excused in an incomplete picture, or if that share of its box lies
@@ -87,19 +87,19 @@ def match(picture: Picture, least: float = SAME_PERSON) -> Matching:
     return Matching(partner, (partner < 0) & (inside | (not picture.complete)), missed)
 
 
-def greedy(likeness: np.ndarray, scores: np.ndarray, least: float) -> np.ndarray:
+def greedy(similarities: np.ndarray, scores: np.ndarray, least: float) -> np.ndarray:
     """(P,) column that each row of likeness (P, G) takes, -1: none; each column goes once.
 
     Rows choose in the order of scores (P,), ties as they come, the most alike column left of at
     least `least`.
     """
-    likeness = np.asarray(likeness, float)
-    if likeness.shape[:1] != np.shape(scores) or likeness.ndim != 2:
-        raise ValueError(f"likeness is {likeness.shape}, scores are {np.shape(scores)}")
-    partner = np.full(len(likeness), -1)
-    if not likeness.size:
+    similarities = np.asarray(similarities, float)
+    if similarities.shape[:1] != np.shape(scores) or similarities.ndim != 2:
+        raise ValueError(f"likeness is {similarities.shape}, scores are {np.shape(scores)}")
+    partner = np.full(len(similarities), -1)
+    if not similarities.size:
         return partner
-    left = np.where(likeness >= least, likeness, -np.inf)
+    left = np.where(similarities >= least, similarities, -np.inf)
     for row in by_score(scores):
         best = left[row].argmax()
         if np.isfinite(left[row, best]):

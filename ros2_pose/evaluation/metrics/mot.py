@@ -20,12 +20,12 @@ from ros2_pose.evaluation.metrics.matching import SAME_PERSON
 _STAYS = 1000.0  # more than all the likenesses of an image together: pairs stay before all else
 
 
-class Moment(NamedTuple):
+class FrameIds(NamedTuple):
     """One image: who is there, who was reported, and how alike they are."""
 
     truth: Sequence[Hashable]  # G ids, each once
     found: Sequence[Hashable]  # F ids, each once
-    alike: np.ndarray  # (G, F) 0..1
+    similarity: np.ndarray  # (G, F) 0..1
 
 
 class Identities(NamedTuple):
@@ -54,49 +54,49 @@ class Identities(NamedTuple):
         return 2 * self.same / everyone if everyone else float("nan")
 
 
-def count(moments: Sequence[Moment], least: float = SAME_PERSON) -> Identities:
+def count(frames: Sequence[FrameIds], least: float = SAME_PERSON) -> Identities:
     """The counts of one sequence; moments in the order of time."""
-    true = sum(len(moment.truth) for moment in moments)
-    found = sum(len(moment.found) for moment in moments)
-    return Identities(true, found, *_clear(moments, least), _same(moments, least))
+    true = sum(len(frame.truth) for frame in frames)
+    found = sum(len(frame.found) for frame in frames)
+    return Identities(true, found, *_clear(frames, least), _same(frames, least))
 
 
-def _clear(moments: Sequence[Moment], least: float) -> tuple[int, int, int]:
+def _clear(frames: Sequence[FrameIds], least: float) -> tuple[int, int, int]:
     """Pairs, switches and fragmentations."""
     paired = switches = fragmentations = 0
     latest: dict[Hashable, Hashable] = {}  # true person: id of the pair last had
     before: dict[Hashable, Hashable] = {}  # the pairs of the image before
     missed: set[Hashable] = set()  # those who were there, and not paired, since their last pair
-    for moment in moments:
-        pairs = _pairs(moment, before, least)
+    for frame in frames:
+        pairs = _pairs(frame, before, least)
         paired += len(pairs)
         for person, one in pairs.items():
             switches += person in latest and latest[person] != one
             fragmentations += person in latest and person in missed
-        missed = (missed | set(moment.truth)) - pairs.keys()
+        missed = (missed | set(frame.truth)) - pairs.keys()
         latest |= pairs
         before = pairs
     return paired, switches, fragmentations
 
 
-def _pairs(moment: Moment, before: dict, least: float) -> dict[Hashable, Hashable]:
+def _pairs(frame: FrameIds, before: dict, least: float) -> dict[Hashable, Hashable]:
     """True person: id."""
-    able = moment.alike >= least
-    stays = np.array([[before.get(person) == one for one in moment.found]
-                      for person in moment.truth], bool).reshape(able.shape)
-    worth = np.where(able, moment.alike + _STAYS * stays, 0.0)
-    return {moment.truth[g]: moment.found[f] for g, f in zip(*linear_sum_assignment(-worth))
+    able = frame.similarity >= least
+    stays = np.array([[before.get(person) == one for one in frame.found]
+                      for person in frame.truth], bool).reshape(able.shape)
+    worth = np.where(able, frame.similarity + _STAYS * stays, 0.0)
+    return {frame.truth[g]: frame.found[f] for g, f in zip(*linear_sum_assignment(-worth))
             if able[g, f]}
 
 
-def _same(moments: Sequence[Moment], least: float) -> int:
+def _same(frames: Sequence[FrameIds], least: float) -> int:
     """Images in which true people and ids can be the same, ids chosen for as many as can be."""
     people = {person: i for i, person in enumerate(dict.fromkeys(
-        person for moment in moments for person in moment.truth))}
+        person for frame in frames for person in frame.truth))}
     ids = {one: i for i, one in enumerate(dict.fromkeys(
-        one for moment in moments for one in moment.found))}
+        one for frame in frames for one in frame.found))}
     together = np.zeros((len(people), len(ids)), int)
-    for moment in moments:
-        for g, f in zip(*np.nonzero(moment.alike >= least)):
-            together[people[moment.truth[g]], ids[moment.found[f]]] += 1
+    for frame in frames:
+        for g, f in zip(*np.nonzero(frame.similarity >= least)):
+            together[people[frame.truth[g]], ids[frame.found[f]]] += 1
     return int(together[linear_sum_assignment(-together)].sum())

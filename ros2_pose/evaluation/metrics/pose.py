@@ -87,10 +87,10 @@ def aligned(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     u, spread, vh = np.linalg.svd(np.swapaxes(weight * aims, 1, 2) @ arms)
     sign = np.ones_like(spread)
     sign[:, 2] = np.sign(np.linalg.det(u @ vh))
-    turn = (u * sign[:, None]) @ vh
+    rotmat = (u * sign[:, None]) @ vh
     size = (weight * arms**2).sum((1, 2))
     scale = (spread * sign).sum(1) / np.maximum(size, _TINY)
-    out = scale[:, None, None] * (found - centre) @ np.swapaxes(turn, 1, 2) + goal
+    out = scale[:, None, None] * (found - centre) @ np.swapaxes(rotmat, 1, 2) + goal
     return np.where((known.sum(1) >= _LEAST_JOINTS)[:, None, None], out, np.nan)
 
 

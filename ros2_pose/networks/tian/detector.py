@@ -127,7 +127,7 @@ class _Start(NamedTuple):
 
     quats: Tensor  # (N, 24, 4) facing relative to the box's ray
     betas: Tensor  # (N, 10)
-    turn_std: Tensor  # (N, 24) rad
+    rotation_std: Tensor  # (N, 24) rad
 
 
 class TianNet(nn.Module):
@@ -218,7 +218,7 @@ class TianNet(nn.Module):
             lifted = self.lift((pixels - size / 2) / focal, variance.diag_embed())
         best = lifted.logits.argmax(1)
         people = torch.arange(len(boxes), device=boxes.device)
-        quats, std = lifted.quats[people, best], lifted.turn_std[people, best]
+        quats, std = lifted.quats[people, best], lifted.rotation_std[people, best]
         camera = torch.cat([focal.expand(2), size / 2]).expand(len(boxes), -1)
         quats = along_ray(quats, camera_facing(boxes, camera).mT)
         opposite = (quats * _NEUTRAL.to(quats)).sum(2, keepdim=True) < 0  # q and -q are the same
@@ -284,8 +284,8 @@ def _deformable_detr(config: TianConfig):
         _freeze_first_stage(detr.model.backbone.model)
         levels: nn.Module = _ResNetLevels(detr.model.backbone.model)
     else:
-        levels = movenet_backbone.Backbone(config.frozen) if config.backbone == "movenet" \
-            else efficientnet_lite.Backbone()
+        levels = movenet_backbone.MoveNetBackbone(config.frozen) if config.backbone == "movenet" \
+            else efficientnet_lite.EfficientNetLite()
     detr.model.backbone.model = _Coarse(levels)
     if config.box_refine and not config.two_stage:  # each layer's own, which `transformers` ties
         detr.class_embed = nn.ModuleList(copy.deepcopy(head) for head in detr.class_embed)
@@ -364,7 +364,7 @@ class Tian(PoseNetwork):
                  max_people: int = 20) -> None:
         super().__init__()
         self.net = net.eval().to(memory_format=torch.channels_last)
-        self.turn_std = self.net.turn_std
+        self.rotation_std = self.net.rotation_std
         self.correct, self.body = correct, BodyModel.load()
         self.score_threshold, self.max_people = score_threshold, max_people
 
@@ -420,16 +420,16 @@ class Tian(PoseNetwork):
                      camera: Camera) -> People:
         """With what the SMPL head says, placed where the keypoints are (Algorithm 1, repaired)."""
         middle = (people.boxes[:, :2] + people.boxes[:, 2:]) / 2
-        turn = towards(torch.from_numpy(camera.normalise(middle))).mT
-        theta = along_ray(F.normalize(quats, dim=2), turn)
+        rotmat = towards(torch.from_numpy(camera.normalise(middle))).mT
+        theta = along_ray(F.normalize(quats, dim=2), rotmat)
         model = self.body(theta.float(), betas.float(), with_vertices=False)
         points, cov = (torch.from_numpy(value) for value in
                        camera.normalise_with_cov(people.keypoints, people.keypoint_cov))
         spread = float(self.net.model_std)**2 * torch.eye(3).expand(*points.shape[:2], 3, 3)
-        places = model.keypoints.double()
-        aligned = align_model(points, cov, places, spread)
+        positions = model.keypoints.double()
+        aligned = align_model(points, cov, positions, spread)
         rotation, ok = aligned.rotation, aligned.ok[:, None]
-        root = (aligned.joints - places @ rotation.mT).nanmean(1)
+        root = (aligned.joints - positions @ rotation.mT).nanmean(1)
         theta = along_ray(theta, rotation)
         joints = model.joints.double() @ rotation.mT + root[:, None]
         unknown = torch.nan
@@ -439,7 +439,7 @@ class Tian(PoseNetwork):
                                     joints=torch.where(ok[..., None], joints, unknown).numpy())
         if not self.correct:
             return people
-        corrected = correct(points, cov, places, spread)
+        corrected = correct(points, cov, positions, spread)
         pixels, cov = camera.distort_with_cov(corrected.points.numpy(), corrected.cov.numpy())
         right = corrected.ok.numpy()[:, None, None]
         return people.with_fields(
@@ -447,14 +447,14 @@ class Tian(PoseNetwork):
             keypoint_cov=np.where(right[..., None], cov, people.keypoint_cov))
 
 
-def turned(turn: Tensor, quats: Tensor) -> Tensor:
+def turned(rotmat: Tensor, quats: Tensor) -> Tensor:
     """(N, J, 4) quaternions after a turn (N, 3, 3)."""
-    return quat_product(quat_from_rotmat(turn)[:, None], quats)
+    return quat_product(quat_from_rotmat(rotmat)[:, None], quats)
 
 
-def along_ray(theta: Tensor, turn: Tensor) -> Tensor:
+def along_ray(theta: Tensor, rotmat: Tensor) -> Tensor:
     """(N, 24, 4) theta in the frame into which `turn` (N, 3, 3) brings it."""
-    return torch.cat([turned(turn, theta[:, :1]), theta[:, 1:]], 1)
+    return torch.cat([turned(rotmat, theta[:, :1]), theta[:, 1:]], 1)
 
 
 def camera_facing(boxes: Tensor, camera: Tensor) -> Tensor:
@@ -465,8 +465,8 @@ def camera_facing(boxes: Tensor, camera: Tensor) -> Tensor:
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     ray = (middle - camera[:, 2:]) / camera[:, :2]
     known = ray.isfinite().all(1)
-    turn = towards(torch.where(known[:, None], ray, 0.0)).mT
-    return torch.where(known[:, None, None], turn, torch.eye(3).to(turn))
+    rotmat = towards(torch.where(known[:, None], ray, 0.0)).mT
+    return torch.where(known[:, None, None], rotmat, torch.eye(3).to(rotmat))
 
 
 def save_checkpoint(path: str | Path, net: TianNet, commit: str) -> None:
