@@ -201,7 +201,7 @@ def test_images_that_could_not_be_looked_at_are_no_answers(rig, monkeypatch, sta
 
 
 def test_the_tables_of_runs_without_answers():
-    row = bench.Row("row", 30.0, 0.0, np.array([np.nan]), np.nan)
+    row = bench.BenchRow("row", 30.0, 0.0, np.array([np.nan]), np.nan)
     assert "nan" in bench._table([row]) and "nan" in soak.table([soak.Span(60.0)])
 
 

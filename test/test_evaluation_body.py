@@ -55,10 +55,10 @@ def _sequence(model, poses, number):
 
 
 @pytest.fixture(scope="module")
-def bench(data) -> body.Bench:
+def bench(data) -> body.BodyBenchmark:
     """An untrained lift: the rows are to come about, not to be good."""
     torch.manual_seed(0)
-    return body.Bench(BodyModel.load(), PosePrior.load(), Lift(32, 1).eval(), data, people=6,
+    return body.BodyBenchmark(BodyModel.load(), PosePrior.load(), Lift(32, 1).eval(), data, people=6,
                       stride=2, frames=3, repeats=2)
 
 
@@ -82,7 +82,7 @@ def test_what_is_missing_is_skipped_by_name(bench, tmp_path):
 
 
 def test_the_table_is_markdown():
-    text = body.table([body.Row("a", "b", "c", "d"), body.Row("e", "f", "g")])
+    text = body.table([body.BodyRow("a", "b", "c", "d"), body.BodyRow("e", "f", "g")])
     assert [line.count("|") for line in text.splitlines()] == [5] * 4
 
 

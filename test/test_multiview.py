@@ -387,7 +387,7 @@ def test_time_that_starts_again_forgets_everyone(single, several):
     assert scene.people.ids == ("p1",) and scene.people.age[0] == 0
 
 
-@pytest.mark.parametrize("turns", [1, 2, 3])
+@pytest.mark.parametrize("rotations", [1, 2, 3])
 def test_a_camera_mounted_upside_down_or_on_its_side_sees_the_same(single, several, rotations):
     """Camera 2 is rolled, its pictures and pose with it; its network finds people upright."""
     upright, mounted = several(3), several(3)

@@ -187,7 +187,7 @@ def test_source_knows_its_calibration_before_the_first_image(tmp_path):
     assert [shot.frame.camera for shot in BagSource(tmp_path / "late")] == [demo_clip.camera()]
 
 
-@pytest.mark.parametrize("value, turns", [(6, 1), (3, 2), (8, -1)])
+@pytest.mark.parametrize("value, rotations", [(6, 1), (3, 2), (8, -1)])
 def test_people_in_a_turned_photo_are_those_of_the_upright_one(clip, tmp_path, capsys, value,
                                                                 rotations):
     def written(name, picture, exif=b""):

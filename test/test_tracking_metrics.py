@@ -167,6 +167,6 @@ def test_motchallenge_is_read(tmp_path):
 
 
 def test_missing_data_is_said(tmp_path):
-    bench = tracking.Bench(tmp_path, pipeline=None)
+    bench = tracking.TrackingBenchmark(tmp_path, pipeline=None)
     said = tracking.table([row for part in tracking.PARTS.values() for row in part(bench)])
     assert "no devset/mupots_ts01_10_gt.npz" in said and "no devset/videos/pets_vtest.avi" in said

@@ -176,7 +176,7 @@ def test_memory_is_bounded(monkeypatch):
             buffer.add("map", f"new{number}", 99 * 11_000 * _MS, _at(0))
 
 
-@pytest.mark.parametrize("parent, child, place", [
+@pytest.mark.parametrize("parent, child, position", [
     ("map", "base", (np.nan, 0, 0, 0, 0, 0, 1)), ("map", "base", (0, 0, 0, 0, 0, 0, 0)),
     ("map", "map", _at(0)), ("", "base", _at(0)), ("map", "", _at(0))])
 def test_what_is_no_transform_is_refused(parent, child, position):

@@ -15,7 +15,7 @@ from scipy.optimize import minimize
 from tqdm import trange
 
 from ros2_pose.data.sample import OUTSIDE, Samples
-from ros2_pose.evaluation.metrics.matching import PELVIS, Picture, known, match
+from ros2_pose.evaluation.metrics.matching import PELVIS, EvaluatedImage, known, match
 from ros2_pose.evaluation.metrics.pose import at_root, distances
 from ros2_pose.geometry import angle_between
 from ros2_pose.networks.tian.detector import Tian, TianNet
@@ -57,7 +57,7 @@ def _collect(detector: Tian, samples: Samples, pictures: int):
     for number in trange(pictures, desc="calibrating", leave=False):
         sample = samples[number]
         people = detector.detect([sample.frame])[0]
-        found, true = match(Picture.of(people, sample)).pairs
+        found, true = match(EvaluatedImage.of(people, sample)).pairs
         people, truth = people[list(found)], sample.people[list(true)]
         side = (people.boxes[:, 2:] - people.boxes[:, :2])[:, None] * detector.net.config.box_factor
         inside = (truth.keypoint_scores > OUTSIDE)[..., None]
