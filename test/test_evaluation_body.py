@@ -58,8 +58,8 @@ def _sequence(model, poses, number):
 def bench(data) -> body.BodyBenchmark:
     """An untrained lift: the rows are to come about, not to be good."""
     torch.manual_seed(0)
-    return body.BodyBenchmark(BodyModel.load(), PosePrior.load(), Lift(32, 1).eval(), data, people=6,
-                      stride=2, frames=3, repeats=2)
+    return body.BodyBenchmark(BodyModel.load(), PosePrior.load(), Lift(32, 1).eval(), data,
+                              people=6, stride=2, frames=3, repeats=2)
 
 
 # ----------------------------------------------------------------------------------- table

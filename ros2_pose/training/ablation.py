@@ -34,7 +34,7 @@ from ros2_pose.skeleton import COCO17
 from ros2_pose.training.calibrate import calibrate
 from ros2_pose.training.trainer import (
     CALIBRATED_ON,
-    Training,
+    Trainer,
     TrainingConfig,
     opened,
     read_config,
@@ -84,7 +84,7 @@ def learned(variant: Variant, net: TianNet, config: TrainingConfig, samples: Sam
     """Train a variant on `net`'s detector, or go on, and score it; checkpoint, log: out, beside."""
     if not out.exists() or out.with_suffix(".resume.pt").exists():
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        train(Training(with_new_head(net, **variant.network), replace(config, **variant.training),
+        train(Trainer(with_new_head(net, **variant.network), replace(config, **variant.training),
                        samples, device), held_back, out)
     with open(out.with_suffix(".csv"), newline="") as file:
         curve = {int(line["step"]): float(line["held_back_keypoint_percent"])
