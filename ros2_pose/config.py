@@ -91,11 +91,6 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
                   for key, value in values.items()})
 
 
-def from_yaml(cls: type[T], path: str | Path) -> T:
-    """A settings object from a YAML file; see `values_of_yaml`."""
-    return from_dict(cls, values_of_yaml(path))
-
-
 def values_of_yaml(path: str | Path) -> dict[str, Any]:
     """The `key: value` lines of a YAML file, or of a node's parameter file."""
     try:
