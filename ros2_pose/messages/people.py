@@ -207,10 +207,11 @@ def _stacked(arrays: Sequence, shape: tuple[int, ...]) -> np.ndarray:
 
 def _symmetric(upper: np.ndarray, indices: tuple[np.ndarray, ...]) -> np.ndarray:
     """Symmetric matrices (..., n, n) of their upper triangles (..., n (n + 1) / 2)."""
-    n = int(indices[0].max()) + 1
+    rows, columns = indices
+    n = int(rows.max()) + 1
     full = np.empty((*upper.shape[:-1], n, n))
-    full[(..., *indices)] = upper
-    full[(..., *indices[::-1])] = upper
+    full[..., rows, columns] = upper
+    full[..., columns, rows] = upper
     return full
 
 
