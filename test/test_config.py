@@ -17,7 +17,7 @@ def test_defaults_pass_their_own_check():
     ({"max_people": True}, "max_people: True is bool, expected int"),
     ({"scales": [256, 64]}, "scales: 64 is out of range"),
     ({"scales": []}, "scales"),
-    ({"device": "gpu"}, "device: 'gpu' is none of auto, cpu, cuda"),
+    ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda"),
 ])
 def test_bad_values_are_named(values, word):
     with pytest.raises(ConfigError, match=word):
