@@ -304,7 +304,7 @@ class Camera:
                        quarter_turns=-self.quarter_turns % 4)
 
     def rotated(self, quarter_turns: int) -> Camera:
-        """Return the camera of the image after np.rot90(image, quarter_turns), counter-clockwise.
+        """Return the camera of the image after np.rot90: quarter_turns x 90 deg counter-clockwise.
 
         Its points are in the camera frame rotated likewise about z, see `rotation_of`.
         """

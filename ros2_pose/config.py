@@ -81,7 +81,7 @@ class PoseConfig:
                              "degrees; 0: no 3D without CameraInfo", low=0.0, high=175.0, live=True)
     confirm_hits: int = setting(3, "images with a detection until a person counts as tracked",
                                 low=1, high=30, live=True)
-    lost_s: float = setting(2.0, "time after which a person who is not detected is deleted, s; at "
+    lost_s: float = setting(2.0, "time without detection after which a person is deleted, s; at "
                             "least 2.5 image intervals",
                             low=0.0, high=60.0, live=True)
     still_mps: float = setting(0.4, "speed below which a person without significant motion gets "

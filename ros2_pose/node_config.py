@@ -55,7 +55,8 @@ class NodeConfig:
     detections: bool = setting(False, "publish ~/detections (vision_msgs/Detection3DArray)")
     tf: bool = setting(True, "publish a TF frame for each joint of each tracked person", live=True)
     tf_names: str = setting("patterns", "names of these frames: by the patterns tf_person and "
-                            "tf_joint, or those of REP-155", choices=("patterns", "rep155"), live=True)
+                            "tf_joint, or those of REP-155", choices=("patterns", "rep155"),
+                            live=True)
     tf_person: str = setting("<id>", "name of the frame at a person's pelvis; <id> is replaced by "
                              "the person's id", live=True)
     tf_joint: str = setting("<id>_<joint>", "name of the frames at the other joints; <joint> is "

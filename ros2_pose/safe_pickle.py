@@ -31,6 +31,7 @@ class ArrayUnpickler(pickle.Unpickler):
     """Unpickler that allows numpy arrays and raises PickleError for every other named object."""
 
     def find_class(self, module: str, name: str):
+        """Return the object that a pickle names, if it is allowed."""
         if (module, name) not in _ALLOWED:
             raise PickleError(f"it asks for {module}.{name}, which is not allowed")
         return _ALLOWED[module, name]

@@ -112,6 +112,6 @@ def upright(image: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def upright_camera(camera: Camera, orientation: int) -> Camera:
-    """Return the camera of the upright image, given the camera of the stored rows."""
+    """Return the camera of the upright image, px, given the camera of the stored rows."""
     is_mirrored, quarter_turns = _ROTATIONS[orientation]
     return (camera.mirrored() if is_mirrored else camera).rotated(quarter_turns)

@@ -43,7 +43,7 @@ class UprightView:
                        depth=None if taken.depth is None else self._rotated(taken.depth))
 
     def people_as_taken(self, people: People, taken: Frame) -> People:
-        """Return people of the upright frame in pixels and camera frame of the frame as taken."""
+        """Return people of the upright frame in pixels (px) and camera frame (m) as taken."""
         if self.quarter_turns:
             people = _pixels_rotated(people, -self.quarter_turns % 4, self._size(taken))
         transform = np.linalg.inv(self._upright_from_taken(taken))

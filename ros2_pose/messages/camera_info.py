@@ -65,7 +65,7 @@ def calibration_key(info) -> tuple:
 
 
 def camera_info_message(make: Make, header, camera: Camera):
-    """Return a sensor_msgs/CameraInfo of a camera: the inverse of `camera_from_info`."""
+    """Return a sensor_msgs/CameraInfo of a camera, px: the inverse of `camera_from_info`."""
     K = camera.K
     K[:2, 2] -= 0.5
     if camera.fisheye:

@@ -33,10 +33,10 @@ _HRI_KEYPOINTS = (
 
 
 def navigation_people(make: Make, header, people: People):
-    """Return a people_msgs/People of tracked people and, at predicted positions, lost people.
+    """Return a people_msgs/People of tracked and lost people: positions in m, velocities in m/s.
 
-    An unknown velocity is 0, which a costmap draws as a circle; with NaN it would drop the person.
-    The tag `velocity` then is "unknown".
+    Positions of lost people are predictions. An unknown velocity is 0, which a costmap draws as a
+    circle; with NaN it would drop the person. The tag `velocity` then is "unknown".
 
     Returns:
         None if there are people but no position is known: an empty list would mean an empty room.

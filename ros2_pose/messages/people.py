@@ -69,7 +69,10 @@ def status_of(people: People) -> int:
 
 
 def people_message(make: Make, header, people: People, report: FrameReport):
-    """Return a ros2_pose/People; has_body is false for people without a fitted body."""
+    """Return a ros2_pose/People with the units of its .msg: px, m, rad, s.
+
+    has_body is false for people without a fitted body.
+    """
     return make("ros2_pose/msg/People", header=header, status=report.status,
                 status_text=report.text, image_width=report.width, image_height=report.height,
                 frames_received=report.received, frames_dropped=report.dropped,
