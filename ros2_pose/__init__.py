@@ -1,8 +1,8 @@
 """Tracked, metric, uncertainty-aware 3D people from camera images.
 
-The core (everything outside `ros2_pose.nodes`) is a plain Python library. In a ROS workspace the
-generated messages `ros2_pose.msg` live in another folder of the same package name; `extend_path`
-joins the two.
+Everything outside of `ros2_pose.nodes` and `ros2_pose.tools` is a plain Python library without ROS.
+In a ROS workspace the generated messages `ros2_pose.msg` are in another folder of the same package
+name; `extend_path` joins the two.
 """
 
 import pkgutil

@@ -1,4 +1,4 @@
-"""Boxes (N, 4): left, top, right, bottom, px."""
+"""Axis-aligned boxes (N, 4) as left, top, right, bottom, px."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ import numpy as np
 
 
 def areas(boxes: np.ndarray) -> np.ndarray:
-    """(N,) px^2; 0 of a box that ends before it begins."""
+    """Return the areas (N,) of boxes (N, 4), px^2; 0 for a box with negative width or height."""
     return np.maximum(boxes[:, 2:] - boxes[:, :2], 0).prod(-1)
 
 
 def overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(A, B) intersection over union of boxes (A, 4) and (B, 4)."""
-    both = _common(a, b)
-    return _ratio(both, areas(a)[:, None] + areas(b) - both)
+    """Return the intersection over union (A, B) of boxes a (A, 4) and b (B, 4)."""
+    intersections = _intersections(a, b)
+    return _ratio(intersections, areas(a)[:, None] + areas(b) - intersections)
 
 
 def shares_within(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(A, B) how much of each box (A, 4) lies in each of the boxes (B, 4)."""
-    return _ratio(_common(a, b), areas(a)[:, None])
+    """Return the share (A, B) of the area of each box a (A, 4) that lies in each box b (B, 4)."""
+    return _ratio(_intersections(a, b), areas(a)[:, None])
 
 
-def _common(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _intersections(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     size = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
     return np.maximum(size, 0).prod(-1)
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """0 where there is no whole: a box without an area is like no other."""
+    """part / whole; 0 where whole is 0, for boxes without an area."""
     return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)

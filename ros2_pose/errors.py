@@ -1,10 +1,10 @@
-"""The root of the package's errors."""
+"""The base class of the package's errors."""
 
 
 class PoseError(Exception):
-    """Something a user can mend; the message names the value and the remedy in one line."""
+    """An error that the user can fix; its message names value and remedy in one line."""
 
 
 def one_line(error: Exception) -> str:
-    """The text of an error of another library, without its line breaks."""
+    """Return the text of another library's error without line breaks."""
     return " ".join(str(error).split()) or type(error).__name__

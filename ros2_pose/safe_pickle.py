@@ -1,7 +1,8 @@
-"""Arrays out of other people's pickles, which could run any code: only numbers and text are let in.
+"""Safe reading of pickled arrays: a pickle of unknown origin could run any code.
 
-Lists, dicts, strings and numbers need no name in a pickle; what does, and is not numpy's array,
-type or scalar, is refused before anything is called.
+Lists, dicts, strings and numbers are stored in a pickle without naming a Python object. Of the
+objects named by a pickle, only numpy's array, dtype and scalar are allowed; every other one is
+refused before it is called.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 
 from ros2_pose.errors import PoseError
 
-# numpy 1 and 2 keep these functions under different names, and a file may name either.
+# numpy 1 and 2 have these functions in different modules, and a file may name either.
 _NUMPY = {"_reconstruct": np.empty(0).__reduce__()[0], "scalar": np.float64().__reduce__()[0]}
 _ALLOWED = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype,
             ("_codecs", "encode"): codecs.encode,
@@ -23,22 +24,26 @@ _ALLOWED = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype,
 
 
 class PickleError(PoseError):
-    """A pickle that is damaged or asks for code; the message says which."""
+    """A pickle is damaged or names an object that is not allowed."""
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Lets numpy's arrays in and raises PickleError for all else that has a name."""
+    """Unpickler that allows numpy arrays and raises PickleError for every other named object."""
 
     def find_class(self, module: str, name: str):
+        """Return the object that a pickle names, if it is allowed."""
         if (module, name) not in _ALLOWED:
             raise PickleError(f"it asks for {module}.{name}, which is not allowed")
         return _ALLOWED[module, name]
 
 
 def read_arrays(path: str | Path):
-    """What a pickle of plain objects and numpy arrays holds; Python 2's strings are Latin-1.
+    """Return the content of a pickle of plain objects and numpy arrays of any shape.
 
-    Raises PickleError, naming the file, for a damaged pickle or one that holds anything else.
+    Strings of Python 2 are decoded as Latin-1.
+
+    Raises:
+        PickleError: with the file's name, for a damaged pickle or one with other objects.
     """
     try:
         with open(path, "rb") as file:

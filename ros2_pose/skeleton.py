@@ -1,6 +1,6 @@
-"""Joint sets: names, parents, left and right, and maps between the sets of the field.
+"""Joint sets of the package and of datasets: names, parents, sides, and joints they share.
 
-"Left" is the person's own left. A joint set's order is the order of its arrays everywhere.
+"Left" is the person's own left. Arrays of joints are in the order of their joint set.
 """
 
 from __future__ import annotations
@@ -13,7 +13,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class JointSet:
-    """Ordered joints; parents[i] is the index of joint i's parent, -1 for a root."""
+    """Ordered joints of a skeleton.
+
+    Args:
+        name: of the set, ending in the number of joints.
+        names: (J,) names of the joints.
+        parents: (J,) index of each joint's parent, -1 for a root.
+    """
 
     name: str
     names: tuple[str, ...]
@@ -23,7 +29,7 @@ class JointSet:
         return len(self.names)
 
     def index(self, joint: str) -> int:
-        """Index of a joint by name."""
+        """Return the index of a joint by its name; KeyError if there is none."""
         try:
             return self.names.index(joint)
         except ValueError:
@@ -32,34 +38,41 @@ class JointSet:
 
     @cached_property
     def edges(self) -> tuple[tuple[int, int], ...]:
-        """(parent, child) pairs: the bones to draw."""
-        return tuple((p, i) for i, p in enumerate(self.parents) if p >= 0)
+        """Bones as (parent, child) pairs of joint indices."""
+        return tuple((parent, joint) for joint, parent in enumerate(self.parents) if parent >= 0)
 
     @cached_property
     def mirror(self) -> np.ndarray:
-        """(J,) index of the joint on the other side; a joint in the middle is its own mirror."""
+        """Index (J,) of the joint on the other side; of a joint in the middle, its own index."""
         return np.array([self.index(_other_side(name)) for name in self.names])
 
     @cached_property
     def sides(self) -> tuple[str, ...]:
-        """'left', 'right' or 'middle' for each joint."""
-        return tuple(n.split("_")[0] if n.startswith(("left_", "right_")) else "middle"
-                     for n in self.names)
+        """Side of each joint (J,): 'left', 'right' or 'middle'."""
+        return tuple(_side(name) for name in self.names)
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """Each joint's name without its side: 'knee' for both knees."""
-        return tuple(n.removeprefix(f"{side}_") for n, side in zip(self.names, self.sides))
+        """Name of each joint (J,) without its side: 'knee' for both knees."""
+        return tuple(name.removeprefix(f"{_side(name)}_") for name in self.names)
+
+
+def _side(name: str) -> str:
+    side = name.partition("_")[0]
+    return side if side in ("left", "right") else "middle"
 
 
 def _other_side(name: str) -> str:
+    """Name of the joint on the other side."""
     if name.startswith("left_"):
-        return "right_" + name[5:]
-    return "left_" + name[6:] if name.startswith("right_") else name
+        return "right_" + name.removeprefix("left_")
+    if name.startswith("right_"):
+        return "left_" + name.removeprefix("right_")
+    return name
 
 
 def _joint_set(name: str, table: str) -> JointSet:
-    """Read 'joint<parent' words in order; a joint without '<' is a root."""
+    """Parse words 'joint<parent' in joint order; a joint without '<' is a root."""
     pairs = [word.partition("<") for word in table.split()]
     names = tuple(joint for joint, _, _ in pairs)
     parents = tuple(names.index(parent) if parent else -1 for _, _, parent in pairs)
@@ -74,7 +87,7 @@ SMPL24 = _joint_set("SMPL-24", """
     right_elbow<right_shoulder left_wrist<left_elbow right_wrist<right_elbow left_hand<left_wrist
     right_hand<right_wrist""")
 
-# COCO has no tree of its own; this one draws the usual stick figure with hips hung below shoulders.
+# COCO defines no tree; this one gives the usual stick figure, hips below shoulders.
 COCO17 = _joint_set("COCO-17", """
     nose left_eye<nose right_eye<nose left_ear<left_eye right_ear<right_eye left_shoulder<left_ear
     right_shoulder<right_ear left_elbow<left_shoulder right_elbow<right_shoulder
@@ -93,25 +106,11 @@ PANOPTIC19 = _joint_set("Panoptic-19", """
     right_elbow<right_shoulder right_wrist<right_elbow right_hip<pelvis right_knee<right_hip
     right_ankle<right_knee left_eye<nose left_ear<left_eye right_eye<nose right_ear<right_eye""")
 
-# The first fifteen of Panoptic-19: the joints that are evaluated.
-PANOPTIC15 = JointSet("Panoptic-15", PANOPTIC19.names[:15], PANOPTIC19.parents[:15])
-
 MUPOTS17 = _joint_set("MuPoTS-17", """
     head_top<neck neck<spine right_shoulder<neck right_elbow<right_shoulder right_wrist<right_elbow
     left_shoulder<neck left_elbow<left_shoulder left_wrist<left_elbow right_hip<pelvis
     right_knee<right_hip right_ankle<right_knee left_hip<pelvis left_knee<left_hip
     left_ankle<left_knee pelvis spine<pelvis head<neck""")
-
-BLAZEPOSE33 = _joint_set("BlazePose-33", """
-    nose left_eye_inner<nose left_eye<left_eye_inner left_eye_outer<left_eye right_eye_inner<nose
-    right_eye<right_eye_inner right_eye_outer<right_eye left_ear<left_eye_outer
-    right_ear<right_eye_outer left_mouth<nose right_mouth<nose left_shoulder right_shoulder
-    left_elbow<left_shoulder right_elbow<right_shoulder left_wrist<left_elbow
-    right_wrist<right_elbow left_pinky<left_wrist right_pinky<right_wrist left_index<left_wrist
-    right_index<right_wrist left_thumb<left_wrist right_thumb<right_wrist left_hip<left_shoulder
-    right_hip<right_shoulder left_knee<left_hip right_knee<right_hip left_ankle<left_knee
-    right_ankle<right_knee left_heel<left_ankle right_heel<right_ankle left_foot_index<left_heel
-    right_foot_index<right_heel""")
 
 MPII16 = _joint_set("MPII-16", """
     right_ankle<right_knee right_knee<right_hip right_hip<pelvis left_hip<pelvis left_knee<left_hip
@@ -130,15 +129,14 @@ OPENPOSE18 = _joint_set("OpenPose-18", """
     right_knee<right_hip right_ankle<right_knee left_hip<neck left_knee<left_hip
     left_ankle<left_knee right_eye<nose left_eye<nose right_ear<right_eye left_ear<left_eye""")
 
-JOINT_SETS = {s.name: s for s in
-              (SMPL24, COCO17, H36M17, PANOPTIC19, PANOPTIC15, MUPOTS17, BLAZEPOSE33, MPII16, LSP14,
-               OPENPOSE18)}
-
 
 def common_joints(a: JointSet, b: JointSet) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (N,), (N,) of the joints that two sets share by name, in a's order.
+    """Return the joints that two sets share by name.
 
-    Same name means the same anatomical place to a few centimetres, not the same definition.
+    The same name means the same anatomical position to a few centimetres, not the same definition.
+
+    Returns:
+        Indices (N,) into a and (N,) into b, in a's order.
     """
     shared = [name for name in a.names if name in b.names]
     return np.array([a.index(n) for n in shared], int), np.array([b.index(n) for n in shared], int)

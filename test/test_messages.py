@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,20 +14,25 @@ import pytest
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
+from ros2_pose import messages
+from ros2_pose import people as people_module
 from ros2_pose.camera import CameraError
 from ros2_pose.config import ConfigError
-from ros2_pose.messages import external as interop
-from ros2_pose.messages.camera_info import calibration_key, camera_from_info, warning_of_offset
+from ros2_pose.messages import (
+    FrameReport,
+    camera_from_info,
+    external,
+    header_message,
+    people_from_message,
+)
+from ros2_pose.messages.camera_info import calibration_key, warning_of_offset
 from ros2_pose.messages.markers import marker_array
 from ros2_pose.messages.people import (
     BODY_IN_SMPL,
     STATUS_OK,
-    FrameReport,
-    people_from_message,
     people_message,
     skeleton_info_message,
 )
-from ros2_pose.messages.standard import header_message
 from ros2_pose.messages.tf import REP155, FrameNames, tf_message
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.skeleton import COCO17, SMPL24
@@ -68,6 +76,34 @@ def monkeypatch_module():
 @pytest.fixture
 def header(make):
     return header_message(make, 1_234_567_890_123_456_789, "camera")
+
+
+def _constants(message: str) -> dict[str, int]:
+    """The constants that a .msg file of the package defines."""
+    text = (ROOT / "msg" / f"{message}.msg").read_text()
+    return {name: int(value) for name, value in re.findall(r"^\w+ ([A-Z0-9_]+)=(\d+)", text, re.M)}
+
+
+def test_status_constants_are_those_of_the_message():
+    ours = {name: value for name, value in vars(messages).items()
+            if name.startswith("STATUS_") and name != "STATUS_NAMES"}
+    assert ours == _constants("People")
+    assert messages.STATUS_NAMES == {value: name.removeprefix("STATUS_").lower()
+                                     for name, value in ours.items()}
+
+
+def test_constants_of_people_are_those_of_the_message():
+    counts = {"KEYPOINT_COUNT": len(COCO17), "JOINT_COUNT": len(SMPL24)}
+    named = {name: getattr(people_module, name) for name in
+             ("TENTATIVE", "TRACKED", "LOST", "INFERRED", "OBSERVED", "DEPTH")}
+    assert counts | named == _constants("Person")
+
+
+def test_the_package_exports_its_names_without_torch():
+    code = ("import sys; from ros2_pose.messages import *; print(people_from_message.__name__, "
+            "'torch' in sys.modules)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["people_from_message", "False"]
 
 
 def _same(a: People, b: People) -> None:
@@ -201,8 +237,9 @@ def test_tf_names_follow_the_patterns(make, header, some_people):
     ("{id}{id}", "{id}_{joint}", "tf_person"), ("/{id}", "{id}_{joint}", "not at the beginning"),
     ("the {id}", "{id}_{joint}", "'the {id}'"), ("{id.__class__}", "{id}_{joint}", "tf_person"),
     ("{id}", "{id}_{joint!r}", "tf_joint"), ("{id}", "{id}_{joint}{", "tf_joint"),
-    ("{id}_head", "{id}_{joint}", "what tf_joint calls a joint"),
-    ("<id>_head", "{id}_<joint>", "what tf_joint calls a joint"), ("<id>{id}", "<id>", "once")])
+    ("{id}_head", "{id}_{joint}", "also the name of a joint's frame"),
+    ("<id>_head", "{id}_<joint>", "also the name of a joint's frame"),
+    ("<id>{id}", "<id>", "once")])
 def test_bad_patterns_are_refused(person, joint, word):
     with pytest.raises(ConfigError) as refused:
         FrameNames(person, joint)
@@ -220,7 +257,7 @@ def test_navigation_gets_places_and_velocities(make, header, some_people):
     velocity[2] = np.nan
     states = np.array([TRACKED, TENTATIVE, LOST])
     people = some_people.with_fields(velocity=velocity, tracking_state=states)
-    message = interop.navigation_people(make, header, people)
+    message = external.navigation_people(make, header, people)
     assert [p.name for p in message.people] == ["p1", "p3"] and message.header == header
     seen, lost = message.people
     assert (seen.position.x, seen.position.z) == (people.root[0, 0], people.root[0, 2])
@@ -233,17 +270,17 @@ def test_navigation_gets_places_and_velocities(make, header, some_people):
 
 
 def test_navigation_hears_of_an_empty_room_only_if_it_is_empty(make, header, some_people):
-    assert list(interop.navigation_people(make, header, People.nobody()).people) == []
-    assert interop.navigation_people(make, header, some_people.without_bodies("no TF")) is None
+    assert list(external.navigation_people(make, header, People.nobody()).people) == []
+    assert external.navigation_people(make, header, some_people.without_bodies("no TF")) is None
     theta = some_people.theta.copy()
     theta[0] = np.nan
-    some = interop.navigation_people(make, header, some_people.with_fields(theta=theta))
+    some = external.navigation_people(make, header, some_people.with_fields(theta=theta))
     assert [p.name for p in some.people] == ["p2", "p3"]
 
 
 def test_a_detection_is_a_box_around_the_body(make, header, upright):
     people, _ = upright
-    message = interop.detections(make, header, people)
+    message = external.detections(make, header, people)
     (found,) = message.detections
     assert (found.id, found.results[0].hypothesis.class_id) == ("p1", "person")
     centre, size = found.bbox.center, found.bbox.size
@@ -258,9 +295,9 @@ def test_a_detection_is_a_box_around_the_body(make, header, upright):
 
 def test_detections_are_of_this_image(make, header, some_people):
     people = some_people.with_fields(tracking_state=np.array([LOST, TENTATIVE, TRACKED]))
-    assert [d.id for d in interop.detections(make, header, people).detections] == ["p2", "p3"]
+    assert [d.id for d in external.detections(make, header, people).detections] == ["p2", "p3"]
     flat = some_people.without_bodies("")
-    assert list(interop.detections(make, header, flat).detections) == []
+    assert list(external.detections(make, header, flat).detections) == []
 
 
 def test_ros4hri_has_its_own_order_of_keypoints(make, header, some_people):
@@ -270,7 +307,7 @@ def test_ros4hri_has_its_own_order_of_keypoints(make, header, some_people):
     keypoints[0, COCO17.index("left_wrist")] = (700, 20)  # out of the image
     keypoints[0, COCO17.index("left_knee")] = np.nan
     people = some_people.with_fields(keypoints=keypoints)
-    points = interop.hri_skeleton(make, header, people, 0, (640, 480)).skeleton
+    points = external.hri_skeleton(make, header, people, 0, (640, 480)).skeleton
     assert len(points) == 18
     for index, name in enumerate(COCO17.names):
         point = points[getattr(kind, name.upper())]
@@ -287,9 +324,9 @@ def test_ros4hri_has_its_own_order_of_keypoints(make, header, some_people):
 def test_ros4hri_bodies_are_those_in_sight(make, header, some_people):
     boxes = np.array([[64.0, 48, 320, 240], [-64, 0, 64, 600], [0, 0, 1, 1]])
     people = some_people.with_fields(boxes=boxes, tracking_state=np.array([TRACKED, TRACKED, LOST]))
-    message, rows = interop.tracked_bodies(make, header, people)
+    message, rows = external.tracked_bodies(make, header, people)
     assert list(message.ids) == ["p1", "p2"] and rows == [0, 1]
-    regions = [interop.hri_region(make, header, people, i, (640, 480)) for i in rows]
+    regions = [external.hri_region(make, header, people, i, (640, 480)) for i in rows]
     found = [(r.xmin, r.ymin, r.xmax, r.ymax) for r in regions]
     np.testing.assert_allclose(found, [[0.1, 0.1, 0.5, 0.5], [0, 0, 0.1, 1]])
 

@@ -409,7 +409,7 @@ def test_stamps_that_stand_still_are_no_success(replay, tmp_path, capsys):
     _write(tmp_path / "bag", 4, stamps=[0] * 4)
     status, lines = replay.run("bag")
     assert status == 1 and len(lines) == 1
-    assert "stamps do not rise" in capsys.readouterr().err
+    assert "stamps do not increase" in capsys.readouterr().err
 
 
 def test_people_are_told_in_the_frame_asked_for(replay, tmp_path, some_people):

@@ -88,7 +88,7 @@ def _made(path: str, kind: str) -> None:
     (["bag"], "exists already", {"bag": "file"}), (["pictures"], "exists already", {}),
     (["good.jsonl", "bad.csv"], "bad.csv", {}), (["--rerun", "o.rr"], "ends in .rrd", {}),
     (["--rerun", "no/o.rrd"], "folder no does not exist", {}),
-    (["o.rrd", "--rerun", "o.rrd"], "named twice", {}), ([], "nowhere to write to", {})])
+    (["o.rrd", "--rerun", "o.rrd"], "named twice", {}), ([], "no output given", {})])
 def test_what_cannot_be_written_is_refused_before_the_work(folder, capsys, results, words, there):
     for path, kind in there.items():
         _made(path, kind)

@@ -3,12 +3,14 @@
 import numpy as np
 import pytest
 
-from ros2_pose.skeleton import COCO17, JOINT_SETS, MUPOTS17, SMPL24, common_joints
+from ros2_pose import skeleton
+from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24, JointSet, common_joints
 
 
-@pytest.fixture(params=JOINT_SETS)
+@pytest.fixture(params=[s for s in vars(skeleton).values() if isinstance(s, JointSet)],
+                ids=lambda joint_set: joint_set.name)
 def joints(request):
-    return JOINT_SETS[request.param]
+    return request.param
 
 
 def test_names_and_sizes(joints):

@@ -1,7 +1,8 @@
-"""The command by `python -m ros2_pose.cli`."""
+"""Run the command as `python -m ros2_pose.cli`."""
 
 import sys
 
 from ros2_pose.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,42 +17,50 @@ _DONE, _INCOMPLETE = 0, 1  # exit statuses
 
 
 class ReplayError(PoseError):
-    """Arguments that do not fit together."""
+    """Arguments of the command contradict each other or are incomplete."""
 
 
 def add_parser(commands) -> None:
-    """The options of the command."""
+    """Add the command and its options to the subparsers of the main command."""
     replay = commands.add_parser(
         "replay", help="people from recorded images, without ROS",
-        description="Every image of a recording, the same result every time. IN is a bag (a "
-        "folder, or a file of it; ROS 1's, too), a video, a picture or a folder of pictures, which "
-        "are taken in natural order. OUT is people as .jsonl or .json, the images with people "
-        "drawn in as .mp4, .avi, .mkv, a Rerun recording as .rrd, or, without suffix, a new bag; "
+        description="Processes every image of a recording; results are reproducible. IN is a bag "
+        "(a folder or one of its files, also of ROS 1), a video, a picture or a folder of "
+        "pictures, which are read in natural order. OUT is people as .jsonl or .json, an overlay "
+        "video as .mp4, .avi or .mkv, a Rerun recording as .rrd, or, without suffix, a new bag; "
         "several may be given.")
     replay.add_argument("source", type=Path, metavar="IN")
     replay.add_argument("out", type=Path, nargs="*", metavar="OUT")
-    replay.add_argument("--rerun", type=Path, metavar="FILE", help="also an .rrd for the Rerun "
-                        "viewer: pictures, keypoints, skeletons; needs pip install rerun-sdk")
-    replay.add_argument("--image-topic", default="", help="which, if the bag has several")
+    replay.add_argument("--rerun", type=Path, metavar="FILE", help="write an .rrd for the Rerun "
+                        "viewer, too: pictures, keypoints, skeletons; needs pip install rerun-sdk")
+    replay.add_argument("--image-topic", default="", help="image topic, if the bag has several")
     replay.add_argument("--camera-info-topic", default="",
                         help="by default the camera_info beside the image topic")
-    replay.add_argument("--depth-topic", default="", help="which of the bag, aligned with the "
-                        "image; by default the only one with depth in its name; implies --depth")
+    replay.add_argument("--depth-topic", default="", help="depth topic of the bag, aligned with "
+                        "the image; by default the only one with depth in its name; implies "
+                        "--depth")
     replay.add_argument("--calibration", type=Path, help="camera calibration (YAML of ROS, OpenCV "
                         "or Kalibr) for pictures and videos, or to replace a bag's CameraInfo")
     replay.add_argument("--storage", choices=("sqlite3", "mcap"), default="sqlite3",
                         help="format of a new bag")
-    replay.add_argument("--fps", type=float, default=30.0, help="of pictures, images a second")
+    replay.add_argument("--fps", type=float, default=30.0, help="frame rate of pictures, Hz")
     add_settings(replay)
     add_node_settings(replay, {"overlay_bodies": ["--bodies"]})
     replay.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Replay; returns the exit status. Raises PoseError for what a user can mend."""
+    """Replay a recording and print a summary.
+
+    Returns:
+        The exit status: 0, or 1 if images were unreadable or ignored or the replay stopped early.
+    Raises:
+        PoseError: for arguments, recordings or outputs that cannot be used.
+    """
     results = [*options.out, *([options.rerun] if options.rerun else [])]
     if not results:
-        raise ReplayError("nowhere to write to: name an OUT, or --rerun FILE")
+        raise ReplayError("no output given: name an OUT, or --rerun FILE")
+    # torch is imported from here on: after `runtime_env.settle`, and not for wrong arguments.
     from ros2_pose.offline.results import check_results, is_bag, sink_of
     if options.rerun and (is_bag(options.rerun) or options.rerun.suffix.lower() != ".rrd"):
         raise ReplayError(f"--rerun {options.rerun}: the name of a Rerun recording ends in .rrd")
@@ -74,18 +82,19 @@ def _recording_options(options: argparse.Namespace, settings: NodeConfig) -> Rec
     if options.calibration:
         camera = read_calibration(options.calibration, settings.rectified)
     return RecordingOptions(camera, settings, options.image_topic, options.camera_info_topic,
-                  options.depth_topic, options.fps)
+                            options.depth_topic, options.fps)
 
 
 def _report(summary) -> int:
+    """Print what was replayed; return the exit status."""
     people = summary.people
     print(f"{summary.images} images, {summary.unreadable} unreadable, {summary.ignored} ignored, "
           f"{len(people)} people: {' '.join(people)}")
-    doubtful = 2 * summary.ignored > summary.images
-    if doubtful:
-        print("ros2_pose: most images were ignored, for their stamps do not rise: the camera's "
-              "driver must stamp each image with the time of its exposure", file=sys.stderr)
+    mostly_ignored = 2 * summary.ignored > summary.images
+    if mostly_ignored:
+        print("ros2_pose: most images were ignored because their stamps do not increase: the "
+              "camera's driver must stamp each image with its time of exposure", file=sys.stderr)
     if summary.stopped:
-        print(f"ros2_pose: stopped early: {summary.stopped}; what was finished is kept",
+        print(f"ros2_pose: stopped early: {summary.stopped}; finished results are kept",
               file=sys.stderr)
-    return _INCOMPLETE if summary.stopped or summary.unreadable or doubtful else _DONE
+    return _INCOMPLETE if summary.stopped or summary.unreadable or mostly_ignored else _DONE

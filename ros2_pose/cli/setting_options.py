@@ -1,4 +1,4 @@
-"""Options of the command line out of the settings classes: each default stays in its one home."""
+"""Command-line options made from the settings classes, which define every default once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T", PoseConfig, NodeConfig)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
-    """An option for each setting of the pipeline, and --config."""
+    """Add --config and an option for each setting of the pipeline."""
     parser.add_argument("--config", help="YAML of settings, or the node's parameter file; options "
                         "override it")
     _add(parser.add_argument_group("settings"), PoseConfig,
@@ -23,9 +23,10 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def add_node_settings(parser: argparse.ArgumentParser,
                       aliases: Mapping[str, Sequence[str]]) -> None:
-    """An option for each of the node's settings that makes sense offline.
+    """Add an option for each of the node's settings that has a meaning offline.
 
-    aliases: further options of a setting.
+    Args:
+        aliases: setting name -> further option strings.
     """
     _add(parser.add_argument_group("settings shared with the node"), NodeConfig, OFFLINE, aliases)
 
@@ -34,13 +35,13 @@ def _add(group, cls: type, names: Sequence[str], aliases: Mapping[str, Sequence[
     types = get_type_hints(cls)
     settings = {setting.name: setting for setting in fields(cls)}
     for name in names:
-        kind = types[name]
-        element = (get_args(kind) or (kind,))[0]
-        options: dict[str, Any] = {"nargs": "+"} if get_args(kind) else {}
-        if element is bool:
+        elements = get_args(types[name])  # (int, ...) of tuple[int, ...], else empty
+        kind = elements[0] if elements else types[name]
+        options: dict[str, Any] = {"nargs": "+"} if elements else {}
+        if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
         else:
-            options["type"] = element
+            options["type"] = kind
         group.add_argument(f"--{name.replace('_', '-')}", *aliases.get(name, ()), default=None,
                            dest=name, help=_help(settings[name]), **options)
 
@@ -50,18 +51,21 @@ def _help(setting) -> str:
 
 
 def settings_of(options: argparse.Namespace, cls: type[T]) -> T:
-    """A settings object of the parsed options and the file that --config names.
+    """Return a settings object from the file of --config, overridden by the parsed options.
 
     Raises:
-        ConfigError: for a value that is not allowed, or a name that no setting has.
+        ConfigError: for a value that is not allowed or an unknown setting in the file.
     """
-    known = {setting.name for kind in (PoseConfig, NodeConfig) for setting in fields(kind)}
     values = values_of_yaml(options.config) if options.config else {}
-    if unknown := sorted(str(name) for name in values if name not in known):
+    known = {setting.name for kind in (PoseConfig, NodeConfig) for setting in fields(kind)}
+    unknown = sorted(str(name) for name in values if name not in known)
+    if unknown:
         raise ConfigError(f"unknown setting {unknown[0]!r} in {options.config}; known are: "
                           f"{', '.join(sorted(known))}")
-    mine = {setting.name for setting in fields(cls)}
-    values = {name: value for name, value in values.items() if name in mine}
-    given = {name: getattr(options, name) for name in mine
-             if getattr(options, name, None) is not None}
-    return from_dict(cls, values | given)
+    names = {setting.name for setting in fields(cls)}
+    values = {name: value for name, value in values.items() if name in names}
+    for name in names:
+        given = getattr(options, name, None)
+        if given is not None:
+            values[name] = given
+    return from_dict(cls, values)

@@ -1,1 +1,1 @@
-"""Pictures as cameras and files give them."""
+"""Pictures and calibrations from cameras and files: decoding, contrast, orientation."""

@@ -1,4 +1,4 @@
-"""Camera calibrations in files: of ROS's calibrators, OpenCV, Kalibr, or a CameraInfo echoed."""
+"""Camera calibration files of ROS's calibrators, OpenCV, Kalibr, and echoed CameraInfo."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ros2_pose.camera import FISHEYE, Camera, CameraError
 from ros2_pose.errors import one_line
 from ros2_pose.messages.camera_info import camera_from_info
 
-_MOST_BYTES = 1_000_000  # a calibration is a page of text
+_MAX_BYTES = 1_000_000  # a calibration is a page of text
 _EXPECTED = "image_width, image_height, camera_matrix and distortion_coefficients"
 _BYTE_ORDERS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
 
-# What the tools call the same, in lower case without "_" and "-".
+# Our names of the values and the tools' names for them, in lower case without "_" and "-".
 _NAMES = {
     "image_width": ("imagewidth", "width"),
     "image_height": ("imageheight", "height"),
@@ -36,31 +36,32 @@ _NAMES = {
     "binning_x": ("binningx",),
     "binning_y": ("binningy",),
 }
-_MODELS = {"radtan": "plumb_bob", "none": "", "equi": FISHEYE}  # Kalibr's names, and ROS's
+_MODELS = {"radtan": "plumb_bob", "none": "", "equi": FISHEYE}  # Kalibr's names -> ROS's
 _PINHOLE = ("", "pinhole")
 
 
 def read_calibration(path: str | Path, rectified: bool = False) -> Camera:
-    """The camera of a calibration file: YAML, or OpenCV's XML or JSON.
+    """Return the camera of a calibration file (YAML, or OpenCV's XML or JSON).
 
-    Read are what ROS's camera_calibration and OpenCV's FileStorage write, a Kalibr chain of one
-    camera, and what `ros2 topic echo` prints of a CameraInfo.
+    Supported are the files of ROS's camera_calibration and OpenCV's FileStorage, a Kalibr chain of
+    one camera, and the output of `ros2 topic echo` for a CameraInfo.
 
     Args:
         path: the file, UTF-8 or UTF-16.
-        rectified: the images were undistorted, so that the projection matrix holds alone.
+        rectified: the images are undistorted: the projection matrix is used, the distortion is not.
     Raises:
-        CameraError: in one line, with the file, the value and what was expected.
+        CameraError: the message is one line with the file, the value and what was expected.
     """
     path = Path(path)
     try:
-        return camera_from_info(_info(_known(_content(path)), rectified), rectified)
+        values = _known_values(_content(path))
+        return camera_from_info(_info(values, rectified), rectified)
     except CameraError as error:
         raise CameraError(f"calibration {path}: {error}") from None
 
 
 def _content(path: Path) -> dict:
-    """What the file holds, with text or numbers as values."""
+    """Parse the file; values are texts or numbers."""
     text = _text(path)
     start = text.lstrip()[:20]
     try:
@@ -68,10 +69,10 @@ def _content(path: Path) -> dict:
             content = _of_xml(ElementTree.fromstring(text))
         elif start.startswith("{"):
             content = json.loads(text)
-        else:  # every value stays text: what a date or a NaN is, YAML's versions disagree
+        else:  # BaseLoader keeps values as text: YAML's versions disagree on dates and NaN
             content = next(yaml.load_all(_without_directive(text), yaml.BaseLoader), None)
     except (yaml.YAMLError, ElementTree.ParseError, ValueError, RecursionError) as error:
-        raise CameraError(f"is neither YAML, XML nor JSON: {_where(error)}") from None
+        raise CameraError(f"is neither YAML, XML nor JSON: {_one_line(error)}") from None
     if not isinstance(content, dict) or not content:
         found = "nothing" if content in (None, "", {}, []) else type(content).__name__
         raise CameraError(f"holds {found}, expected the keys {_EXPECTED}")
@@ -80,63 +81,75 @@ def _content(path: Path) -> dict:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise CameraError(f"is {path.stat().st_size} bytes, too much for a calibration")
+        if path.stat().st_size > _MAX_BYTES:
+            raise CameraError(f"is {path.stat().st_size} bytes, too much for a calibration "
+                              f"(at most {_MAX_BYTES})")
         data = path.read_bytes()
     except OSError as error:
         raise CameraError(f"cannot be read: {error.strerror or error}") from None
-    encoding = next((name for mark, name in _BYTE_ORDERS.items() if data.startswith(mark)), "utf-8")
+    encoding = "utf-8"
+    for mark, name in _BYTE_ORDERS.items():
+        if data.startswith(mark):
+            encoding = name
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError:
-        text = data.decode("latin-1")  # a camera's name with an umlaut
+        text = data.decode("latin-1")  # for a camera's name with an umlaut
     if any(ord(c) < 32 and c not in "\t\r\n\f" for c in text):
-        raise CameraError(f"is no text; expected YAML with the keys {_EXPECTED}")
+        raise CameraError(f"is not a text file; expected YAML with the keys {_EXPECTED}")
     return text
 
 
 def _without_directive(text: str) -> str:
-    """Without OpenCV's first line, %YAML:1.0, which YAML does not know."""
+    """Remove OpenCV's first line, %YAML:1.0, which is not valid YAML."""
     return text.partition("\n")[2] if text.startswith("%YAML") else text
 
 
 def _of_xml(element: ElementTree.Element):
+    """An element as dict of its children, list of its words, or its only word."""
     if len(element):
         return {child.tag: _of_xml(child) for child in element}
     words = (element.text or "").split()
     return words[0] if len(words) == 1 else words
 
 
-def _where(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"{error.problem} in line {error.problem_mark.line + 1}"
     return one_line(error)
 
 
-def _known(content: dict) -> dict[str, Any]:
-    """The values that are used, by our names; of a file that holds one camera below a key, its."""
+def _known_values(content: dict) -> dict[str, Any]:
+    """The values that are used, by our names; the file may hold one camera below a key."""
     cameras = {str(key): value for key, value in content.items()
                if isinstance(value, dict) and ("intrinsics" in value or len(content) == 1)}
     if len(cameras) > 1:
         raise CameraError(f"holds the cameras {', '.join(cameras)}: leave one of them in the file")
     if cameras:
         content = next(iter(cameras.values()))
-    plain = {str(key).lower().replace("_", "").replace("-", ""): value
-             for key, value in content.items()}
-    return {ours: plain[name] for ours, names in _NAMES.items()
-            for name in reversed(names) if name in plain}
+    by_tools_name = {str(key).lower().replace("_", "").replace("-", ""): value
+                     for key, value in content.items()}
+    values = {}
+    for our_name, tools_names in _NAMES.items():
+        name = next((name for name in tools_names if name in by_tools_name), None)
+        if name is not None:
+            values[our_name] = by_tools_name[name]
+    return values
 
 
 def _info(values: dict[str, Any], rectified: bool) -> SimpleNamespace:
-    """The values as the fields of a sensor_msgs/CameraInfo."""
+    """The values as fields of a sensor_msgs/CameraInfo."""
     width, height = _size(values)
     k = _matrix(values)
     if rectified and "projection_matrix" not in values:
-        raise CameraError("has no projection_matrix, which holds for rectified images: add it, or "
-                          "leave rectified out")
-    p = _numbers(values, "projection_matrix", 12) if "projection_matrix" in values else \
-        [*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0]
-    d = _numbers(values, "distortion_coefficients") if "distortion_coefficients" in values else []
+        raise CameraError("has no projection_matrix, which rectified images need: add it, or do "
+                          "not set rectified")
+    p = [*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0]
+    if "projection_matrix" in values:
+        p = _numbers(values, "projection_matrix", 12)
+    d = []
+    if "distortion_coefficients" in values:
+        d = _numbers(values, "distortion_coefficients")
     return SimpleNamespace(
         width=width, height=height, distortion_model=_model(values), d=np.array(d),
         k=np.array(k), r=np.eye(3).reshape(9), p=np.array(p),
@@ -156,7 +169,7 @@ def _size(values: dict[str, Any]) -> tuple[int, int]:
 
 
 def _matrix(values: dict[str, Any]) -> list[float]:
-    """The nine numbers of the camera matrix."""
+    """The nine numbers of the camera matrix, row by row."""
     if "camera_matrix" not in values and "intrinsics" in values:
         fx, fy, cx, cy = _numbers(values, "intrinsics", 4)
         return [fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0]
@@ -164,7 +177,7 @@ def _matrix(values: dict[str, Any]) -> list[float]:
 
 
 def _model(values: dict[str, Any]) -> str:
-    """The lens model's name in ROS."""
+    """ROS's name of the lens model."""
     camera = str(values.get("camera_model", "")).lower()
     lens = str(values.get("distortion_model", "")).lower()
     if camera not in _PINHOLE:
@@ -187,7 +200,7 @@ def _whole(values: dict[str, Any], name: str, default: int | None = None) -> int
 
 
 def _numbers(values: dict[str, Any], name: str, count: int | None = None) -> list[float]:
-    """The numbers of a value, of a list or of a matrix with its data."""
+    """The numbers of a value: a scalar, a list, or a matrix with its data below a key."""
     if name not in values:
         raise CameraError(f"has no {name}; expected the keys {_EXPECTED}")
     numbers = [_number(name, one) for one in _flat(values[name])]

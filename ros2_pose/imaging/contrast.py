@@ -1,8 +1,8 @@
-"""Whether a picture shows anything, and the stretch of those that use few of their grey levels.
+"""Contrast of pictures: detect pictures without content, stretch pictures with few grey levels.
 
-A covered lens, a black or a saturated picture shows nothing: that nobody is found in it says
-nothing about the room. Thermal cameras and cameras of 10 or 12 bits use a part of the range that
-their encoding has: their pictures are stretched before a network sees them.
+A picture of a covered lens, darkness or saturation has no content: finding no people in it says
+nothing about the room. Thermal cameras and cameras of 10 or 12 bits use a part of their encoding's
+range: their pictures are stretched before they are given to a network.
 """
 
 from __future__ import annotations
@@ -11,37 +11,41 @@ import cv2
 import numpy as np
 
 _TAILS = (0.5, 99.5)  # percentiles that become black and white
-_WIDE = 0.25  # of the full range: a picture that uses so much of it is left as it is
-_SAMPLE = 64  # pixels along the shorter side that percentiles are taken of
-_LOOKED_AT = 240  # pixels along the shorter side that structure is looked for in
-_CELLS = 48  # cells along the shorter side, whose means are compared
-_LEAST_STEPS = 3  # smallest differences of the encoding between the cells' means that can be seen
-_CLEAR = 0.2  # of the full range between the cells' means is structure, whatever the noise
-_NOISE_SIGMAS = 10.0  # means of cells of noise alone lie closer together
-_NORMAL_DIFFERENCE = 1.128  # mean absolute difference of two normal values, in deviations
+_WIDE = 0.25  # share of the full range above which a picture is not stretched
+_SAMPLE = 64  # pixels along the shorter side for the percentiles
+_STRUCTURE_SAMPLE = 240  # pixels along the shorter side for the structure
+_CELLS = 48  # along the shorter side; their means are compared
+_MIN_STEPS = 3  # least difference between means of cells, in steps of an integer encoding
+_CLEAR = 0.2  # share of the full range: such a difference is structure, whatever the noise
+_NOISE_SIGMAS = 10.0  # means of cells that hold noise alone differ by less
+_MEAN_DIFFERENCE = 1.128  # mean absolute difference of two normal values of std 1
 
 
 def has_contrast(image: np.ndarray) -> bool:
-    """Whether a picture (H, W, 3) uint8 shows anything but one colour and noise."""
+    """Return whether a picture (H, W, 3) uint8 contains more than one colour with noise."""
     return _has_structure(image, 255.0)
 
 
 def grey_ramp(width: int, height: int) -> np.ndarray:
-    """(height, width, 3) uint8 from black to white: an empty room for networks that do not look."""
+    """Return a picture (height, width, 3) uint8 from black to white.
+
+    It passes `has_contrast` and contains no people: for warm-up and tests.
+    """
     row = np.linspace(0, 255, width).astype(np.uint8)
     return np.tile(row[:, None], (height, 1, 3))
 
 
 def to_8_bits(values: np.ndarray, full: float) -> np.ndarray:
-    """An 8-bit picture of values that may use a small part of their range.
+    """Convert values to 8 bits, stretched if they use a small part of their range.
+
+    They are stretched if their percentiles 0.5 and 99.5 are less than a quarter of the range apart
+    and the picture has structure: these percentiles then become 0 and 255. Else 0 and `full` do.
 
     Args:
         values: (H, W) or (H, W, C), uint8, uint16 or float32.
-        full: the largest value of the encoding; inf: there is none, as of temperatures.
+        full: the largest value of the encoding; inf if there is none, as for temperatures.
     Returns:
-        uint8, same shape. Where the percentiles 0.5 and 99.5 of the values are less than a quarter
-        of the range apart and the picture shows structure, these become 0 and 255; else 0 and
-        full. A uint8 picture that is not stretched is returned itself.
+        uint8, same shape; a uint8 picture that is not stretched is returned itself.
     """
     if values.dtype.kind == "f":
         values = np.where(np.isfinite(values), values, np.float32(0)).astype(np.float32)
@@ -54,20 +58,20 @@ def to_8_bits(values: np.ndarray, full: float) -> np.ndarray:
 
 
 def _has_structure(values: np.ndarray, full: float) -> bool:
-    """Whether the means of small cells differ by more than noise lets them differ."""
-    step = max(min(values.shape[:2]) // _LOOKED_AT, 1)
+    """Whether the means of small cells differ by more than noise explains."""
+    step = max(min(values.shape[:2]) // _STRUCTURE_SAMPLE, 1)
     values = values[::step, ::step]
     if values.ndim == 3 and _contrast(values[..., 1])[0] >= _CLEAR * full:
-        return True  # most pictures, by their green alone
+        return True  # a short cut for most pictures: green alone
     contrast, cell = _contrast(values)
     if contrast >= _CLEAR * full:
         return True
-    least = _LEAST_STEPS if values.dtype.kind == "u" else 0
-    return contrast > least and contrast > _NOISE_SIGMAS * _noise_std(values) / cell
+    min_contrast = _MIN_STEPS if values.dtype.kind == "u" else 0
+    return contrast > min_contrast and contrast > _NOISE_SIGMAS * _noise_std(values) / cell
 
 
 def _contrast(values: np.ndarray) -> tuple[float, int]:
-    """Largest difference between the means of cells, of any channel, and a cell's side, px."""
+    """Largest difference between the means of cells in any channel, and a cell's side, px."""
     height, width = values.shape[:2]
     cell = max(min(height, width) // _CELLS, 1)
     size = max(width // cell, 1), max(height // cell, 1)
@@ -77,14 +81,14 @@ def _contrast(values: np.ndarray) -> tuple[float, int]:
 
 
 def _noise_std(values: np.ndarray) -> float:
-    """Standard deviation of a pixel's noise, from what neighbours differ by."""
+    """Standard deviation of a pixel's noise, from the differences of neighbours."""
     pairs = values[::16, :values.shape[1] // 2 * 2].astype(float)
     differences = np.abs(pairs[:, 1::2] - pairs[:, ::2])
-    return float(differences.mean()) / _NORMAL_DIFFERENCE if differences.size else 0.0
+    return float(differences.mean()) / _MEAN_DIFFERENCE if differences.size else 0.0
 
 
 def _tails(values: np.ndarray) -> tuple[float, float]:
-    """The percentiles of the values, from a sample of the pixels."""
+    """The percentiles `_TAILS` of the values, from a sample of the pixels."""
     step = max(min(values.shape[:2]) // _SAMPLE, 1)
     sample = values[::step, ::step].reshape(-1)
     if values.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""Structure of encoded picture files: where they end and what size they claim, without decoding.
+"""Structure of encoded picture files: their end and the size in their header, without decoding.
 
 Sources: ITU-T T.81 annex B (JPEG), the PNG specification, the WebP container specification.
 """
@@ -18,18 +18,19 @@ _START, _END, _TEM = 0xD8, 0xD9, 0x01  # markers without a segment
 
 
 def jpeg_segments(data: np.ndarray) -> Iterator[tuple[int, int, int]]:
-    """The segments of a JPEG up to and including its end marker, each scan's data skipped.
+    """Iterate over the segments of a JPEG up to and including its end marker.
 
-    Lengths of segments are followed, so that a thumbnail within one is not taken for the picture.
+    The data of scans is skipped. The lengths of segments are followed, so that a thumbnail inside
+    of a segment is not taken for the picture.
 
     Args:
-        data: (n,) uint8, begins with the start marker.
+        data: (n,) uint8, the bytes of the file, from its start marker on.
     Yields:
-        (marker, start, end): the second byte of the marker and where its content lies.
+        (marker, start, end): the marker's second byte and the byte range of its content.
     """
     at, markers = 2, None
     while at + 1 < len(data):
-        if data[at] != 0xFF or not _is_marker(data[at + 1]):  # behind a scan, or fill bytes
+        if data[at] != 0xFF or not _is_marker(data[at + 1]):  # after a scan, or fill bytes
             markers = _markers(data, at) if markers is None else markers
             following = np.searchsorted(markers, at)
             if following == len(markers):
@@ -47,20 +48,27 @@ def jpeg_segments(data: np.ndarray) -> Iterator[tuple[int, int, int]]:
 
 
 def _markers(data: np.ndarray, start: int) -> np.ndarray:
-    """Where markers are, from start on; scans hold other bytes FF, too."""
+    """Indices (m,) of all markers from start on; scans contain other bytes FF, too."""
     found = start + np.flatnonzero(data[start:-1] == 0xFF)
     return found[_is_marker(data[found + 1])]
 
 
 def _is_marker(following):
-    """Whether FF and this begin a segment: FF 00 is data, RST0..7 part a scan, FF FF is filling."""
+    """Whether byte FF with this following byte is a marker of a segment.
+
+    FF 00 is data, RST0..7 (D0..D7) are restart markers within a scan, FF FF are fill bytes.
+    """
     return (following != 0) & (following != 0xFF) & ((following < 0xD0) | (following > 0xD7))
 
 
 def png_chunks(data: np.ndarray) -> Iterator[tuple[bytes, int, int]]:
-    """The chunks of a PNG up to and including IEND, as (kind, start, end) of their content.
+    """Iterate over the chunks of a PNG up to and including IEND.
 
-    The last one reaches beyond the data where the file is cut off.
+    Args:
+        data: (n,) uint8, the bytes of the file.
+    Yields:
+        (kind, start, end): the chunk's type and the byte range of its content, which ends beyond
+        the data if the file is cut off.
     """
     at, kind = len(PNG), b""
     while kind != b"IEND" and at + 8 <= len(data):
@@ -71,7 +79,7 @@ def png_chunks(data: np.ndarray) -> Iterator[tuple[bytes, int, int]]:
 
 
 def claimed_size(data: np.ndarray) -> tuple[int, int]:
-    """Width and height in the header of a JPEG or PNG (n,) uint8; 0, 0 where there are none."""
+    """Return width and height, px, in the header of a JPEG or PNG (n,) uint8; 0, 0 without one."""
     start = data[:24].tobytes()
     if start.startswith(PNG):
         return int.from_bytes(start[16:20], "big"), int.from_bytes(start[20:24], "big")
@@ -85,7 +93,7 @@ def claimed_size(data: np.ndarray) -> tuple[int, int]:
 
 
 def is_truncated(data: np.ndarray) -> bool:
-    """Whether a JPEG or PNG (n,) uint8 ends before its end marker; what follows it is ignored."""
+    """Return whether a JPEG or PNG (n,) uint8 lacks its end marker; data after it is ignored."""
     start = data[:8].tobytes()
     if start.startswith(JPEG):
         return all(marker != _END for marker, _, _ in jpeg_segments(data))
@@ -96,9 +104,14 @@ def is_truncated(data: np.ndarray) -> bool:
 
 
 def has_broken_chunk(data: np.ndarray) -> bool:
-    """Whether a PNG's checksums are wrong: OpenCV may take seconds to give such a one up."""
+    """Return whether a checksum of a PNG (n,) uint8 is wrong.
+
+    OpenCV may take seconds to reject such a file.
+    """
     if data[:8].tobytes() != PNG:
         return False
-    return any(zlib.crc32(data[start - 4:end].tobytes()) !=
-               int.from_bytes(data[end:end + 4].tobytes(), "big")
-               for _, start, end in png_chunks(data))
+    for _, start, end in png_chunks(data):
+        checksum = int.from_bytes(data[end:end + 4].tobytes(), "big")
+        if zlib.crc32(data[start - 4:end].tobytes()) != checksum:
+            return True
+    return False

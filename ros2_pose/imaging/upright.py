@@ -1,9 +1,9 @@
-"""Pictures of cameras that are mounted upside down or on their side, turned for the networks.
+"""Rotation of frames from cameras that are mounted upside down or on their side.
 
-Networks know people who stand upright in the picture. A frame is rotated by quarter turns, with
-its camera, depth and pose, before anything looks at it; people come back in the pixels and in the
-camera frame of the picture as it was taken. The optical centre of the rotated camera is the origin
-of its frame, also where the picture's frame has another (`Camera.centre_m`).
+Networks expect people who stand upright in the picture. A frame is rotated by quarter turns, with
+its camera, depth and extrinsics, before it is processed; people are transformed back to the pixels
+and the camera frame of the frame as taken. The origin of the rotated camera's frame is its optical
+centre, even if that of the frame as taken is not (`Camera.centre_m`).
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from ros2_pose.camera import Camera, rotation_of
 from ros2_pose.people import Frame, People
 
 _ROTATE = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
-_STEEP = 0.35  # sine of the angle between `up` and the line of sight: people lie at any angle
-_STAY = 0.17  # a rotation in use is kept unless another one is better by so much
+_MIN_SINE = 0.35  # of the angle between `up` and the line of sight, for the picture to be rotated
+_HYSTERESIS = 0.17  # by which another rotation must be better than the one in use
 
 
 @dataclass(frozen=True)
 class UprightView:
-    """How a frame is rotated so that people stand upright in it.
+    """Rotation of a frame so that people stand upright in it.
 
     Args:
-        quarter_turns: counter-clockwise, as of np.rot90.
+        quarter_turns: rotations by 90 degrees counter-clockwise, as by np.rot90.
     """
 
     quarter_turns: int = 0
 
     def frame(self, taken: Frame) -> Frame:
-        """The frame as the networks and the fit see it."""
+        """Return the upright frame of a frame as taken."""
         camera = taken.camera and _upright_camera(taken.camera, self.quarter_turns)
         pose = taken.pose
         if pose is not None:
@@ -43,7 +43,7 @@ class UprightView:
                        depth=None if taken.depth is None else self._rotated(taken.depth))
 
     def people_as_taken(self, people: People, taken: Frame) -> People:
-        """People of the rotated frame in pixels and camera frame of the frame as it was taken."""
+        """Return people of the upright frame in pixels (px) and camera frame (m) as taken."""
         if self.quarter_turns:
             people = _pixels_rotated(people, -self.quarter_turns % 4, self._size(taken))
         transform = np.linalg.inv(self._upright_from_taken(taken))
@@ -52,11 +52,11 @@ class UprightView:
         return people.moved(Rotation.from_matrix(transform[:3, :3]), transform[:3, 3])
 
     def up(self, taken_up: np.ndarray) -> np.ndarray:
-        """(3,) of a direction in the camera frame as taken."""
+        """Return a direction (3,) in the upright camera frame, given it in the frame as taken."""
         return rotation_of(self.quarter_turns) @ taken_up
 
     def _upright_from_taken(self, taken: Frame) -> np.ndarray:
-        """(4, 4) transform between the camera frames."""
+        """Transform (4, 4) of the upright camera frame from the camera frame as taken, m."""
         transform = np.eye(4)
         transform[:3, :3] = rotation_of(self.quarter_turns)
         if taken.camera is not None:
@@ -67,24 +67,26 @@ class UprightView:
         return cv2.rotate(image, _ROTATE[self.quarter_turns]) if self.quarter_turns else image
 
     def _size(self, taken: Frame) -> tuple[int, int]:
-        """(width, height) of the rotated image, px."""
+        """Width and height of the upright image, px."""
         height, width = taken.image.shape[:2]
         return (height, width) if self.quarter_turns % 2 else (width, height)
 
 
 def upright_view(up: np.ndarray, before: UprightView | None = None) -> UprightView:
-    """The rotation after which the world's up points up in the picture.
+    """Return the rotation after which the world's up direction points up in the picture.
+
+    The rotation in use is kept if the camera looks steeply down or up, where people appear at any
+    angle, and near 45 degrees, so that it does not alternate.
 
     Args:
-        up: (3,) unit vector in the camera frame. A camera that looks steeply down or up sees
-            people at any angle; its picture is not rotated.
-        before: the rotation in use; near 45 degrees it is kept, so that it does not alternate.
+        up: (3,) unit vector in the camera frame as taken.
+        before: the rotation in use, if any.
     """
-    if np.hypot(up[0], up[1]) < _STEEP:
+    if np.hypot(up[0], up[1]) < _MIN_SINE:
         return before or UprightView()
     upwards = [-(rotation_of(count) @ up)[1] for count in range(4)]
     if before is not None:
-        upwards[before.quarter_turns] += _STAY
+        upwards[before.quarter_turns] += _HYSTERESIS
     return UprightView(int(np.argmax(upwards)))
 
 
@@ -94,10 +96,11 @@ def _upright_camera(camera: Camera, quarter_turns: int) -> Camera:
 
 
 def _pixels_rotated(people: People, quarter_turns: int, size: tuple[int, int]) -> People:
-    """People in the pixels of their image, (width, height) px, after np.rot90 of it."""
+    """People in the pixels of their image of size (width, height), px, after np.rot90 of it."""
     rotmat = rotation_of(quarter_turns)[:2, :2]
     width, height = size
-    shift = np.array(((0, 0), (0, width), (width, height), (height, 0))[quarter_turns], float)
+    shifts = ((0, 0), (0, width), (width, height), (height, 0))
+    shift = np.array(shifts[quarter_turns], float)
     corners = people.boxes.reshape(-1, 2, 2) @ rotmat.T + shift
     return people.with_fields(
         boxes=np.concatenate([corners.min(1), corners.max(1)], axis=1),

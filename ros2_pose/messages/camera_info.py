@@ -1,6 +1,6 @@
-"""sensor_msgs/CameraInfo, filled and read; no ROS here.
+"""Messages sensor_msgs/CameraInfo; no ROS here.
 
-CameraInfo's pixel coordinates have the centre of the first pixel at 0; `Camera` has it at 0.5.
+Pixel coordinates of CameraInfo have the centre of the first pixel at 0; `Camera` has it at 0.5.
 """
 
 from __future__ import annotations
@@ -14,11 +14,14 @@ from ros2_pose.messages.standard import Make
 
 
 def camera_from_info(info, rectified: bool = False) -> Camera:
-    """The camera of a sensor_msgs/CameraInfo, with its region of interest and binning applied.
+    """Return the camera of a sensor_msgs/CameraInfo, with region of interest and binning applied.
 
-    rectified: the images were undistorted, so that P holds and D does not. P's fourth column then
-    says where the optical centre is in the frame of the images: CameraInfo defines that both
-    cameras of a stereo pair name the left one's frame. Raises CameraError.
+    Args:
+        rectified: the images are undistorted: P is used and D is not. P's fourth column then gives
+            the optical centre in the frame of the images, because CameraInfo defines that both
+            cameras of a stereo pair name the left one's frame.
+    Raises:
+        CameraError: for a calibration that cannot be used.
     """
     if rectified:
         camera = _rectified_camera(info)
@@ -28,10 +31,10 @@ def camera_from_info(info, rectified: bool = False) -> Camera:
     roi = info.roi
     if roi.width and roi.height:
         camera = camera.cropped(roi.x_offset, roi.y_offset, roi.width, roi.height)
-    bins = max(info.binning_x, 1), max(info.binning_y, 1)
-    if bins == (1, 1):
+    binning_x, binning_y = max(info.binning_x, 1), max(info.binning_y, 1)
+    if (binning_x, binning_y) == (1, 1):
         return camera
-    return camera.resized(camera.width // bins[0], camera.height // bins[1])
+    return camera.resized(camera.width // binning_x, camera.height // binning_y)
 
 
 def _rectified_camera(info) -> Camera:
@@ -42,29 +45,37 @@ def _rectified_camera(info) -> Camera:
 
 
 def warning_of_offset(camera: Camera, frame_id: str) -> str:
-    """What to log of a camera whose optical centre is not its frame's origin; else empty."""
+    """Return a warning if the optical centre is not the origin of the frame, else an empty text."""
     if not any(camera.centre_m):
         return ""
     return (f"CameraInfo's p[3] places the camera {camera.centre_m[0]:.3f} m to the right of the "
-            f"frame {frame_id!r}, as of the right camera of a stereo pair in the left one's frame: "
+            f"frame {frame_id!r}, like the right camera of a stereo pair in the left one's frame: "
             "positions are in that frame; if it is the camera's own, publish p[3] = 0")
 
 
 def calibration_key(info) -> tuple:
-    """Equal for two CameraInfo that say the same. Their own == lets partly equal arrays pass."""
+    """Return a key that is equal for two CameraInfo with the same calibration.
+
+    The messages' own == accepts partly equal arrays.
+    """
     roi = info.roi
+    d, k, p = (np.asarray(values, float).tobytes() for values in (info.d, info.k, info.p))
     return (info.width, info.height, info.distortion_model, info.binning_x, info.binning_y,
-            roi.x_offset, roi.y_offset, roi.width, roi.height,
-            *(np.asarray(values, float).tobytes() for values in (info.d, info.k, info.p)))
+            roi.x_offset, roi.y_offset, roi.width, roi.height, d, k, p)
 
 
 def camera_info_message(make: Make, header, camera: Camera):
-    """A sensor_msgs/CameraInfo: the inverse of `camera_from_info`."""
-    K = camera.K - np.array([[0, 0, 0.5], [0, 0, 0.5], [0, 0, 0]])
+    """Return a sensor_msgs/CameraInfo of a camera, px: the inverse of `camera_from_info`."""
+    K = camera.K
+    K[:2, 2] -= 0.5
+    if camera.fisheye:
+        model = FISHEYE
+    elif len(camera.distortion) <= 5:
+        model = "plumb_bob"
+    else:
+        model = "rational_polynomial"
     roi = make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0,
                do_rectify=False)
-    model = FISHEYE if camera.fisheye else (
-        "plumb_bob" if len(camera.distortion) <= 5 else "rational_polynomial")
     return make("sensor_msgs/msg/CameraInfo", header=header, height=camera.height,
                 width=camera.width, distortion_model=model, d=np.array(camera.distortion, float),
                 k=K.reshape(9), r=np.eye(3).reshape(9),

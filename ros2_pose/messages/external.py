@@ -1,6 +1,6 @@
-"""People in other packages' messages: navigation's, ROS4HRI's, vision_msgs'. No ROS here.
+"""People in messages of other packages: people_msgs, vision_msgs, hri_msgs. No ROS here.
 
-As in messages.py, `make` builds a message by its name.
+`make` builds a message by its type name, see messages/standard.py.
 """
 
 from __future__ import annotations
@@ -18,55 +18,58 @@ from ros2_pose.messages.standard import Make, point_message, pose_message, vecto
 from ros2_pose.people import LOST, TRACKED, People
 from ros2_pose.skeleton import COCO17
 
-_FLESH_M = 0.1  # around the joints
+_BODY_MARGIN_M = 0.1  # of the body's box around the joints
 _STATES = {TRACKED: "tracked", LOST: "lost"}
 
-# The order of hri_msgs/Skeleton2D; its neck is between the shoulders.
-_HRI_KEYPOINTS = ("nose", "neck", *(f"{side}_{joint}" for side in ("right", "left")
-                                    for joint in ("shoulder", "elbow", "wrist")),
-                  *(f"{side}_{joint}" for side in ("right", "left")
-                    for joint in ("hip", "knee", "ankle")),
-                  "left_eye", "right_eye", "left_ear", "right_ear")
+# The order of hri_msgs/Skeleton2D; its neck is the middle of the shoulders.
+_HRI_KEYPOINTS = (
+    "nose", "neck",
+    "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow", "left_wrist",
+    "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+    "left_eye", "right_eye", "left_ear", "right_ear")
 
 
 # Navigation -------------------------------------------------------------------------------------
 
 
 def navigation_people(make: Make, header, people: People):
-    """A people_msgs/People of those tracked, and of those just lost from sight where they must be.
+    """Return a people_msgs/People of tracked and lost people: positions in m, velocities in m/s.
 
-    A velocity that is not known yet is 0, which a costmap draws as a circle: it would be lost with
-    a NaN. The tag `velocity` says so. None if someone is there whose place is not known: an empty
-    list would say that the room is empty.
+    Positions of lost people are predictions. An unknown velocity is 0, which a costmap draws as a
+    circle; with NaN it would drop the person. The tag `velocity` then is "unknown".
+
+    Returns:
+        None if there are people but no position is known: an empty list would mean an empty room.
     """
-    there = [i for i in range(len(people)) if tracking_state(people, i) in _STATES]
-    placed = [i for i in there if has_body(people, i)]
-    if there and not placed:
+    present = [i for i in range(len(people)) if tracking_state(people, i) in _STATES]
+    located = [i for i in present if has_body(people, i)]
+    if present and not located:
         return None
     return make("people_msgs/msg/People", header=header,
-                people=[_navigation_person(make, people, i) for i in placed])
+                people=[_navigation_person(make, people, i) for i in located])
 
 
 def _navigation_person(make: Make, people: People, i: int):
-    velocity = np.zeros(3)
-    known = people.velocity is not None and bool(np.isfinite(people.velocity[i]).all())
-    if known:
-        velocity = people.velocity[i]
+    assert people.root is not None
+    velocity, is_known = np.zeros(3), False
+    if people.velocity is not None and np.isfinite(people.velocity[i]).all():
+        velocity, is_known = people.velocity[i], True
     return make("people_msgs/msg/Person", name=person_id(people, i),
                 position=point_message(make, people.root[i]),
                 velocity=point_message(make, velocity),
                 reliability=float(np.clip(people.scores[i], 0, 1)),
                 tagnames=["state", "velocity"],
-                tags=[_STATES[tracking_state(people, i)], "known" if known else "unknown"])
+                tags=[_STATES[tracking_state(people, i)], "known" if is_known else "unknown"])
 
 
 # Detections -------------------------------------------------------------------------------------
 
 
 def detections(make: Make, header, people: People):
-    """A vision_msgs/Detection3DArray of those seen who have a body, each in a box turned as it is.
+    """Return a vision_msgs/Detection3DArray of people with a body who are seen in this image.
 
-    The box holds the joints and a hand's breadth around them; the pose is that of the pelvis.
+    The box is aligned with the body's axes and contains the joints with a margin of 0.1 m; the pose
+    is that of the pelvis.
     """
     seen = [i for i in range(len(people))
             if has_body(people, i) and tracking_state(people, i) != LOST]
@@ -75,9 +78,11 @@ def detections(make: Make, header, people: People):
 
 
 def _detection(make: Make, header, people: People, i: int):
+    assert people.theta is not None and people.joints is not None
     rotation = body_rotation(people.theta[i, 0])
-    inside = rotation.inv().apply(people.joints[i])
-    low, high = inside.min(0) - _FLESH_M, inside.max(0) + _FLESH_M
+    in_body_axes = rotation.inv().apply(people.joints[i])
+    low = in_body_axes.min(0) - _BODY_MARGIN_M
+    high = in_body_axes.max(0) + _BODY_MARGIN_M
     box = make("vision_msgs/msg/BoundingBox3D", size=vector_message(make, high - low),
                center=pose_message(make, rotation.apply((low + high) / 2), rotation.as_quat()))
     hypothesis = make("vision_msgs/msg/ObjectHypothesis", class_id="person",
@@ -92,22 +97,29 @@ def _detection(make: Make, header, people: People, i: int):
 
 
 def tracked_bodies(make: Make, header, people: People):
-    """An hri_msgs/IdsList of those tracked, and the rows they have in `people`."""
+    """Return an hri_msgs/IdsList of the tracked people, and their rows in `people`."""
     rows = [i for i in range(len(people)) if tracking_state(people, i) == TRACKED]
     return make("hri_msgs/msg/IdsList", header=header,
                 ids=[person_id(people, i) for i in rows]), rows
 
 
 def hri_skeleton(make: Make, header, people: People, i: int, size: tuple[int, int]):
-    """An hri_msgs/Skeleton2D of an image of (width, height) px; out of the image is unknown."""
-    positions = people.keypoints[i] / size
-    scores = np.where(_in_unit_square(positions), people.keypoint_scores[i], 0.0)
-    by_name = {name: (point, score) for name, point, score in zip(COCO17.names, positions, scores)}
-    shoulders = [by_name[f"{side}_shoulder"] for side in ("left", "right")]
-    by_name["neck"] = (sum(point for point, _ in shoulders) / 2,
-                       min(score for _, score in shoulders))
+    """Return an hri_msgs/Skeleton2D of person i.
+
+    Args:
+        size: width and height of the image, px. Keypoints outside of it get score 0 and NaN.
+    """
+    points = people.keypoints[i] / size  # (17, 2), 0..1 in the image
+    is_inside = np.all((points >= 0) & (points <= 1), axis=-1)  # false for NaN
+    scores = np.where(is_inside, people.keypoint_scores[i], 0.0)
+    left, right = COCO17.index("left_shoulder"), COCO17.index("right_shoulder")
+    points_by_name = dict(zip(COCO17.names, points))
+    points_by_name["neck"] = (points[left] + points[right]) / 2
+    scores_by_name = dict(zip(COCO17.names, scores))
+    scores_by_name["neck"] = min(scores[left], scores[right])
     return make("hri_msgs/msg/Skeleton2D", header=header,
-                skeleton=[_hri_point(make, *by_name[name]) for name in _HRI_KEYPOINTS])
+                skeleton=[_hri_point(make, points_by_name[name], scores_by_name[name])
+                          for name in _HRI_KEYPOINTS])
 
 
 def _hri_point(make: Make, point: np.ndarray, score: float):
@@ -116,12 +128,12 @@ def _hri_point(make: Make, point: np.ndarray, score: float):
 
 
 def hri_region(make: Make, header, people: People, i: int, size: tuple[int, int]):
-    """An hri_msgs/NormalizedRegionOfInterest2D: of a box, what lies in an image of that size."""
-    box = np.clip(people.boxes[i].reshape(2, 2) / size, 0, 1).reshape(4).tolist()
-    return make("hri_msgs/msg/NormalizedRegionOfInterest2D", header=header,
-                **dict(zip(("xmin", "ymin", "xmax", "ymax"), box)), c=float(people.scores[i]))
+    """Return an hri_msgs/NormalizedRegionOfInterest2D of person i's box, clipped to the image.
 
-
-def _in_unit_square(positions: np.ndarray) -> np.ndarray:
-    """(N,) whether points (N, 2) are; NaN is not."""
-    return np.all((positions >= 0) & (positions <= 1), axis=-1)
+    Args:
+        size: width and height of the image, px.
+    """
+    corners = np.clip(people.boxes[i].reshape(2, 2) / size, 0, 1)
+    (xmin, ymin), (xmax, ymax) = corners.tolist()
+    return make("hri_msgs/msg/NormalizedRegionOfInterest2D", header=header, xmin=xmin, ymin=ymin,
+                xmax=xmax, ymax=ymax, c=float(people.scores[i]))

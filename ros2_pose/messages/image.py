@@ -1,6 +1,7 @@
-"""Pictures out of image messages and into them. No ROS here: a message is what has the fields.
+"""Messages sensor_msgs/Image and CompressedImage; no ROS here.
 
-Pictures come out as (height, width, 3) uint8 RGB, depth as (height, width) float32 metres.
+Pictures are (H, W, 3) uint8 RGB, depth images (H, W) float32, m. A message is any object with the
+fields of the ROS message.
 """
 
 from __future__ import annotations
@@ -16,29 +17,19 @@ from ros2_pose.imaging.picture_file import claimed_size, has_broken_chunk, is_tr
 
 
 class ImageError(PoseError):
-    """An image that cannot be read; the message names the value and what to do."""
+    """An image cannot be read; the error's message names the value and the remedy."""
 
 
 class _Layout(NamedTuple):
-    """How an encoding lays a pixel out; code is OpenCV's conversion to RGB, None if it is RGB."""
+    """Layout of a pixel in an encoding with interleaved channels."""
 
     channels: int
-    code: int | None
-    kind: str = "u1"  # of a channel: numpy's name without the order of bytes
-
-
-class _Planes(NamedTuple):
-    """How an encoding of planes lays out a picture: rows of brightness, then those of colour.
-
-    code is OpenCV's conversion to RGB. rows of colour: in rows of the message, of the height.
-    """
-
-    code: int
-    colour_rows: float = 0.5
+    code: int | None  # OpenCV's conversion to RGB; None for RGB
+    kind: str = "u1"  # numpy's type of a channel, without byte order
 
 
 # ROS names a Bayer pattern by its first two rows, OpenCV by the second and third pixel of the
-# second row; ROS's plain yuv422 is UYVY.
+# second row. The encoding yuv422 of ROS is UYVY.
 _BAYER = {"rggb": cv2.COLOR_BayerBG2RGB, "bggr": cv2.COLOR_BayerRG2RGB,
           "gbrg": cv2.COLOR_BayerGR2RGB, "grbg": cv2.COLOR_BayerGB2RGB}
 _LAYOUTS = {
@@ -67,32 +58,39 @@ _LAYOUTS = {
     **{f"bayer_{pattern}{bits}": _Layout(1, code, f"u{bits // 8}")
        for pattern, code in _BAYER.items() for bits in (8, 16)},
 }
-_PLANES = {
-    "nv12": _Planes(cv2.COLOR_YUV2RGB_NV12),
-    "nv21": _Planes(cv2.COLOR_YUV2RGB_NV21),
-    "nv24": _Planes(cv2.COLOR_YUV2RGB_NV12, colour_rows=2.0),
-    "yuv420": _Planes(cv2.COLOR_YUV2RGB_I420),
-    "i420": _Planes(cv2.COLOR_YUV2RGB_I420),
-    "yv12": _Planes(cv2.COLOR_YUV2RGB_YV12),
+# Planar encodings: all rows of luma (Y), then all of chroma. Values: OpenCV's conversion to RGB.
+_PLANAR = {
+    "nv12": cv2.COLOR_YUV2RGB_NV12,
+    "nv21": cv2.COLOR_YUV2RGB_NV21,
+    "nv24": cv2.COLOR_YUV2RGB_NV12,
+    "yuv420": cv2.COLOR_YUV2RGB_I420,
+    "i420": cv2.COLOR_YUV2RGB_I420,
+    "yv12": cv2.COLOR_YUV2RGB_YV12,
 }
-_HALVED = ("yuv420", "i420", "yv12")  # rows of colour are half as long as those of brightness
-ENCODINGS = (*_LAYOUTS, *_PLANES)
-_FULL = {"u1": 255.0, "u2": 65535.0, "f4": np.inf}  # the largest value of a channel
+_HALF_ROWS = ("yuv420", "i420", "yv12")  # a row of chroma is half as long as one of luma
+_FULL_CHROMA = ("nv24",)  # chroma of every pixel, not of every 2 x 2 pixels
+ENCODINGS = (*_LAYOUTS, *_PLANAR)
+_LARGEST = {"u1": 255.0, "u2": 65535.0, "f4": np.inf}  # value of a channel
 _READ_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
-_MOST_PIXELS = 50_000_000  # no camera has more, and a damaged header may say anything
-_MOST_PIXELS_A_BYTE = 10_000  # nor can either format say so many in so few
-# REP 118: depth is metres in floats, or millimetres in integers. By numpy's names without order.
+# Larger sizes come from damaged headers: no camera has so many pixels, and neither JPEG nor PNG
+# can encode so many in a byte.
+_MAX_PIXELS = 50_000_000
+_MAX_PIXELS_PER_BYTE = 10_000
+# REP 118: depth is in metres as floats or in millimetres as integers. Values: numpy's types.
 _DEPTHS = {"32FC1": "f4", "16UC1": "u2", "mono16": "u2"}
 
 
 def rgb_from_image(message) -> np.ndarray:
-    """The picture of a sensor_msgs/Image; a view of its data where that is RGB already.
+    """Return the picture (H, W, 3) uint8 RGB of a sensor_msgs/Image.
 
-    Pictures that use a small part of their range are stretched, see `contrast.to_8_bits`. Raises
-    ImageError if size, step, length of the data or encoding is impossible or unknown.
+    It is a view of the message's data if that is RGB already. Pictures that use a small part of
+    their value range are stretched, see `contrast.to_8_bits`.
+
+    Raises:
+        ImageError: if size, step, length of the data or encoding is impossible or unknown.
     """
-    if message.encoding in _PLANES:
-        return _rgb_from_planes(message, _PLANES[message.encoding])
+    if message.encoding in _PLANAR:
+        return _rgb_from_planes(message)
     layout = _LAYOUTS.get(message.encoding)
     if layout is None:
         raise ImageError(f"encoding {message.encoding!r} cannot be read; publish one of "
@@ -101,44 +99,49 @@ def rgb_from_image(message) -> np.ndarray:
     if layout.channels == 2 and message.width % 2:
         raise ImageError(f"width {message.width} is odd, which {message.encoding} cannot be")
     pixels = _pixels(message, layout)
-    if layout.channels != 2:  # brightness and colour are of different ranges
-        pixels = to_8_bits(pixels, _FULL[layout.kind])
+    if layout.channels == 2:  # YUV: luma and chroma have different ranges, stretch the RGB
+        return to_8_bits(cv2.cvtColor(np.ascontiguousarray(pixels), layout.code), 255.0)
+    pixels = to_8_bits(pixels, _LARGEST[layout.kind])
     if layout.code is None:
         return pixels
-    picture = cv2.cvtColor(np.ascontiguousarray(pixels), layout.code)
-    return to_8_bits(picture, 255.0) if layout.channels == 2 else picture
+    return cv2.cvtColor(np.ascontiguousarray(pixels), layout.code)
 
 
-def _rgb_from_planes(message, planes: _Planes) -> np.ndarray:
-    """The picture of a message whose brightness and colour are in planes of their own."""
-    check_size(message, pixel_bytes=1, rows=1 + planes.colour_rows)
+def _rgb_from_planes(message) -> np.ndarray:
+    """Picture (H, W, 3) uint8 RGB of a message with a planar encoding."""
+    has_full_chroma = message.encoding in _FULL_CHROMA
+    check_size(message, pixel_bytes=1, rows=3.0 if has_full_chroma else 1.5)
     height, width, step = message.height, message.width, message.step
     if height % 2 or width % 2 or step % 2:
         raise ImageError(f"size {width}x{height} or step {step} is odd, which {message.encoding} "
                          "cannot be")
     data: np.ndarray = np.frombuffer(message.data, np.uint8)
-    bright, colour = data[:step * height].reshape(height, step), data[step * height:]
-    if message.encoding in _HALVED:
-        colour = colour.reshape(height, step // 2)[:, :width // 2].reshape(height // 2, width)
-    elif planes.colour_rows == 2:  # colour of each pixel: every second one of every second row
-        pairs = colour.reshape(height, step, 2)[::2, :width:2]
-        colour = pairs.reshape(height // 2, width)
+    luma = data[:step * height].reshape(height, step)[:, :width]
+    chroma = data[step * height:]
+    if message.encoding in _HALF_ROWS:
+        chroma = chroma.reshape(height, step // 2)[:, :width // 2].reshape(height // 2, width)
+    elif has_full_chroma:  # keep that of every second pixel of every second row
+        pairs = chroma.reshape(height, step, 2)[::2, :width:2]
+        chroma = pairs.reshape(height // 2, width)
     else:
-        colour = colour.reshape(height // 2, step)[:, :width]
-    packed = np.concatenate([bright[:, :width], colour])
-    return to_8_bits(cv2.cvtColor(packed, planes.code), 255.0)
+        chroma = chroma.reshape(height // 2, step)[:, :width]
+    packed = np.concatenate([luma, chroma])
+    return to_8_bits(cv2.cvtColor(packed, _PLANAR[message.encoding]), 255.0)
 
 
 def depth_from_image(message) -> np.ndarray:
-    """The depth image of a sensor_msgs/Image: (H, W) float32 m, NaN where it is not known.
+    """Return the depth image (H, W) float32, m, of a sensor_msgs/Image; NaN where it is unknown.
 
-    32FC1 is metres; 16UC1 and mono16 are millimetres, 0 if not known. Raises ImageError if size,
-    step, length of the data or encoding is impossible or no depth image's.
+    32FC1 is in metres; 16UC1 and mono16 are in millimetres, 0 where unknown.
+
+    Raises:
+        ImageError: if size, step or length of the data is impossible, or the encoding not one of
+            depth images.
     """
     name = _DEPTHS.get(message.encoding)
     if name is None:
-        raise ImageError(f"encoding {message.encoding!r} is no depth image's; publish one of "
-                         f"{', '.join(_DEPTHS)}")
+        raise ImageError(f"encoding {message.encoding!r} is not one of depth images; publish one "
+                         f"of {', '.join(_DEPTHS)}")
     kind = np.dtype((">" if message.is_bigendian else "<") + name)
     check_size(message, kind.itemsize)
     rows: np.ndarray = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
@@ -151,21 +154,23 @@ def depth_from_image(message) -> np.ndarray:
 
 
 def check_size(message, pixel_bytes: int | None = None, rows: float = 1.0) -> None:
-    """Raise ImageError if an Image's size, step and length of data do not fit together.
+    """Raise ImageError if size, step and data length of a sensor_msgs/Image contradict each other.
 
-    pixel_bytes: what a pixel takes; by default what it takes in a picture of the encoding. rows:
-    of the data, for each row of the picture.
+    Args:
+        pixel_bytes: bytes of a pixel, by default those of the encoding.
+        rows: rows of the data per row of the picture.
     """
     height, width, step, length = message.height, message.width, message.step, len(message.data)
     if height <= 0 or width <= 0:
-        raise ImageError(f"image is {width}x{height}, empty: look at the camera's driver")
+        raise ImageError(f"image is {width}x{height}, empty: check the camera's driver")
     if pixel_bytes is None:
         layout = _LAYOUTS.get(message.encoding)
         pixel_bytes = layout.channels * np.dtype(layout.kind).itemsize if layout else 1
     row = width * pixel_bytes
     if step < row:
         raise ImageError(f"step is {step} but a row of {width} pixels of {message.encoding} takes "
-                         f"{row} bytes: the publisher must set width, encoding and step alike")
+                         f"{row} bytes: the publisher must set width, encoding and step "
+                         "consistently")
     if length != step * height * rows:
         raise ImageError(f"data is {length} bytes but a {message.encoding} image of step {step} "
                          f"and height {height} has {step * height * rows:g}: the publisher must "
@@ -173,7 +178,7 @@ def check_size(message, pixel_bytes: int | None = None, rows: float = 1.0) -> No
 
 
 def _pixels(message, layout: _Layout) -> np.ndarray:
-    """(height, width[, channels]) view of the data; a copy where bytes must change places."""
+    """View (H, W[, channels]) of the data; a copy if the byte order must change."""
     kind = np.dtype((">" if message.is_bigendian else "<") + layout.kind)
     rows: np.ndarray = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
     width, channels = message.width, layout.channels
@@ -184,7 +189,11 @@ def _pixels(message, layout: _Layout) -> np.ndarray:
 
 
 def rgb_from_compressed(message) -> np.ndarray:
-    """The picture of a sensor_msgs/CompressedImage (JPEG, PNG or what else OpenCV reads)."""
+    """Return the picture (H, W, 3) uint8 RGB of a sensor_msgs/CompressedImage.
+
+    Raises:
+        ImageError: for a depth image, or data that cannot be decoded.
+    """
     what = f"compressed image of format {message.format!r}"
     if "compressedDepth" in message.format:
         raise ImageError(f"{what} is a depth image; use a colour topic")
@@ -192,33 +201,38 @@ def rgb_from_compressed(message) -> np.ndarray:
 
 
 def rgb_from_bytes(data: np.ndarray, what: str) -> np.ndarray:
-    """The picture of an encoded file's bytes (n,) uint8; `what` names it in errors.
+    """Return the picture (H, W, 3) uint8 RGB of an encoded file (JPEG, PNG, ...).
 
-    A JPEG or PNG that was cut off is an error, though decoders would fill the rest with grey; what
-    follows its end is ignored, as phones append there what is no picture. The rows are the
-    sensor's, whatever orientation the file asks for.
+    A truncated JPEG or PNG is an error, because decoders would fill the rest with grey. Data after
+    its end is ignored: phones append other data there. The file's EXIF orientation is not applied.
+
+    Args:
+        data: (n,) uint8, the bytes of the file.
+        what: name of the file in errors.
+    Raises:
+        ImageError: for data that is damaged, too large or cannot be decoded.
     """
     if not len(data):
         raise ImageError(f"{what} is empty")
     width, height = claimed_size(data)
-    if width * height > min(_MOST_PIXELS, _MOST_PIXELS_A_BYTE * len(data)):
-        raise ImageError(f"{what} says that it is {width}x{height} in {len(data)} bytes: damaged, "
-                         f"or more than the {_MOST_PIXELS // 10**6} megapixels that are read")
+    if width * height > min(_MAX_PIXELS, _MAX_PIXELS_PER_BYTE * len(data)):
+        raise ImageError(f"{what} claims to be {width}x{height} in {len(data)} bytes: damaged, or "
+                         f"more than the supported {_MAX_PIXELS // 10**6} megapixels")
     if is_truncated(data):
-        raise ImageError(f"{what} is cut off: {len(data)} bytes; look at the disk or the network")
+        raise ImageError(f"{what} is cut off: {len(data)} bytes; check the disk or the network")
     if has_broken_chunk(data):
-        raise ImageError(f"{what} is damaged: a checksum of the PNG is wrong; look at the disk or "
+        raise ImageError(f"{what} is damaged: a checksum of the PNG is wrong; check the disk or "
                          "the network")
-    # A message's rotation is not applied: CameraInfo is of the sensor's rows. Files: see exif.py.
+    # Not oriented: CameraInfo describes the sensor's rows. For files see imaging/exif.py.
     image = cv2.imdecode(data, _READ_FLAGS)
     if image is None:
         raise ImageError(f"{what} cannot be decoded: {len(data)} bytes; use jpeg or png")
-    full = np.iinfo(image.dtype).max if image.dtype.kind == "u" else np.inf
-    return cv2.cvtColor(to_8_bits(image, float(full)), cv2.COLOR_BGR2RGB)
+    largest = float(np.iinfo(image.dtype).max) if image.dtype.kind == "u" else np.inf
+    return cv2.cvtColor(to_8_bits(image, largest), cv2.COLOR_BGR2RGB)
 
 
 def image_message(make, header, image: np.ndarray):
-    """A sensor_msgs/Image, rgb8, of a picture (height, width, 3) uint8 RGB."""
+    """Return a sensor_msgs/Image, rgb8, of a picture (H, W, 3) uint8 RGB."""
     height, width = image.shape[:2]
     return make("sensor_msgs/msg/Image", header=header, height=height, width=width,
                 encoding="rgb8", is_bigendian=0, step=3 * width,

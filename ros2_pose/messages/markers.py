@@ -1,4 +1,4 @@
-"""visualization_msgs/MarkerArray of people, for RViz and Foxglove. No ROS here: see messages.py."""
+"""Markers of people (visualization_msgs/MarkerArray) for RViz and Foxglove; no ROS here."""
 
 from __future__ import annotations
 
@@ -16,40 +16,47 @@ from ros2_pose.skeleton import SMPL24
 
 _ADD, _DELETE, _DELETE_ALL = 0, 2, 3  # Marker.action
 _LINE_LIST, _SPHERE_LIST, _TEXT, _TRIANGLE_LIST = 5, 7, 9, 11  # Marker.type
-_BONES, _JOINTS, _LABEL, _BODY = range(4)  # Marker.id; ns is the person
-_FAINT = 0.35  # opacity of what is not seen
+_BONES, _JOINTS, _LABEL, _BODY = range(4)  # Marker.id; Marker.ns is the person's id
+_FAINT = 0.35  # opacity of lost people and of joints that are not seen
 _BODY_OPACITY = 0.6
-_LABEL_ABOVE = 0.35  # m beyond the head
+_LABEL_OFFSET_M = 0.35  # from the head, along the spine
 
 
 def marker_array(make: Make, header, people: People, shown: set[str], lifetime: float,
                  body: BodyModel | None = None):
-    """The markers of an image and the ids they show.
+    """Return a visualization_msgs/MarkerArray of the people with bodies, and the ids it shows.
 
-    shown: the ids shown before; those that are gone are deleted. lifetime: s until markers that
-    no image renews disappear. body: the model of the people's theta and betas, to show surfaces.
+    Args:
+        shown: ids of the previous array; markers of those that are missing now are deleted.
+        lifetime: s after which markers disappear if no image renews them.
+        body: model of the people's theta and betas, to show body surfaces; None shows none.
     """
     rows = [i for i in range(len(people)) if has_body(people, i)]
-    now = {person_id(people, i) for i in rows}
-    markers = [m for i in rows for m in _person_markers(make, header, people, i, lifetime)]
+    ids = {person_id(people, i) for i in rows}
+    markers = []
+    for i in rows:
+        markers += _person_markers(make, header, people, i, lifetime)
     if body is not None and rows and len(body.coarse_faces):
         markers += _surface_markers(make, header, people, rows, lifetime, body)
-    markers += [_marker(make, header, name, part, action=_DELETE)
-                for name in sorted(shown - now) for part in (_BONES, _JOINTS, _LABEL, _BODY)]
-    return make("visualization_msgs/msg/MarkerArray", markers=markers), now
+    for name in sorted(shown - ids):
+        for part in (_BONES, _JOINTS, _LABEL, _BODY):
+            markers.append(_marker(make, header, name, part, action=_DELETE))
+    return make("visualization_msgs/msg/MarkerArray", markers=markers), ids
 
 
 def delete_all(make: Make, header):
-    """A MarkerArray after which nobody is shown."""
+    """Return a visualization_msgs/MarkerArray that deletes all markers."""
     marker = _marker(make, header, "", 0, action=_DELETE_ALL)
     return make("visualization_msgs/msg/MarkerArray", markers=[marker])
 
 
 def _surface_markers(make: Make, header, people: People, rows: list[int], lifetime: float,
                      body: BodyModel) -> list:
-    """The coarse surface of each person, fainter where the person is lost from sight."""
-    surfaces = body.coarse_surface(*(torch.from_numpy(np.asarray(value[rows])).float()
-                                     for value in (people.theta, people.betas, people.root)))
+    """Coarse body surfaces of some people, fainter for lost ones."""
+    assert people.theta is not None and people.betas is not None and people.root is not None
+    theta, betas, root = (torch.from_numpy(np.asarray(values[rows])).float()
+                          for values in (people.theta, people.betas, people.root))
+    surfaces = body.coarse_surface(theta, betas, root)
     corners = body.coarse_faces.flatten().tolist()
     markers = []
     for i, vertices in zip(rows, surfaces.tolist()):
@@ -63,10 +70,10 @@ def _surface_markers(make: Make, header, people: People, rows: list[int], lifeti
 
 
 def _beyond_head(joints: np.ndarray) -> np.ndarray:
-    """(3,) where the label is: up is another axis in every frame, the body's own is not."""
+    """Position (3,) of the label, m: beyond the head, because the up axis depends on the frame."""
     head = joints[SMPL24.index("head")]
     spine = head - joints[SMPL24.index("pelvis")]
-    return head + _LABEL_ABOVE * spine / max(np.linalg.norm(spine), 1e-6)
+    return head + _LABEL_OFFSET_M * spine / max(np.linalg.norm(spine), 1e-6)
 
 
 def _is_lost(people: People, i: int) -> bool:
@@ -74,28 +81,35 @@ def _is_lost(people: People, i: int) -> bool:
 
 
 def _person_markers(make: Make, header, people: People, i: int, lifetime: float) -> list:
-    """Bones, joints and a label; a joint that no pixel shows is faint, a lost person all over."""
+    """Markers of a person's bones, joints and label; faint where it is lost or not seen."""
+    assert people.joints is not None
     name, joints = person_id(people, i), people.joints[i]
-    own = person_colour(name)
-    seen = np.full(len(SMPL24), True)
-    if people.joint_source is not None:
-        seen = people.joint_source[i] != INFERRED
-    if _is_lost(people, i):
-        seen[:] = False
-    colours = [_colour(make, joint_colour(SMPL24, joint, own), 1.0 if seen[joint] else _FAINT)
-               for joint in range(len(SMPL24))]
+    own_colour = person_colour(name)
+    colours = []
+    for joint, is_seen in enumerate(_joints_seen(people, i)):
+        rgb = joint_colour(SMPL24, joint, own_colour)
+        colours.append(_colour(make, rgb, 1.0 if is_seen else _FAINT))
     points = [point_message(make, position) for position in joints]
-    ends = np.array(SMPL24.edges).reshape(-1)
-    children = np.array(SMPL24.edges)[:, [1, 1]].reshape(-1)  # a bone has its child's colour
-    label = _beyond_head(joints)
+    bone_points, bone_colours = [], []
+    for parent, child in SMPL24.edges:
+        bone_points += [points[parent], points[child]]
+        bone_colours += [colours[child], colours[child]]
     return [
         _marker(make, header, name, _BONES, type=_LINE_LIST, scale=(0.03, 0, 0),
-                points=[points[k] for k in ends], colors=[colours[k] for k in children],
-                lifetime=lifetime),
+                points=bone_points, colors=bone_colours, lifetime=lifetime),
         _marker(make, header, name, _JOINTS, type=_SPHERE_LIST, scale=(0.05, 0.05, 0.05),
                 points=points, colors=colours, lifetime=lifetime),
-        _marker(make, header, name, _LABEL, type=_TEXT, scale=(0, 0, 0.15), position=label,
-                text=name, color=own, lifetime=lifetime)]
+        _marker(make, header, name, _LABEL, type=_TEXT, scale=(0, 0, 0.15),
+                position=_beyond_head(joints), text=name, color=own_colour, lifetime=lifetime)]
+
+
+def _joints_seen(people: People, i: int) -> np.ndarray:
+    """Whether each joint (24,) of person i is seen in the image."""
+    if _is_lost(people, i):
+        return np.full(len(SMPL24), False)
+    if people.joint_source is None:
+        return np.full(len(SMPL24), True)
+    return people.joint_source[i] != INFERRED
 
 
 def _colour(make: Make, rgb: tuple, opacity: float):
@@ -104,18 +118,18 @@ def _colour(make: Make, rgb: tuple, opacity: float):
 
 
 def _marker(make: Make, header, ns: str, id: int, **given):
-    """A Marker with every field; what is not given is empty."""
+    """A visualization_msgs/Marker; fields that are not given are empty."""
     values: dict[str, Any] = dict(
         type=_LINE_LIST, action=_ADD, scale=(0, 0, 0), position=(0, 0, 0), color=(0, 0, 0),
         opacity=1.0, lifetime=0.0, points=[], colors=[], text="") | given
-    whole = int(values["lifetime"])
+    seconds = int(values["lifetime"])
     return make(
         "visualization_msgs/msg/Marker", header=header, ns=ns, id=id, type=values["type"],
         action=values["action"], pose=pose_message(make, values["position"], (0, 0, 0, 1)),
         scale=vector_message(make, values["scale"]),
         color=_colour(make, values["color"], values["opacity"]),
-        lifetime=make("builtin_interfaces/msg/Duration", sec=whole,
-                      nanosec=int((values["lifetime"] - whole) * 1e9)),
+        lifetime=make("builtin_interfaces/msg/Duration", sec=seconds,
+                      nanosec=int((values["lifetime"] - seconds) * 1e9)),
         frame_locked=False, points=values["points"], colors=values["colors"],
         texture_resource="", texture=_no_texture(make, header), uv_coordinates=[],
         text=values["text"], mesh_resource="", mesh_use_embedded_materials=False,

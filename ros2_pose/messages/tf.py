@@ -1,4 +1,4 @@
-"""TF frames of people: what they are called, and a tf2_msgs/TFMessage of them. No ROS here."""
+"""TF frames of people: their names, and a tf2_msgs/TFMessage of them. No ROS here."""
 
 from __future__ import annotations
 
@@ -21,19 +21,24 @@ from ros2_pose.messages.standard import Make, quaternion_message, vector_message
 from ros2_pose.people import TRACKED, People
 from ros2_pose.skeleton import SMPL24
 
-# What a frame's name may be made of, besides its fields: no blank, no leading slash (tf2).
+# Characters of a frame's name besides <id> and <joint>: no blank, no leading slash (tf2).
 _LITERAL = re.compile(r"(?!/)[A-Za-z0-9_./-]*")
 
 
 @dataclass(frozen=True)
 class FrameNames:
-    """What the frames of a person are called.
+    """Names of the TF frames of a person.
 
-    person: the pelvis's, with <id> in it. joint: every other joint's, with <id> and <joint> in it.
-    {id} and {joint} mean the same; YAML, and with it `ros2 param set`, takes {id} for a mapping.
-    joints: (24,) what {joint} stands for, in SMPL's order; empty for a joint without a frame. The
-    first, the pelvis's, is not used.
-    Raises ConfigError for patterns whose names would be none, or not tell people or joints apart.
+    {id} and {joint} may be written for <id> and <joint>; but YAML, and so `ros2 param set`, reads
+    {id} as a mapping.
+
+    Args:
+        person: pattern of the pelvis's frame, with <id>.
+        joint: pattern of the other joints' frames, with <id> and <joint>.
+        joints: (24,) replacements of <joint>, in SMPL order; empty for a joint without a frame. The
+            first one, the pelvis's, is not used.
+    Raises:
+        ConfigError: for patterns that give invalid or ambiguous names.
     """
 
     person: str = "<id>"
@@ -45,23 +50,27 @@ class FrameNames:
         _check("tf_joint", self.joint, ("<id>", "<joint>"))
         object.__setattr__(self, "person", _with_brackets(self.person))
         object.__setattr__(self, "joint", _with_brackets(self.joint))
-        if self.person in {self.joint.replace("<joint>", joint) for joint in self.joints[1:]}:
-            raise ConfigError(f"tf_person: {self.person!r} is what tf_joint calls a joint")
+        joint_frames = [self.joint.replace("<joint>", joint) for joint in self.joints[1:]]
+        if self.person in joint_frames:
+            raise ConfigError(f"tf_person: {self.person!r} is also the name of a joint's frame, as "
+                              "given by tf_joint")
 
     def of(self, person_id: str) -> list[str]:
-        """The names of a person's 24 frames, empty where a joint has none."""
-        names = [self.joint.replace("<joint>", joint) if joint else "" for joint in self.joints]
-        return [name.replace("<id>", person_id) for name in (self.person, *names[1:])]
+        """Return the names (24,) of a person's frames, SMPL order; empty for joints without one."""
+        names = [self.person]
+        for joint in self.joints[1:]:
+            names.append(self.joint.replace("<joint>", joint) if joint else "")
+        return [name.replace("<id>", person_id) for name in names]
 
     @cached_property
     def parents(self) -> dict[int, int]:
-        """Joint: the nearest one above it that has a frame; parents come before their children."""
+        """Map from each joint with a frame to its nearest ancestor with a frame, parents first."""
         parents = {}
-        for joint, above in list(enumerate(SMPL24.parents))[1:]:
-            while above and not self.joints[above]:
-                above = SMPL24.parents[above]
+        for joint, parent in list(enumerate(SMPL24.parents))[1:]:
+            while parent and not self.joints[parent]:
+                parent = SMPL24.parents[parent]
             if self.joints[joint]:
-                parents[joint] = above
+                parents[joint] = parent
         return parents
 
 
@@ -70,17 +79,18 @@ def _with_brackets(pattern: str) -> str:
 
 
 def _check(key: str, pattern: str, fields: tuple[str, ...]) -> None:
-    rest = _with_brackets(pattern)
-    complete = all(name in rest for name in fields)
+    """Raise ConfigError unless a pattern holds each of the fields once and is a valid name."""
+    literal = _with_brackets(pattern)
+    is_complete = all(name in literal for name in fields)
     for name in fields:
-        rest = rest.replace(name, "", 1)
-    if not complete or not _LITERAL.fullmatch(rest) \
-            or pattern.startswith("/"):
-        raise ConfigError(f"{key}: {pattern!r} must hold {' and '.join(fields)} once, and besides "
-                          "letters, digits, _, - and . alone, / not at the beginning")
+        literal = literal.replace(name, "", 1)
+    if not is_complete or not _LITERAL.fullmatch(literal) or pattern.startswith("/"):
+        raise ConfigError(f"{key}: {pattern!r} must hold {' and '.join(fields)} once; other "
+                          "characters allowed are letters, digits, _, -, . and /, the latter not "
+                          "at the beginning")
 
 
-# REP-155's links that are joints of SMPL; the rest of its links lie between these.
+# The links of REP-155 that are joints of SMPL: SMPL's name -> REP-155's.
 _REP155 = {
     "spine1": "waist", "spine3": "torso", "head": "head",
     **{f"{side}_{joint}": f"{side[0]}_{joint}" for side in ("left", "right")
@@ -90,34 +100,39 @@ REP155 = FrameNames("body_<id>", "<joint>_<id>",
 
 
 def tf_message(make: Make, header, people: People, names: FrameNames = FrameNames()):
-    """A tf2_msgs/TFMessage of those seen: the pelvis in header's frame, the joints below it.
+    """Return a tf2_msgs/TFMessage of the tracked people.
 
-    Every frame is x forward, y left, z up where the body stands upright with its arms spread.
+    The pelvis is given in the header's frame, every other joint in its parent's. In SMPL's rest
+    pose (upright, arms spread) every frame is x forward, y left, z up.
     """
     seen = [i for i in range(len(people)) if has_body(people, i)
             and tracking_state(people, i) == TRACKED]
-    return make("tf2_msgs/msg/TFMessage", transforms=[
-        t for i in seen for t in _body_frames(make, header, people, i, names)])
+    transforms = []
+    for i in seen:
+        transforms += _body_frames(make, header, people, i, names)
+    return make("tf2_msgs/msg/TFMessage", transforms=transforms)
 
 
 def _body_frames(make: Make, header, people: People, i: int, names: FrameNames) -> list:
-    """Transforms of a person: each joint's frame in that above it, the pelvis in the header's."""
-    called, positions = names.of(person_id(people, i)), people.joints[i]
-    frames = [_transform(make, header, called[0], people.root[i],
-                         body_rotation(people.theta[i, 0]).as_quat())]
+    """Transforms of a person: the pelvis in the header's frame, joints in their parents' frames."""
+    assert people.theta is not None and people.joints is not None and people.root is not None
+    frame_ids, positions = names.of(person_id(people, i)), people.joints[i]
+    pelvis_quat = body_rotation(people.theta[i, 0]).as_quat()
+    transforms = [_transform(make, header, frame_ids[0], people.root[i], pelvis_quat)]
     joints, parents = list(names.parents), list(names.parents.values())
     global_rotmats = _joint_rotations(people.theta[i])
-    back = global_rotmats[parents].swapaxes(1, 2)
-    bones = (back @ (positions[joints] - positions[parents])[..., None])[..., 0]
-    quats = Rotation.from_matrix(back @ global_rotmats[joints]).as_quat()
-    for joint, parent, bone, quat in zip(joints, parents, bones, quats):
-        above = make("std_msgs/msg/Header", stamp=header.stamp, frame_id=called[parent])
-        frames.append(_transform(make, above, called[joint], bone, quat))
-    return frames
+    parent_from_global = global_rotmats[parents].swapaxes(1, 2)
+    bones = positions[joints] - positions[parents]
+    translations = (parent_from_global @ bones[..., None])[..., 0]
+    quats = Rotation.from_matrix(parent_from_global @ global_rotmats[joints]).as_quat()
+    for joint, parent, translation, quat in zip(joints, parents, translations, quats):
+        above = make("std_msgs/msg/Header", stamp=header.stamp, frame_id=frame_ids[parent])
+        transforms.append(_transform(make, above, frame_ids[joint], translation, quat))
+    return transforms
 
 
 def _joint_rotations(theta: np.ndarray) -> np.ndarray:
-    """(24, 3, 3) of each joint's frame, to the frame of theta (24, 4)."""
+    """Rotation matrices (24, 3, 3) of each joint's frame to the header's, from theta (24, 4)."""
     local = (BODY_IN_SMPL.inv() * Rotation.from_quat(theta) * BODY_IN_SMPL).as_matrix()
     global_rotmats = np.empty_like(local)
     global_rotmats[0] = body_rotation(theta[0]).as_matrix()
@@ -126,8 +141,8 @@ def _joint_rotations(theta: np.ndarray) -> np.ndarray:
     return global_rotmats
 
 
-def _transform(make: Make, header, child: str, position, xyzw):
-    transform = make("geometry_msgs/msg/Transform", translation=vector_message(make, position),
-                     rotation=quaternion_message(make, xyzw))
+def _transform(make: Make, header, child: str, translation, quat_xyzw):
+    transform = make("geometry_msgs/msg/Transform", translation=vector_message(make, translation),
+                     rotation=quaternion_message(make, quat_xyzw))
     return make("geometry_msgs/msg/TransformStamped", header=header, child_frame_id=child,
                 transform=transform)
