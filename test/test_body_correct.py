@@ -6,8 +6,10 @@ import torch
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from ros2_pose.body.align import align_as_printed, align_model
-from ros2_pose.body.correct import correct, fuse
+from ros2_pose.body.align import align_model
+from ros2_pose.body.correct import correct
+from ros2_pose.body.gaussian import fuse
+from ros2_pose.evaluation.benchmarks.align_as_printed import align_as_printed
 from ros2_pose.evaluation.benchmarks.correction import correction_rows, made_up_people
 
 K = 14
@@ -66,7 +68,7 @@ def test_exact_points_give_back_rotation_place_and_depth(turn_rad):
     cov, joint_cov = tiny_errors(50)
     found = align_model(points, cov, model, joint_cov)
     assert found.ok.all()
-    np.testing.assert_allclose(found.rotation, turns, atol=1e-5)
+    np.testing.assert_allclose(found.rotmat, turns, atol=1e-5)
     np.testing.assert_allclose(found.joints, placed, atol=1e-4)
     corrected = correct(points, cov, model, joint_cov)
     np.testing.assert_allclose(corrected.points, points, atol=1e-6)
@@ -93,7 +95,7 @@ def test_alignment_is_the_least_squares_of_scipy(case):
 
         best = least_squares(residuals, np.r_[0.0, 0, 0, placed.mean(0)], xtol=1e-12)
         np.testing.assert_allclose(found.position[0], best.x[3:], atol=2e-3)
-        np.testing.assert_allclose(Rotation.from_matrix(found.rotation[0].numpy()).as_rotvec(),
+        np.testing.assert_allclose(Rotation.from_matrix(found.rotmat[0].numpy()).as_rotvec(),
                                    best.x[:3], atol=2e-3)
 
 
@@ -102,7 +104,7 @@ def test_rotations_are_never_reflections(case):
     mirrored = joints * torch.tensor([-1.0, 1, 1])
     garbage = torch.tensor(np.random.default_rng(0).normal(size=points.shape))
     for some, body in ((points, joints), (points, mirrored), (garbage, joints)):
-        rotation = align_model(some, cov, body, joint_cov).rotation
+        rotation = align_model(some, cov, body, joint_cov).rotmat
         np.testing.assert_allclose(torch.linalg.det(rotation), 1, atol=1e-9)
         np.testing.assert_allclose(rotation @ rotation.mT, np.tile(np.eye(3), (60, 1, 1)),
                                    atol=1e-9)
@@ -113,18 +115,19 @@ def test_as_printed_is_a_procrustes_that_may_reflect():
     _, points, model, _ = exact(200, 1, turn_rad=1.5)
     cov, joint_cov = tiny_errors(200)
     sigma = torch.ones(200, K, dtype=torch.float64)
-    printed = align_as_printed(points, sigma, model, iterations=1)
-    determinants = torch.linalg.det(printed.rotation)
+    printed_points, printed_rotmat, printed_depths = align_as_printed(points, sigma, model,
+                                                                      iterations=1)
+    determinants = torch.linalg.det(printed_rotmat)
     repaired = align_model(points, cov, model, joint_cov)
-    assert (determinants < 0).any() and (torch.linalg.det(repaired.rotation) > 0).all()
+    assert (determinants < 0).any() and (torch.linalg.det(repaired.rotmat) > 0).all()
     person = int(determinants.argmax())  # one who is not mirrored
     flat, shape = (v[person] - v[person].mean(0) for v in (points, model))
     flat, shape = flat.numpy(), (shape / shape.std(correction=0)).numpy()
     oracle = Rotation.align_vectors(shape, np.c_[flat / flat.std(), np.zeros(K)])[0].as_matrix()
-    np.testing.assert_allclose(printed.rotation[person], oracle, atol=1e-6)
+    np.testing.assert_allclose(printed_rotmat[person], oracle, atol=1e-6)
     turned = shape @ oracle
-    np.testing.assert_allclose(printed.depths[person], turned[:, 2], atol=1e-6)
-    np.testing.assert_allclose(printed.points[person] - points[person].mean(0),
+    np.testing.assert_allclose(printed_depths[person], turned[:, 2], atol=1e-6)
+    np.testing.assert_allclose(printed_points[person] - points[person].mean(0),
                                turned[:, :2] * flat.std(), atol=1e-6)
 
 

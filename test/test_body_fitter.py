@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ros2_pose.body import fitter as solve
+from ros2_pose.body.fit_cost import MIN_DEPTH_M, linearise
+from ros2_pose.body.fit_problem import with_hypothesis
 from ros2_pose.body.fitter import FitSettings, Fitter, Previous, Sighting
 from ros2_pose.body.kinematics import (
     UNKNOWNS,
@@ -18,6 +19,7 @@ from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.state import BodyState
+from ros2_pose.body.temporal_prior import with_previous
 from ros2_pose.geometry import (
     angle_between,
     quat_from_rotmat,
@@ -83,18 +85,18 @@ def observe(model, state, noise_px=1.0, seed=0):
     return points, (torch.eye(2, dtype=torch.float64) * std**2).expand(len(points), 17, 2, 2)
 
 
-def problem_of(fitter, state, with_previous=False, **known):
+def problem_of(fitter, state, has_previous=False, **known):
     """The problem whose solution is about `state`, with all its terms."""
     points, cov = observe(fitter.model, state, 3.0)
     sighting = Sighting(points, cov, **known)
     lifted = fitter.propose(sighting)
-    problem = fitter.problem(sighting, lifted)
-    problem = fitter.with_lift(problem, solve.of_each(lifted, lifted.logits.argmax(1)))
-    if with_previous:
-        frames = torch.ones(len(points))
-        problem = solve.with_previous(
-            problem, Previous(perturbed(state, 0.05, 9), 0.1 * frames, frames, 0 * frames))
-    return problem.with_error_at(state.root[:, 2])
+    problem = with_hypothesis(fitter.problem(sighting, lifted),
+                              lifted.select(lifted.logits.argmax(1)), state.root[:, 2])
+    if not has_previous:
+        return problem
+    frames = torch.ones(len(points))
+    previous = Previous(perturbed(state, 0.05, 9), 0.1 * frames, frames, 0 * frames)
+    return with_previous(problem, previous)
 
 
 def moved(state, step):
@@ -141,22 +143,22 @@ def test_keypoint_and_joint_jacobians_are_their_derivatives(model, people):
 
 
 @pytest.mark.parametrize("known", [
-    {}, {"with_previous": True}, {"height": 1.8}, {"depth": 3.0, "depth_std": 0.05},
+    {}, {"has_previous": True}, {"height": 1.8}, {"depth": 3.0, "depth_std": 0.05},
     {"up": (0.1, -0.9, 0.4)}, {"floor": (0.0, -1.0, 0.0, 1.2)}], ids=lambda known: "".join(known))
 def test_gradient_is_the_derivative_of_the_cost(fitter, people, known):
-    known = {name: value if name == "with_previous" else
+    known = {name: value if name == "has_previous" else
              torch.tensor(value, dtype=torch.float64).expand(
                  (len(people.root),) if isinstance(value, float) else (len(value),))
              for name, value in known.items()}
     problem = problem_of(fitter, people, **known)
     state = perturbed(people, 0.1)
-    gradient = solve.linearise(problem, state).gradient
-    numeric = differences(lambda s: solve.linearise(problem, s).cost, state)
+    gradient = linearise(problem, state).gradient
+    numeric = differences(lambda s: linearise(problem, s).cost, state)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-5 * gradient.abs().max())
 
 
 def test_hessian_is_symmetric_and_positive(fitter, people):
-    hessian = solve.linearise(problem_of(fitter, people), perturbed(people, 0.1)).hessian
+    hessian = linearise(problem_of(fitter, people), perturbed(people, 0.1)).hessian
     np.testing.assert_allclose(hessian, hessian.transpose(1, 2), rtol=1e-9, atol=1e-9)
     assert torch.linalg.eigvalsh(hessian).min() > 0
 
@@ -197,26 +199,26 @@ def test_cold_start_recovers_depth_and_joints(model, fitter, people):
 
 
 def proposal(state, std=0.05):
-    """What a network that saw the picture may say of people."""
+    """The proposal of a network that is right about people."""
     known = torch.full((len(state.betas), 1, 24), std).double()
     return Lifted(*(value[:, None].clone() for value in state), known,
                   torch.full_like(known[..., :3], 0.1), torch.zeros(len(known), 1))
 
 
-def test_a_body_that_came_with_the_picture_is_one_more_hypothesis(model, fitter, people):
-    """It helps where it is right, and whoever has none is fitted as without."""
+def test_a_proposed_body_is_one_more_hypothesis(model, fitter, people):
+    """It helps where it is right; people without a proposal are fitted as before."""
     seen = observe(model, people)
     without = fit(fitter, *seen)
     joints = model(*people, with_vertices=False).joints
-    told = fit(fitter, *seen, proposed=proposal(people))
-    assert hip_centred_error_m(told.joints, joints).mean() \
+    with_proposal = fit(fitter, *seen, proposed=proposal(people))
+    assert hip_centred_error_m(with_proposal.joints, joints).mean() \
         < 0.6 * hip_centred_error_m(without.joints, joints).mean()
     unknown = proposal(people)
     for value in unknown:
         value[::2] = torch.nan
     half = fit(fitter, *seen, proposed=unknown)
     torch.testing.assert_close(half.joints[::2], without.joints[::2])
-    torch.testing.assert_close(half.joints[1::2], told.joints[1::2])
+    torch.testing.assert_close(half.joints[1::2], with_proposal.joints[1::2])
 
 
 def test_every_facing_is_found(model, prior, fitter):
@@ -355,7 +357,7 @@ def test_nonsense_gives_no_nan_in_people_who_are_ok(fitter, value):
     for field in result:
         if field.is_floating_point():
             assert result.ok[0] == bool(field[0].isfinite().all())
-    assert not result.ok[0] or result.root[0, 2] > solve.MIN_DEPTH_M
+    assert not result.ok[0] or result.root[0, 2] > MIN_DEPTH_M
 
 
 # ------------------------------------------------------------------------------- covariance
@@ -388,11 +390,11 @@ def test_a_known_height_gives_the_distance(model, fitter):
     base, by_beta = model.stature
     height = base + tall.betas @ by_beta.double()
     points, cov = observe(model, tall)
-    prior_mean, known = fit(fitter, points, cov), fit(fitter, points, cov, height=height)
+    unknown, known = fit(fitter, points, cov), fit(fitter, points, cov, height=height)
     def error(result):
         return (result.root[:, 2] / tall.root[:, 2] - 1).abs().median()
-    assert error(prior_mean) > 0.07 > 0.035 > error(known)
-    assert (known.root_cov[:, 2, 2] < 0.6 * prior_mean.root_cov[:, 2, 2]).all()
+    assert error(unknown) > 0.07 > 0.035 > error(known)
+    assert (known.root_cov[:, 2, 2] < 0.6 * unknown.root_cov[:, 2, 2]).all()
 
 
 def test_a_measured_depth_gives_distance_and_size(model, fitter):
@@ -402,11 +404,11 @@ def test_a_measured_depth_gives_distance_and_size(model, fitter):
     depth = small.root[:, 2].clone()
     depth[0] = torch.nan
     std = torch.full_like(depth, 0.03)
-    prior_mean = fit(fitter, points, cov)
+    unknown = fit(fitter, points, cov)
     measured = fit(fitter, points, cov, depth=depth, depth_std=std)
     assert ((measured.root[1:, 2] - small.root[1:, 2]).abs() < 0.1).all()
-    np.testing.assert_allclose(measured.root[0], prior_mean.root[0], atol=1e-6)
-    assert (measured.root_cov[1:, 2, 2] < 0.3 * prior_mean.root_cov[1:, 2, 2]).all()
+    np.testing.assert_allclose(measured.root[0], unknown.root[0], atol=1e-6)
+    assert (measured.root_cov[1:, 2, 2] < 0.3 * unknown.root_cov[1:, 2, 2]).all()
     np.testing.assert_allclose(measured.betas[1:, 0].median(), small.betas[1:, 0].median(),
                                atol=0.3)
 
@@ -422,13 +424,13 @@ def test_a_floor_gives_the_distance(model, fitter):
     shift[:, 1] = height - fitter.settings.ankle_height_m - lowest
     people = people._replace(root=people.root + shift)
     points, cov = observe(model, people)
-    prior_mean = fit(fitter, points, cov)
+    unknown = fit(fitter, points, cov)
     floor = torch.tensor([0.0, -1.0, 0.0, height], dtype=torch.float64)
     standing = fit(fitter, points, cov, floor=floor)
     def error(result):
         return (result.root[:, 2] / people.root[:, 2] - 1).abs().median()
-    assert error(standing) < 0.5 * error(prior_mean)
-    assert (standing.root_cov[:, 2, 2] < prior_mean.root_cov[:, 2, 2]).all()
+    assert error(standing) < 0.5 * error(unknown)
+    assert (standing.root_cov[:, 2, 2] < unknown.root_cov[:, 2, 2]).all()
 
 
 def test_a_track_keeps_its_shape(model, fitter):
@@ -459,6 +461,14 @@ def test_keypoints_in_3d_fix_place_and_pose(model, fitter, people):
     result = fit(exact, truth.keypoints, cov)
     assert (result.root - people.root).norm(dim=1).max() < 0.03
     assert hip_centred_error_m(result.joints, truth.joints).median() < 0.015
+
+
+def test_a_fitter_is_not_changed_in_place(fitter):
+    taller = fitter.with_settings(adult_height_m=1.9)
+    assert taller.settings.adult_height_m == 1.9 != fitter.settings.adult_height_m
+    assert taller.model is fitter.model and taller.lift is fitter.lift
+    with pytest.raises(AttributeError):
+        fitter.settings = taller.settings
 
 
 def test_another_joint_set(model, fitter, people):
