@@ -100,7 +100,14 @@ def _match(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor) -> _M
 
 
 def mostly_agrees(agreement: Tensor, usable: Tensor) -> Tensor:
-    """(P,) bool: the mean robust weight (P, K) of the usable (P, K) keypoints is high enough."""
+    """Test whether most keypoints agree.
+
+    Args:
+        agreement (P, K): 0..1 robust weights.
+        usable (P, K): bool.
+    Returns:
+        (P,) bool: the mean weight of the usable keypoints is high enough.
+    """
     return (agreement * usable).sum(1) >= _LEAST_AGREEMENT * usable.sum(1)
 
 

@@ -81,7 +81,11 @@ class Problem:
     whitener: Tensor | None = None  # (P, K, D, D), zeros where missing
 
     def rows(self, index: Tensor) -> Problem:
-        """Return the problem of some people, by a mask (P,) or by indices, possibly repeated."""
+        """Return the problem of some people.
+
+        Args:
+            index (P,) bool, or (N,) int: a mask, or indices, possibly repeated.
+        """
         if index.dtype == torch.bool and index.all():
             return self
         selected = {name: getattr(self, name)[index] for name in _PER_PERSON}

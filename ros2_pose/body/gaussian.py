@@ -72,9 +72,9 @@ def robust_weight(squared: Tensor) -> Tensor:
     """Weight observations for iteratively reweighted least squares.
 
     Args:
-        squared (...): squared Mahalanobis distances of the residuals.
+        squared (P, K): squared Mahalanobis distances of the residuals.
     Returns:
-        (...) 0..1: 1 up to 3 standard deviations, then falling with the squared distance.
+        (P, K) 0..1: 1 up to 3 standard deviations, then falling with the squared distance.
     """
     return (_GATE_SIGMAS**2 / squared.clamp(min=1e-12)).clamp(max=1)
 

@@ -101,7 +101,8 @@ def person_view(points: Tensor, cov: Tensor,
                 up: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
     """Describe each person as seen by a virtual camera that points at the person.
 
-    Args: see `Lift.forward`.
+    Args:
+        points (P, 17, 2), cov (P, 17, 2, 2), up (3,): see `Lift.forward`.
     Returns:
         features (P, 6 * 17 + 4): for each keypoint whether it is seen, its position, logarithmic
             standard deviations and correlation; then log rays_std and the ray to the person.

@@ -48,7 +48,7 @@ class Rig:
     offset_by_beta: Tensor  # (N, 3, 10)
 
     def to(self, like: Tensor) -> Rig:
-        """Return the same with the dtype and device of `like`."""
+        """Return the same with the dtype and device of `like` (...)."""
         index = self.point_joint.to(like.device)
         moved = {name: getattr(self, name).to(like) for name in
                  ("rest", "rest_by_beta", "point_share", "offset", "offset_by_beta")}
@@ -136,7 +136,7 @@ class BodyModel(torch.nn.Module):
         return self.template[top, 1] - self.template[sole, 1], by_beta
 
     def rig(self, like: Tensor, joint_set: JointSet = COCO17) -> Rig:
-        """Return the rig for the keypoints of a joint set, with dtype and device of `like`."""
+        """Return the rig of a joint set's keypoints, with dtype and device of `like` (...)."""
         key = (like.dtype, like.device, joint_set.name)
         if key not in self._rigs:
             self._rigs[key] = _fold(self._arrays, *joint_weights(self._arrays, joint_set)).to(like)
@@ -168,7 +168,8 @@ class BodyModel(torch.nn.Module):
     def coarse_surface(self, theta: Tensor, betas: Tensor, root: Tensor) -> Tensor:
         """Pose the vertices of the coarse surface only.
 
-        Args: see `forward`.
+        Args:
+            theta (B, 24, 4), betas (B, 10), root (B, 3) m: see `forward`.
         Returns:
             (B, V', 3) m, the vertices that coarse_faces (F', 3) index; V' = 0 for SMPL files.
         """
@@ -190,7 +191,13 @@ class BodyModel(torch.nn.Module):
 
 
 def global_rotmats_of(rotmats: Tensor) -> Tensor:
-    """Return rotations (B, 24, 3, 3) of body part to camera from those relative to parents."""
+    """Accumulate rotations along the tree.
+
+    Args:
+        rotmats (B, 24, 3, 3): each joint relative to its parent; [0]: body to camera.
+    Returns:
+        (B, 24, 3, 3) body part to camera.
+    """
     levels = [rotmats[:, :1]]
     for children, parents in _LEVELS:
         levels.append(levels[-1][:, parents] @ rotmats[:, children])

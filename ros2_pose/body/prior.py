@@ -60,7 +60,7 @@ class PosePrior(torch.nn.Module):
 
     @staticmethod
     def load(path: str | Path = FILE) -> PosePrior:
-        """Load the shipped prior, or one of the same format."""
+        """The shipped prior, or one built by this module's command."""
         with np.load(path, allow_pickle=False) as file:
             whitener = np.zeros((_DOF, _DOF))
             whitener[_LOWER] = file["whitener"]

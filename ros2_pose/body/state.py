@@ -52,7 +52,11 @@ class BodyState(NamedTuple):
         return torch.stack([value.flatten(1).isfinite().all(1) for value in self]).all(0)
 
     def rows(self, index: Tensor) -> BodyState:
-        """Return the states of some people, by a mask (P,) or by indices."""
+        """Return the states of some people.
+
+        Args:
+            index (P,) bool, or (N,) int: a mask, or indices.
+        """
         return BodyState(*(value[index] for value in self))
 
     def moved(self, rotvecs: Tensor, betas: Tensor, root: Tensor) -> BodyState:
