@@ -64,7 +64,7 @@ def people(prior):
 
 
 def make_people(prior, count, seed=0):
-    """People near the prior's mean, turned by any yaw, 2 to 6 m away."""
+    """People near the prior's mean, rotated by any yaw, 2 to 6 m away."""
     rng = np.random.default_rng(seed)
     white = torch.tensor(rng.normal(0, 0.6, (count, 69)))
     yaw = torch.tensor(rng.uniform(0, 2 * np.pi, count))
@@ -86,7 +86,7 @@ def observe(model, state, noise_px=1.0, seed=0):
 
 
 def problem_of(fitter, state, has_previous=False, **known):
-    """The problem whose solution is about `state`, with all its terms."""
+    """A problem with all terms and with its solution near `state`."""
     points, cov = observe(fitter.model, state, 3.0)
     sighting = Sighting(points, cov, **known)
     lifted = fitter.propose(sighting)
@@ -100,7 +100,7 @@ def problem_of(fitter, state, has_previous=False, **known):
 
 
 def moved(state, step):
-    """Turned about the camera's axes, and shifted: what the unknowns mean."""
+    """The state after a step of the 85 unknowns: rotations about the camera's axes."""
     rotations = rotmat_from_rotvec(step[:, :72].reshape(-1, 24, 3))
     local = rotmat_from_quat(state.theta)
     accumulated = [local[:, 0]]
@@ -163,7 +163,7 @@ def test_hessian_is_symmetric_and_positive(fitter, people):
     assert torch.linalg.eigvalsh(hessian).min() > 0
 
 
-def test_chord_is_that_of_the_angle():
+def test_chord_length_is_that_of_the_angle():
     a, b = torch.nn.functional.normalize(torch.randn(2, 20, 4, dtype=torch.float64), dim=-1)
     angle = angle_between(a, b)
     chord, cosine = chord_difference(a, b)
@@ -243,7 +243,7 @@ def test_warm_start_follows_a_moved_person(model, fitter, people):
     np.testing.assert_allclose(step.median(), 0.05, atol=0.03)
 
 
-def test_warm_start_from_another_person_starts_over(model, fitter, people):
+def test_warm_start_from_another_person_restarts(model, fitter, people):
     points, cov = observe(model, people)
     wrong = people.rows(torch.tensor([5, 4, 3, 2, 1, 0]))
     result, cold = (
@@ -266,8 +266,8 @@ def test_one_wrong_image_does_not_move_a_body(model, fitter, people):
     assert (second.disagreement_s > 0).float().mean() > 0.5
 
 
-def test_a_track_far_off_comes_right_within_its_patience(model, fitter, people):
-    """Turned round and a metre away: others cannot be followed into the right pose."""
+def test_a_wrong_track_restarts_within_its_patience(model, fitter, people):
+    """Rotated by half a turn and a metre away: a warm fit cannot find the right pose."""
     points, cov = observe(model, people)
     cold = fit(fitter, points, cov)
     wrong = moved(people, torch.zeros(len(points), UNKNOWNS, dtype=torch.float64).index_fill(
@@ -296,7 +296,7 @@ def test_anisotropic_pixels_and_float32(model, fitter, people):
     assert (result.root[:, 2] / people.root[:, 2] - 1).abs().median() < 0.05
 
 
-def test_an_outlier_hardly_moves_the_rest(model, fitter, people):
+def test_an_outlier_has_little_influence(model, fitter, people):
     points, cov = observe(model, people)
     spoilt = points.clone()
     spoilt[:, COCO17.index("left_wrist")] += 0.3
@@ -344,14 +344,14 @@ def test_half_a_person_is_fitted_with_less_certainty(model, fitter, people):
     assert (variance(half) > 1.5 * variance(whole)).all()
 
 
-def test_nobody(fitter):
+def test_no_people(fitter):
     result = fit(fitter, torch.zeros(0, 17, 2), torch.zeros(0, 17, 2, 2))
     assert result.joints.shape == (0, 24, 3) and result.joint_cov.shape == (0, 24, 3, 3)
     assert result.root_cov.shape == (0, 6, 6) and result.ok.shape == (0,)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e6, -1e6])
-def test_nonsense_gives_no_nan_in_people_who_are_ok(fitter, value):
+def test_degenerate_keypoints_give_no_nan_in_people_that_are_ok(fitter, value):
     points = torch.full((1, 17, 2), value, dtype=torch.float64)
     result = fit(fitter, points, torch.full((1, 17, 2, 2), 0.0, dtype=torch.float64))
     for field in result:
@@ -364,7 +364,7 @@ def test_nonsense_gives_no_nan_in_people_who_are_ok(fitter, value):
 
 
 def test_covariances_are_calibrated(model, prior, fitter):
-    """The truth lies as far off, in standard deviations, as the covariance says (3 dof: 2.4)."""
+    """The median squared Mahalanobis distance is that of 3 degrees of freedom, 2.4."""
     state = make_people(prior, 40, seed=5)
     result = fit(fitter, *observe(model, state, 5.0))
     truth = model(*state, with_vertices=False).joints
@@ -376,7 +376,7 @@ def test_covariances_are_calibrated(model, prior, fitter):
     assert torch.linalg.eigvalsh(result.root_cov).min() > 0
 
 
-def test_depth_is_less_certain_than_place_in_the_image(model, fitter, people):
+def test_depth_is_less_certain_than_position_in_the_image(model, fitter, people):
     variance = fit(fitter, *observe(model, people)).root_cov.diagonal(dim1=1, dim2=2)
     assert (variance[:, 2] > 4 * variance[:, 1]).all()
 
@@ -414,7 +414,7 @@ def test_a_measured_depth_gives_distance_and_size(model, fitter):
 
 
 def test_a_floor_gives_the_distance(model, fitter):
-    """People on a floor seen from above, whose size alone would put them elsewhere."""
+    """Tall people on a floor seen from above: by the mean height they would be too near."""
     people = make_people(fitter.prior, 20, seed=8)
     people = people._replace(betas=people.betas + torch.tensor([1.0] + [0.0] * 9))
     ankles = [COCO17.index("left_ankle"), COCO17.index("right_ankle")]
@@ -434,7 +434,7 @@ def test_a_floor_gives_the_distance(model, fitter):
 
 
 def test_a_track_keeps_its_shape(model, fitter):
-    """Somebody moves: bone lengths settle, and do not breathe with the pose."""
+    """Bone lengths of a moving person converge, and do not change with the pose."""
     prior = fitter.prior
     rng = np.random.default_rng(2)
     state, result, first, lengths = make_people(prior, 1, seed=3), None, None, []
@@ -448,13 +448,13 @@ def test_a_track_keeps_its_shape(model, fitter):
         bones = result.joints[0, 1:] - result.joints[0, list(SMPL24.parents[1:])]
         lengths.append(bones.norm(dim=1))
         first = first or result
-    assert result.root_cov[0, 2, 2] > 0.5 * first.root_cov[0, 2, 2]  # his height is still a guess
+    assert result.root_cov[0, 2, 2] > 0.5 * first.root_cov[0, 2, 2]  # the height is still unknown
     late = torch.stack(lengths[30:])
     assert (late.std(0) / late.mean(0)).max() < 0.01
     assert (late[0] / late[-1] - 1).abs().max() < 0.03
 
 
-def test_keypoints_in_3d_fix_place_and_pose(model, fitter, people):
+def test_keypoints_in_3d_determine_position_and_pose(model, fitter, people):
     truth = model(*people, with_vertices=False)
     cov = (torch.eye(3, dtype=torch.float64) * 0.005**2).expand(len(people.root), 17, 3, 3)
     exact = Fitter(model, fitter.prior, fitter.lift, FitSettings(keypoint_error_m=0.002))

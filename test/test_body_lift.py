@@ -1,4 +1,4 @@
-"""The lift: what it may not depend on, what it makes of missing keypoints, and how it learns."""
+"""The lift: invariances, missing keypoints, and training."""
 
 import csv
 
@@ -29,7 +29,7 @@ def people():
 
 
 def turned(points, cov, rotation):
-    """Keypoints and covariances in a camera turned by (3, 3)."""
+    """Keypoints and covariances in a camera rotated by (3, 3)."""
     rays = torch.nn.functional.pad(points, (0, 1), value=1.0) @ rotation.T
     image = rays[..., :2] / rays[..., 2:]
     jacobian = (rotation[:2, :2] - image[..., None] * rotation[2:, :2]) / rays[..., 2:, None]
@@ -65,8 +65,8 @@ def test_missing_points_may_hold_anything(lift, people):
     cov[missing] = torch.nan
     for a, b in zip(lift(people.points, people.cov), lift(points, cov)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-    nobody = lift(torch.full((1, 17, 2), torch.nan), torch.full((1, 17, 2, 2), torch.nan))
-    assert all(value.isfinite().all() for value in nobody)
+    unseen = lift(torch.full((1, 17, 2), torch.nan), torch.full((1, 17, 2, 2), torch.nan))
+    assert all(value.isfinite().all() for value in unseen)
 
 
 def test_alone_as_in_a_batch_and_finite(lift, people):
@@ -80,8 +80,7 @@ def test_alone_as_in_a_batch_and_finite(lift, people):
 
 
 def test_left_is_left(lift):
-    """A person who faces the camera, and the same points with left and right changed round: seen
-    from behind."""
+    """A person that faces the camera; with left and right exchanged, one seen from behind."""
     names = {"shoulder": (0.2, -0.5), "elbow": (0.25, -0.25), "wrist": (0.27, 0.0),
              "hip": (0.12, 0.0), "knee": (0.13, 0.42), "ankle": (0.14, 0.82)}
     points = torch.full((1, 17, 2), torch.nan)
