@@ -464,7 +464,7 @@ def test_keypoints_in_3d_determine_position_and_pose(model, fitter, people):
 
 
 def test_a_fitter_is_not_changed_in_place(fitter):
-    taller = fitter.with_settings(adult_height_m=1.9)
+    taller = fitter.with_settings(FitSettings(adult_height_m=1.9))
     assert taller.settings.adult_height_m == 1.9 != fitter.settings.adult_height_m
     assert taller.model is fitter.model and taller.lift is fitter.lift
     with pytest.raises(AttributeError):

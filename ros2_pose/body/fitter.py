@@ -9,7 +9,6 @@ square its condition number.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,9 +59,9 @@ class Fitter:
     settings: FitSettings = FitSettings()
     joint_set: JointSet = COCO17
 
-    def with_settings(self, **changes: Any) -> Fitter:
-        """Return a fitter with some of the `FitSettings` changed; it shares all else."""
-        return replace(self, settings=replace(self.settings, **changes))
+    def with_settings(self, settings: FitSettings) -> Fitter:
+        """Return a fitter with other settings that shares body model, prior and lift."""
+        return replace(self, settings=settings)
 
     def fit(self, sighting: Sighting, previous: Previous | None = None) -> BodyFit:
         """Find the most probable bodies.

@@ -11,6 +11,7 @@ The common frame is whatever the cameras' poses lead to: metres, and any directi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -154,7 +155,7 @@ class Fuser:
     @property
     def _in_space(self) -> Fitter:
         """The fit to keypoints in 3D."""
-        return self.fitter.with_settings(lift_weight=_LIFT_WEIGHT)
+        return self.fitter.with_settings(replace(self.fitter.settings, lift_weight=_LIFT_WEIGHT))
 
     def _fit(self, views: list[View], rows: np.ndarray,
              previous: Previous | None) -> tuple[BodyFit, dict[str, np.ndarray]]:
