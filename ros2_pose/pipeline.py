@@ -77,7 +77,8 @@ class Pipeline:
         self.tracker.lost_s = config.lost_s
         self.tracker.birth_score = config.score_threshold
         self.tracker.still_mps = config.still_mps
-        self.fitter.settings = replace(self.fitter.settings, adult_height_m=config.adult_height_m)
+        self.fitter = self.fitter.with_settings(
+            replace(self.fitter.settings, adult_height_m=config.adult_height_m))
         self.rotate_upright(_up(config))
 
     def another(self) -> Pipeline:

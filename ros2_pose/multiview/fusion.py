@@ -11,7 +11,6 @@ The common frame is whatever the cameras' poses lead to: metres, and any directi
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -156,9 +155,7 @@ class Fuser:
     @property
     def _in_space(self) -> Fitter:
         """The fit to keypoints in 3D."""
-        fitter = copy(self.fitter)
-        fitter.settings = replace(fitter.settings, lift_weight=_LIFT_WEIGHT)
-        return fitter
+        return self.fitter.with_settings(replace(self.fitter.settings, lift_weight=_LIFT_WEIGHT))
 
     def _fit(self, views: list[View], rows: np.ndarray,
              previous: Previous | None) -> tuple[BodyFit, dict[str, np.ndarray]]:

@@ -90,6 +90,9 @@ class MultiPipeline:
                                  "camera: leave them 0; several have poses, up and floor_m")
         self.config = config
         self.fuser.keypoint_threshold = config.keypoint_threshold
+        fitter = self.fuser.fitter
+        self.fuser.fitter = fitter.with_settings(
+            replace(fitter.settings, adult_height_m=config.adult_height_m))
         self.tracker.confirm_hits, self.tracker.lost_s = config.confirm_hits, config.lost_s
         self.tracker.still_mps = config.still_mps
         self.tracker.birth_score = 0.0  # each camera's own tracker decides who is reported
