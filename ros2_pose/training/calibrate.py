@@ -28,7 +28,7 @@ _GATE = 4.0  # deviations beyond which an error is a mistake and says nothing of
 
 
 def calibrate(net: TianNet, samples: Samples, pictures: int) -> None:
-    """Set a network's `votes`, `floor`, `turn_std` and `model_std` by the first samples."""
+    """Set a network's `votes`, `floor`, `rotation_std` and `model_std` by the first samples."""
     net.votes.fill_(1.0)
     net.floor.fill_(0.0)
     deviations, errors, angles, shifts = _collect(Tian(net), samples, min(pictures, len(samples)))

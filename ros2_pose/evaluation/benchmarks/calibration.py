@@ -272,7 +272,7 @@ def constants(noise: KeypointNoise) -> str:
     """A noise model as networks/movenet.py states it."""
     first = [int(np.flatnonzero(_KIND == kind)[0]) for kind in range(len(_KINDS))]
     lines = [f'"{name}": ({noise.votes[j]:.2f}, {noise.floor[j]:.4f}, {noise.outliers[j]:.2f}, '
-             f"{noise.usual[j]:.3f})," for name, j in zip(_KINDS, first)]
+             f"{noise.median_std[j]:.3f})," for name, j in zip(_KINDS, first)]
     names = ("wide", "person_std", "joint_std", "stretch_std")
     return "\n".join(lines + [f"{name} = {getattr(noise, name):.2f}" for name in names])
 

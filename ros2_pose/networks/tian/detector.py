@@ -145,11 +145,16 @@ class TianNet(nn.Module):
         # Measured after training: variances are votes * c^2 + floor, in parts of the box.
         self.register_buffer("votes", torch.ones(_K))
         self.register_buffer("floor", torch.zeros(_K))
-        self.register_buffer("turn_std", torch.full((_J,), 0.4))  # rad, of theta
+        self.register_buffer("turn_std", torch.full((_J,), 0.4))  # rad; the name in checkpoints
         self.register_buffer("model_std", torch.tensor(0.06))  # m, of the SMPL head's keypoints
         mean, std = _PIXELS.get(config.backbone, _IMAGENET)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    @property
+    def rotation_std(self) -> Tensor:
+        """Standard deviation (24,) of theta's rotations, rad."""
+        return self.turn_std
 
     def is_given(self, name: str) -> bool:
         """Whether a weight came with a part that does not learn: nobody needs it twice."""
