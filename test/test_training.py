@@ -3,6 +3,7 @@
 import csv
 import itertools
 import multiprocessing
+import shlex
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,8 +17,10 @@ from torch import distributed
 
 pytest.importorskip("transformers", reason="only where requirements.txt is installed")
 
+from ros2_pose import cli
 from ros2_pose.body.model import BodyModel
 from ros2_pose.config import ConfigError
+from ros2_pose.data.datasets import DATASETS
 from ros2_pose.data.sample import Sample
 from ros2_pose.data.synthetic.pictures import SyntheticPictures
 from ros2_pose.networks.tian import movenet_backbone
@@ -38,7 +41,8 @@ from ros2_pose.training.objective import Objective, jittered
 from ros2_pose.training.trainer import Trainer, TrainingError, start, train
 
 _CPU = torch.device("cpu")
-_CONFIGS = sorted((Path(__file__).parents[1] / "config" / "networks").glob("*.yaml"))
+ROOT = Path(__file__).parents[1]
+_CONFIGS = sorted((ROOT / "config" / "networks").glob("*.yaml"))
 
 
 def tiny(**changes):
@@ -411,9 +415,15 @@ def test_two_processes_learn_what_one_learns_from_both_pictures(samples, tmp_pat
 
 @pytest.mark.parametrize("path", _CONFIGS, ids=lambda path: path.stem)
 def test_shipped_settings_can_be_used(path):
-    network, training = read_config(path)
+    """A file's head has the command that trains by it."""
+    head = path.read_text().splitlines()[0]
+    words = shlex.split(head.removeprefix("# "))
+    assert words[:3] == ["ros2_pose", "train", f"config/networks/{path.name}"]
+    options = cli._parser().parse_args(words[1:])
+    network, training = read_config(ROOT / options.config)
     assert isinstance(network, TianConfig) and isinstance(training, TrainingConfig)
-    assert path.read_text().startswith(f"# ros2_pose train config/networks/{path.name} ")
+    assert {words[0] for words in (*options.data, options.held_back)} <= set(DATASETS)
+    assert options.out.stem == path.stem
 
 
 @pytest.mark.parametrize("content, message", [

@@ -56,7 +56,7 @@ class Tian(TorchNetwork):
     @property
     def rotation_std(self) -> Tensor:
         """Standard deviation (24,) of theta's rotations, rad, as measured after training."""
-        return self.net.turn_std
+        return self.net.rotation_std
 
     def variants(self) -> dict[str, PoseNetwork]:
         """Return the network alone and with the correction: rows of Table 1 of the paper."""
