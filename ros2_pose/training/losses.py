@@ -81,9 +81,9 @@ def kblock_loss(points: Tensor, std: Tensor, truth: Tensor, regulariser: str = "
 def vote_loss(maps: Tensor, temperature: Tensor, truth: Tensor) -> Tensor:
     """Return the cross-entropy (N,) of the k-block's votes with a Gaussian of 1 cell at the truth.
 
-    Not in the paper. The gradient of L_KB on a mean is error / c^2, which is small while c is large,
-    and L_KB accepts equal votes for the left and the right joint, which have their mean between
-    them; the cross-entropy does not.
+    Not in the paper. The gradient of L_KB on a mean is error / c^2, which is small while c is
+    large, and L_KB accepts equal votes for the left and the right joint, which have their mean
+    between them; the cross-entropy does not.
 
     Args:
         maps (N, K, h, w): logits.

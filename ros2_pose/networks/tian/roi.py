@@ -110,7 +110,8 @@ class MapHead(nn.Module):
 
     def __init__(self, width: int, layers: int, joints: int, cells: int) -> None:
         super().__init__()
-        self.place = nn.Parameter(0.1 * torch.randn(width, cells, cells))  # embedding of the position in the box
+        # A learned embedding of the position in the box.
+        self.place = nn.Parameter(0.1 * torch.randn(width, cells, cells))
         self.enter = _conv(width, width)
         self.down = nn.ModuleList([_conv(width, 2 * width, 2), _conv(2 * width, 2 * width, 2)])
         self.middle = nn.Sequential(*(_conv(2 * width, 2 * width) for _ in range(layers)))
