@@ -119,7 +119,7 @@ def _changed(sample: Sample, size: int, scale: float, shift: np.ndarray,
 def _inside(people: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
     """Return people without the keypoints beyond the square: another tile is there."""
     points = people["keypoints"]
-    inside: np.ndarray = ((points >= 0) & (points < size)).all(2, keepdims=True)
+    inside = (points.min(2, keepdims=True) >= 0) & (points.max(2, keepdims=True) < size)
     return people | {"keypoints": np.where(inside, points, np.nan),
                      "visible": people["visible"] & inside[..., 0]}
 
