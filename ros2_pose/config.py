@@ -7,6 +7,7 @@ command line makes options of them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 import yaml
 
 from ros2_pose.errors import PoseError, one_line
+from ros2_pose.networks.registry import NETWORKS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -25,7 +27,8 @@ class ConfigError(PoseError):
     """A setting cannot be used; the message names it, its value and what was expected."""
 
 
-def setting(default, help: str, *, low=None, high=None, choices: tuple = (), live: bool = False):
+def setting(default, help: str, *, low=None, high=None, choices: Collection[str] = (),
+            live: bool = False):
     """Return a dataclass field of a settings class.
 
     Args:
@@ -42,8 +45,8 @@ def setting(default, help: str, *, low=None, high=None, choices: tuple = (), liv
 class PoseConfig:
     """Settings of the pipeline."""
 
-    network: str = setting("movenet", "2D pose network", choices=("movenet", "tian"))
-    checkpoint: str = setting("", "weights file of the network tian, from ros2_pose train; empty: "
+    network: str = setting("movenet", "2D pose network", choices=NETWORKS.keys())
+    checkpoint: str = setting("", "weights file of the network, from ros2_pose train; empty: "
                               "the shipped one")
     device: str = setting("auto", "device of the networks; auto: a GPU if there is one",
                           choices=("auto", "cpu", "cuda"))

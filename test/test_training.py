@@ -3,6 +3,7 @@
 import csv
 import itertools
 import multiprocessing
+import shlex
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,36 +17,32 @@ from torch import distributed
 
 pytest.importorskip("transformers", reason="only where requirements.txt is installed")
 
+from ros2_pose import cli
 from ros2_pose.body.model import BodyModel
 from ros2_pose.config import ConfigError
+from ros2_pose.data.datasets import DATASETS
 from ros2_pose.data.sample import Sample
 from ros2_pose.data.synthetic.pictures import SyntheticPictures
-from ros2_pose.networks import movenet_backbone
-from ros2_pose.networks.tian.detector import (
+from ros2_pose.networks.tian import movenet_backbone
+from ros2_pose.networks.tian.checkpoint import (
     CheckpointError,
-    TianConfig,
-    TianNet,
     load_checkpoint,
     save_checkpoint,
 )
+from ros2_pose.networks.tian.config import TianConfig
+from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.people import Frame, People
-from ros2_pose.training import trainer as training_module
+from ros2_pose.training import objective as objective_module
 from ros2_pose.training.augment import collate, example
+from ros2_pose.training.config import TrainingConfig, read_config
 from ros2_pose.training.detection import Matched
-from ros2_pose.training.trainer import (
-    Endless,
-    Objective,
-    Trainer,
-    TrainingConfig,
-    TrainingError,
-    jittered,
-    read_config,
-    start,
-    train,
-)
+from ros2_pose.training.examples import Endless
+from ros2_pose.training.objective import Objective, jittered
+from ros2_pose.training.trainer import Trainer, TrainingError, start, train
 
 _CPU = torch.device("cpu")
-_CONFIGS = sorted((Path(__file__).parents[1] / "config" / "networks").glob("*.yaml"))
+ROOT = Path(__file__).parents[1]
+_CONFIGS = sorted((ROOT / "config" / "networks").glob("*.yaml"))
 
 
 def tiny(**changes):
@@ -166,7 +163,7 @@ def test_each_person_is_given_the_query_that_stands_for_it(samples):
     counts = [int((batch.image == i).sum()) for i in (0, 1)]
     queries = torch.arange(2 * 6).view(2, 6, 1).float()
     matches = [Matched(torch.tensor([5, 2][:n]), torch.arange(n).flip(0)) for n in counts]
-    found = training_module._queries_of(queries, matches, batch)[:, 0].tolist()
+    found = objective_module._queries_of(queries, matches, batch)[:, 0].tolist()
     expected = [[5.0, 2.0][:n][::-1] for n in counts]
     assert found == expected[0] + [6 + q for q in expected[1]]
 
@@ -382,7 +379,7 @@ def test_another_configs_training_does_not_go_on(samples):
 def gradients_of_one_step(samples, rank, world, batch):
     """Of all weights, with boxes as they are: their jitter is each process's own."""
     training = made(samples, config=settings(batch=batch, clip=1e6), rank=rank, world=world)
-    with mock.patch.object(training_module, "jittered", lambda boxes, seed: boxes):
+    with mock.patch.object(objective_module, "jittered", lambda boxes, seed: boxes):
         go_on(training, 1)
     return {name: weight.grad for name, weight in training.net.named_parameters()
             if weight.grad is not None}
@@ -418,9 +415,15 @@ def test_two_processes_learn_what_one_learns_from_both_pictures(samples, tmp_pat
 
 @pytest.mark.parametrize("path", _CONFIGS, ids=lambda path: path.stem)
 def test_shipped_settings_can_be_used(path):
-    network, training = read_config(path)
+    """A file's head has the command that trains by it."""
+    head = path.read_text().splitlines()[0]
+    words = shlex.split(head.removeprefix("# "))
+    assert words[:3] == ["ros2_pose", "train", f"config/networks/{path.name}"]
+    options = cli._parser().parse_args(words[1:])
+    network, training = read_config(ROOT / options.config)
     assert isinstance(network, TianConfig) and isinstance(training, TrainingConfig)
-    assert path.read_text().startswith(f"# ros2_pose train config/networks/{path.name} ")
+    assert {words[0] for words in (*options.data, options.held_back)} <= set(DATASETS)
+    assert options.out.stem == path.stem
 
 
 @pytest.mark.parametrize("content, message", [

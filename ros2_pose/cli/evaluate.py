@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ros2_pose.cli.setting_options import add_settings, settings_of
 from ros2_pose.config import PoseConfig
+from ros2_pose.networks.registry import network_title
 
 
 def add_parser(commands) -> None:
@@ -16,7 +17,7 @@ def add_parser(commands) -> None:
         description="DATA is a COCO keypoints file (person_keypoints_*.json) and ROOT the folder "
         "of its pictures: OKS AP by COCO's code, which needs pycocotools. Or DATA is the name of a "
         "dataset and ROOT its folder: boxes, keypoints, bodies and positions by the protocols of "
-        "the field, and what each part of the network tian adds.")
+        "the field, and of the versions that a network compares itself with.")
     evaluate.add_argument("data", metavar="DATA", help="a .json file or a dataset's name")
     evaluate.add_argument("root", type=Path, metavar="ROOT", help="a folder; for synthetic, an npz "
                           "of motion capture")
@@ -41,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _oks_table(options: argparse.Namespace, config: PoseConfig) -> str:
     from ros2_pose.evaluation.benchmarks import keypoints
-    detectors = {_title(config): keypoints.network_detector(config)}
+    detectors = {network_title(config): keypoints.network_detector(config)}
     if options.reference:
         detectors["MoveNet as published (LiteRT)"] = keypoints.reference_detector(config)
     rows = {}
@@ -49,10 +50,3 @@ def _oks_table(options: argparse.Namespace, config: PoseConfig) -> str:
         rows[name] = keypoints.evaluate(detect, Path(options.data), options.root,
                                         config.score_threshold)
     return keypoints.table(rows, config.score_threshold)
-
-
-def _title(config: PoseConfig) -> str:
-    """Name of a network with the settings that its scores depend on."""
-    if config.network == "movenet":
-        return f"movenet at {', '.join(map(str, config.scales))} px"
-    return f"{config.network}, {config.checkpoint or 'as shipped'}"

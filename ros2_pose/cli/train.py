@@ -1,18 +1,22 @@
-"""The command `ros2_pose train`: training of the network tian."""
+"""The command `ros2_pose train`: training of a network."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from ros2_pose.networks.registry import trainable_networks, training_function
+
 
 def add_parser(commands) -> None:
     """Add the command and its options to the subparsers of the main command."""
     train = commands.add_parser(
-        "train", help="train the network tian", description="Training that was interrupted is "
+        "train", help="train a network", description="Training that was interrupted is "
         "resumed by the same command. The checkpoint is written to --out, the log beside it.")
     train.add_argument("config", type=Path, help="YAML with the sections network and training, "
                        "as in config/networks")
+    train.add_argument("--network", choices=trainable_networks(), default=trainable_networks()[0],
+                       help="which network (%(default)s)")
     train.add_argument("--data", nargs="+", action="append", required=True, metavar="WORD",
                        help="NAME FOLDER [SPLIT]: a dataset as it was published, or synthetic and "
                        "an npz of motion capture; may be repeated")
@@ -27,6 +31,5 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train; return the exit status."""
-    from ros2_pose.training import trainer
-    trainer.run(options)
+    training_function(options.network)(options)
     return 0

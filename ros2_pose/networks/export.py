@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ros2_pose.config import PoseConfig
 from ros2_pose.networks.movenet import MoveNet
 from ros2_pose.networks.onnx_engine import MOVENET_GRAPH
 
@@ -50,7 +51,7 @@ def structure(module: nn.Module, example: torch.Tensor) -> bytes:
 
 
 def _with_random_weights(module: nn.Module) -> nn.Module:
-    """A copy in which no two weights are alike: the exporter merges equal ones."""
+    """Return a copy with random weights: the exporter merges equal ones."""
     other = copy.deepcopy(module)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -61,7 +62,7 @@ def _with_random_weights(module: nn.Module) -> nn.Module:
 
 def _exported(module: nn.Module, example: torch.Tensor) -> bytes:
     buffer = io.BytesIO()
-    with warnings.catch_warnings():  # of the exporter's own future, nothing for a user to mend
+    with warnings.catch_warnings():  # about the exporter's future
         warnings.simplefilter("ignore")
         traced = torch.jit.trace(_Plain(module), example)
         torch.onnx.export(traced, (example,), buffer, input_names=["images"], dynamo=False,
@@ -71,7 +72,7 @@ def _exported(module: nn.Module, example: torch.Tensor) -> bytes:
 
 
 class _Plain(nn.Module):
-    """The exporter takes a torch.fx.GraphModule's graph for its own; this hides it."""
+    """Hides a torch.fx.GraphModule, the graph of which the exporter mistakes for its own."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
@@ -82,8 +83,8 @@ class _Plain(nn.Module):
 
 
 def movenet_structure() -> bytes:
-    """The graph of MoveNet's heads."""
-    return structure(MoveNet(engine="torch").heads, torch.zeros(1, 3, 64, 64))
+    """Return the ONNX model of MoveNet's heads, without weights."""
+    return structure(MoveNet(PoseConfig(engine="torch")).heads, torch.zeros(1, 3, 64, 64))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Read a TensorFlow Lite file as an ordinary torch module.
+"""Import a TensorFlow Lite file as a torch module.
 
-Covers the dozen operators that convolutional pose networks are made of. The graph is cut at the
+Covers the dozen operators that convolutional pose networks consist of. The graph is cut at the
 tensors that the caller names, so that decoding stays outside, and becomes a `torch.fx.GraphModule`:
 batched, differentiable, exportable. Tensors are NHWC in the file and NCHW here. Input sizes must
 be multiples of the network's coarsest stride: TensorFlow's SAME padding is then the same for every
@@ -19,7 +19,7 @@ from torch import fx, nn
 from ros2_pose.networks.tflite_file import Operator, Table, TfliteError, TfliteFile, read_tflite
 
 _NONE, _RELU, _RELU6 = 0, 1, 3  # ActivationFunctionType of the schema
-_ACTIVATIONS = {_NONE: None, _RELU: F.relu, _RELU6: F.relu6}  # fused: what feeds them is theirs
+_ACTIVATIONS = {_NONE: None, _RELU: F.relu, _RELU6: F.relu6}  # fused: may work in place
 _SAME = 0  # Padding of the schema
 _ARITHMETIC = {"ADD": torch.add, "SUB": torch.sub, "MUL": torch.mul, "DIV": torch.div}
 _UNARY = {"RELU": F.relu, "RELU6": F.relu6, "LOGISTIC": torch.sigmoid}
@@ -28,16 +28,20 @@ _UNARY = {"RELU": F.relu, "RELU6": F.relu6, "LOGISTIC": torch.sigmoid}
 def load_tflite(path: str | Path, outputs: list[str]) -> fx.GraphModule:
     """Import the part of a tflite graph that computes the named outputs.
 
-    path: the file. outputs: names of the tensors to cut at (of fused ones, the first name).
-    Returns a module that takes a float image batch (B, C, H, W), of the value range that the file's
-    input has, and gives a tuple of (B, C, H', W') tensors in the order of `outputs`.
-    Raises TfliteError for a damaged file, an unknown name or an operator that is not covered.
+    Args:
+        path: the file.
+        outputs: names of the tensors to cut at (of fused ones, the first name).
+    Returns:
+        Module that maps a float image batch (B, C, H, W), in the value range of the file's input,
+        to a tuple of (B, C, H', W') tensors in the order of `outputs`.
+    Raises:
+        TfliteError: the file is damaged, a name is unknown or an operator is not covered.
     """
     return _Importer(read_tflite(path)).build(outputs)
 
 
 class _Importer:
-    """Walks back from the outputs to the input and emits one torch.fx node an operator."""
+    """Converts the operators that the outputs depend on, one torch.fx node each."""
 
     def __init__(self, file: TfliteFile):
         self.file = file
@@ -66,7 +70,7 @@ class _Importer:
         return self.file.tensors[tensor].name
 
     def _ancestors(self, tensors: list[int]) -> set[int]:
-        """ids of the operators that the tensors depend on, constants left out."""
+        """Return the ids of the operators that the tensors depend on, without constants."""
         needed, todo = set(), list(tensors)
         while todo:
             tensor = todo.pop()
@@ -78,7 +82,7 @@ class _Importer:
         return needed
 
     def _constant(self, tensor: int) -> np.ndarray | None:
-        """The value of a constant tensor, None if it is computed. Float16 comes back as float32."""
+        """Return the value of a constant tensor, float16 as float32; None if it is computed."""
         op = self.producer.get(tensor)
         if op is not None:
             return self._constant(op.inputs[0]) if op.kind == "DEQUANTIZE" else None
@@ -86,6 +90,12 @@ class _Importer:
         if value is None:
             return None
         return value.astype(np.float32) if value.dtype == np.float16 else value.copy()
+
+    def _required_constant(self, tensor: int) -> np.ndarray:
+        value = self._constant(tensor)
+        if value is None:
+            raise TfliteError(f"tensor {self._name(tensor)!r} is computed, expected a constant")
+        return value
 
     def _emit(self, op: Operator) -> None:
         kind = op.kind
@@ -108,11 +118,12 @@ class _Importer:
 
     def _convolution(self, op, x, depthwise: bool):
         options = _options(op)
-        # Field 3 of DepthwiseConv2DOptions is depth_multiplier; what follows comes one later.
+        # Field 3 of DepthwiseConv2DOptions is depth_multiplier; the later fields move by one.
         activation = 4 if depthwise else 3
         stride = (options.number(2, "i"), options.number(1, "i"))
         dilation = (options.number(activation + 2, "i", 1), options.number(activation + 1, "i", 1))
-        weight, bias = self._constant(op.inputs[1]), self._constant(op.inputs[2])
+        weight = self._required_constant(op.inputs[1])
+        bias = self._required_constant(op.inputs[2])
         # OHWI in the file; depthwise 1HWO
         weight = weight.transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))
         padding = (0, 0)
@@ -140,10 +151,10 @@ class _Importer:
         return self._activate(node, _options(op).number(0, "b"))
 
     def _operand(self, tensor: int):
-        """A computed node, or a constant: a number, or (1, C, 1, 1) for one value a channel."""
+        """Return a computed node, or a constant: a number, or (1, C, 1, 1), a value a channel."""
         if tensor in self.nodes:
             return self.nodes[tensor]
-        value = self._constant(tensor)
+        value = self._required_constant(tensor)
         if value.size == 1:
             return float(value)
         name = f"constant{tensor}"
@@ -164,10 +175,10 @@ class _Importer:
 
 
 def _padded_as_same(weight: np.ndarray, stride: tuple, dilation: tuple):
-    """Weights (O, I, h, w) and symmetric padding that do what SAME does to sizes in whole strides.
+    """Return weights (O, I, h, w) and symmetric padding equivalent to SAME padding.
 
-    SAME puts an odd row of padding at the end. Convolutions pad both sides alike, so where there is
-    one, the kernel begins with a row of zeros instead.
+    This holds for input sizes that are multiples of the stride. SAME puts an odd row of padding at
+    the end, torch pads both sides alike: the kernel gets a first row of zeros instead.
     """
     zeros, padding = [(0, 0), (0, 0)], []
     for size, step, spread in zip(weight.shape[2:], stride, dilation):

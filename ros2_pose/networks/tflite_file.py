@@ -1,8 +1,8 @@
-"""Reads the first subgraph of a TensorFlow Lite file: tensors, operators and their options.
+"""Read the first subgraph of a TensorFlow Lite file: tensors, operators and their options.
 
-A FlatBuffer in place of the tflite and flatbuffers packages: a table begins with the distance back
-to its vtable, which holds the offset of each field, 0 for a field that is absent and has its
-default. All numbers are little-endian.
+The file is a FlatBuffer, read here without the packages tflite and flatbuffers: a table begins with
+the distance back to its vtable, which holds the offset of each field, 0 for a field that is absent
+and has its default. All numbers are little-endian.
 
 Source: flatbuffers.dev/internals; field numbers from tensorflow/lite/schema/schema.fbs.
 """
@@ -25,7 +25,7 @@ _DAMAGED = (struct.error, IndexError, ValueError, OverflowError)
 
 
 class TfliteError(PoseError):
-    """A file that is not TensorFlow Lite, or a graph that this importer does not cover."""
+    """A file that is not TensorFlow Lite, or a graph that the importer does not cover."""
 
 
 class Table:
@@ -38,27 +38,27 @@ class Table:
         self._fields = (self._unpack("H", self._vtable) - 4) // 2
 
     def number(self, field: int, kind: str, default: int = 0) -> int:
-        """A scalar of a struct format such as `b` (int8), `i` (int32), `I` (uint32)."""
+        """Return a scalar of a struct format such as `b` (int8), `i` (int32), `I` (uint32)."""
         position = self._find(field)
         return default if position is None else self._unpack(kind, position)
 
     def table(self, field: int) -> Table | None:
-        """A table, or the content of a union; None if absent."""
+        """Return a table, or the content of a union; None if absent."""
         position = self._find(field)
         return None if position is None else Table(self._data, self._follow(position))
 
     def tables(self, field: int) -> list[Table]:
-        """A vector of tables."""
+        """Return a vector of tables."""
         start, count = self._vector(field, 4)
         return [Table(self._data, self._follow(start + 4 * i)) for i in range(count)]
 
     def ints(self, field: int) -> list[int]:
-        """A vector of int32."""
+        """Return a vector of int32."""
         start, count = self._vector(field, 4)
         return list(struct.unpack_from(f"<{count}i", self._data, start))
 
     def bytes(self, field: int) -> bytes:
-        """A vector of bytes, or a string."""
+        """Return a vector of bytes, or a string."""
         start, count = self._vector(field, 1)
         return self._data[start:start + count]
 
@@ -67,7 +67,7 @@ class Table:
         return self._position + offset if offset else None
 
     def _vector(self, field: int, size: int) -> tuple[int, int]:
-        """Position of the first element of `size` bytes, and their number; (0, 0) if absent."""
+        """Return the position of the first element and their number; (0, 0) if absent."""
         position = self._find(field)
         if position is None:
             return 0, 0
@@ -87,7 +87,7 @@ class Table:
 
 
 class Tensor(NamedTuple):
-    """value: of a constant of a type that is read, else None."""
+    """A tensor; `value` is that of a constant of a known type, else None."""
 
     name: str
     shape: list[int]
@@ -96,7 +96,7 @@ class Tensor(NamedTuple):
 
 
 class Operator(NamedTuple):
-    """kind: name of the builtin operator, "number N" for one that the importer does not know."""
+    """An operator; `kind` is its builtin name, "number N" for one that is not covered."""
 
     kind: str
     inputs: list[int]
@@ -105,7 +105,7 @@ class Operator(NamedTuple):
 
 
 class TfliteFile(NamedTuple):
-    """Tensors and operators refer to tensors by their index; -1 is an optional one left out."""
+    """A subgraph; tensors are referred to by index, -1 for an optional one that is absent."""
 
     tensors: list[Tensor]
     operators: list[Operator]
@@ -116,7 +116,7 @@ def read_tflite(path: str | Path) -> TfliteFile:
     """Read a file.
 
     Raises:
-        TfliteError: The file is not TensorFlow Lite or is damaged.
+        TfliteError: the file is not TensorFlow Lite or is damaged.
     """
     data = Path(path).read_bytes()
     if data[4:8] != b"TFL3":
@@ -138,12 +138,15 @@ def _read_model(model: Table) -> TfliteFile:
 
 
 def _kind(code: Table) -> str:
-    """Files older than schema version 3a have the number in the first field alone."""
+    """Return the operator's name; files older than schema 3a have its number in field 0 alone."""
     number = max(code.number(0, "b"), code.number(3, "i"))
     return _OPERATORS.get(number, f"number {number}")
 
 
 def _tensor(entry: Table, buffers: list[bytes]) -> Tensor:
-    shape, kind, data = entry.ints(0), entry.number(1, "b"), buffers[entry.number(2, "I")]
-    value = np.frombuffer(data, _DTYPES[kind]).reshape(shape) if data and kind in _DTYPES else None
+    shape, kind = entry.ints(0), entry.number(1, "b")
+    data = buffers[entry.number(2, "I")]
+    value = None
+    if data and kind in _DTYPES:
+        value = np.frombuffer(data, _DTYPES[kind]).reshape(shape)
     return Tensor(entry.bytes(3).decode(), shape, kind, value)

@@ -1,13 +1,13 @@
-"""What the paper claims of its heads: each variant learns equally, then is scored like any network.
+"""Ablation of the heads: each variant is trained for equal steps and scored like any network.
 
     python -m ros2_pose.training.ablation run/tian.pt config/networks/tian_tiny.yaml --steps 400 \\
         --data synthetic mocap.npz --held-back synthetic mocap.npz --out run/heads
 
-What finds people is the checkpoint's, and stays; what describes them learns anew, on the same
-pictures in the same order: the k-block on the pyramid, as here and by the paper's loss alone; a
-Gaussian heat-map from the same layers; and the k-block on each level of the backbone by itself
-(Tian et al. 2023, Table 1). Scores are of the split `test` of what is held back. Stopped at any
-time, the same command goes on.
+The detector is the checkpoint's and stays frozen; the layers that describe people are trained anew,
+on the same images in the same order: the k-block on the pyramid, with all losses and with the
+paper's alone; a Gaussian heat-map from the same layers; and the k-block on each level of the
+backbone by itself (Tian et al. 2023, Table 1). Scores are of the held-back dataset's split `test`.
+When it was interrupted, the same command resumes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,33 +24,30 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ros2_pose.config import PoseConfig
 from ros2_pose.data.sample import Samples
 from ros2_pose.evaluation import tables
 from ros2_pose.evaluation.benchmarks.network import Scores, evaluate
-from ros2_pose.evaluation.report import alone_and_corrected
-from ros2_pose.networks.tian.detector import TianNet, load_checkpoint
+from ros2_pose.evaluation.report import WEAKEST
+from ros2_pose.networks.tian.checkpoint import load_checkpoint
+from ros2_pose.networks.tian.detector import Tian
+from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.skeleton import COCO17
 from ros2_pose.training.calibrate import calibrate
-from ros2_pose.training.trainer import (
-    CALIBRATED_ON,
-    Trainer,
-    TrainingConfig,
-    opened,
-    read_config,
-    train,
-)
+from ros2_pose.training.config import TrainingConfig, read_config
+from ros2_pose.training.trainer import CALIBRATED_ON, Trainer, opened, train
 
-_LOOKS = 4  # at what is held back, on the way
-_PEOPLE, _TIMES = 10, 50  # maps of so many are read so often to time it
+_VALIDATIONS = 4  # during a training
+_PEOPLE, _TIMES = 10, 50  # timed: reading the maps of 10 people, 50 times
 _MS = 1000
 
 
 class Variant(NamedTuple):
-    """By what a head differs from the first one."""
+    """A head, by the settings that differ from the first one's."""
 
     network: dict  # of TianConfig
     training: dict  # of TrainingConfig
-    corrected: bool = False  # scored after Algorithm 1, too
+    corrected: bool = False  # whether it is scored after Algorithm 1, too
 
 
 KBLOCK, HEATMAP, DIRECT_KBLOCK = "k-block", "heat-map", "k-block, direct multi-scale"
@@ -64,15 +60,20 @@ VARIANTS = {KBLOCK: Variant({"features": "fpn", "keypoints": "kblock"}, {}, corr
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a variant."""
+    """Scores of a trained variant."""
 
-    curve: dict[int, float]  # steps: %, error of keypoints in true boxes of what is held back
-    reading_ms: float  # from the maps of `_PEOPLE` to their points and deviations
-    scores: dict[str, Scores]  # by the titles of `alone_and_corrected`
+    curve: dict[int, float]  # by steps: error of held-back keypoints, % of the box's diagonal
+    reading_ms: float  # time to read points and standard deviations from the maps of `_PEOPLE`
+    scores: dict[str, Scores]  # by the titles of `Tian.variants`
 
 
 def with_new_head(net: TianNet, **changes) -> TianNet:
-    """A network that finds people as `net` does and knows nothing else; changes: of its config."""
+    """Create an untrained network with the detector of another one.
+
+    Args:
+        net: has the detector.
+        changes: fields of its config to change.
+    """
     torch.manual_seed(0)
     new = TianNet(replace(net.config, **changes))
     new.detr.load_state_dict(net.detr.state_dict())
@@ -81,35 +82,48 @@ def with_new_head(net: TianNet, **changes) -> TianNet:
 
 def learned(variant: Variant, net: TianNet, config: TrainingConfig, samples: Samples,
             held_back: Samples, test: Samples, out: Path) -> Outcome:
-    """Train a variant on `net`'s detector, or go on, and score it; checkpoint, log: out, beside."""
+    """Train or resume a variant and score it.
+
+    Args:
+        variant: the head.
+        net: has the detector.
+        config: settings of the training.
+        samples: images to train on.
+        held_back: images for validation and calibration.
+        test: images for the scores.
+        out: the checkpoint to write; its log (.csv) lies beside it.
+    """
     if not out.exists() or out.with_suffix(".resume.pt").exists():
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        train(Trainer(with_new_head(net, **variant.network), replace(config, **variant.training),
-                       samples, device), held_back, out)
+        trainer = Trainer(with_new_head(net, **variant.network),
+                          replace(config, **variant.training), samples, device)
+        train(trainer, held_back, out)
     with open(out.with_suffix(".csv"), newline="") as file:
         curve = {int(line["step"]): float(line["held_back_keypoint_percent"])
                  for line in csv.DictReader(file)}
     trained = load_checkpoint(out)
     calibrate(trained, held_back, CALIBRATED_ON)
-    detectors = islice(alone_and_corrected(trained).items(), 2 if variant.corrected else 1)
-    return Outcome(curve, _reading_ms(trained),
-                   {title: evaluate(detect, test) for title, detect in detectors})
+    detectors = Tian(PoseConfig(score_threshold=WEAKEST), net=trained).variants()
+    count = 2 if variant.corrected else 1
+    scores = {title: evaluate(detector.detect, test)
+              for title, detector in islice(detectors.items(), count)}
+    return Outcome(curve, _reading_ms(trained), scores)
 
 
 @torch.inference_mode()
 def _reading_ms(net: TianNet) -> float:
+    """Return the median time of `TianNet.read`, ms."""
     maps = torch.randn(_PEOPLE, len(COCO17), net.config.cells, net.config.cells)
-    return _MS * float(np.median([_seconds(lambda: net.read(maps)) for _ in range(_TIMES)]))
-
-
-def _seconds(call: Callable[[], object]) -> float:
-    start = perf_counter()
-    call()
-    return perf_counter() - start
+    seconds = []
+    for _ in range(_TIMES):
+        start = perf_counter()
+        net.read(maps)
+        seconds.append(perf_counter() - start)
+    return _MS * float(np.median(seconds))
 
 
 def report(outcomes: dict[str, Outcome], protocol: str) -> str:
-    """Two tables: heads after equal steps, and Table 1 of Tian et al. 2023."""
+    """Return two Markdown tables: heads after equal steps, and Table 1 of Tian et al. 2023."""
     steps = list(outcomes[KBLOCK].curve)
     head = ["head", *(f"after {step} steps" for step in steps), "test, mean", "test, median",
             "uncertainty and error, Spearman", f"reading {_PEOPLE} people's maps, ms"]
@@ -126,7 +140,7 @@ def report(outcomes: dict[str, Outcome], protocol: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, help="whose detector all variants have")
+    parser.add_argument("checkpoint", type=Path, help="has the detector of all variants")
     parser.add_argument("config", type=Path, help="YAML with the section training")
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME FOLDER [SPLIT]")
     parser.add_argument("--held-back", nargs="+", required=True, metavar="NAME FOLDER [SPLIT]")
@@ -136,12 +150,13 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     net = load_checkpoint(args.checkpoint)
     config = replace(read_config(args.config)[1], parts="people", steps=args.steps,
-                     log_every=max(args.steps // _LOOKS, 1))
-    samples, held_back, test = (opened(words, split) for words, split in (
-        (args.data, "train"), (args.held_back, "validation"), (args.held_back[:2], "test")))
-    outcomes = {name: learned(variant, net, config, samples, held_back, test,
-                              args.out / f"{name.replace(', ', '_').replace(' ', '_')}.pt")
-                for name, variant in VARIANTS.items()}
+                     log_every=max(args.steps // _VALIDATIONS, 1))
+    samples, held_back = opened(args.data, "train"), opened(args.held_back, "validation")
+    test = opened(args.held_back[:2], "test")
+    outcomes = {}
+    for name, variant in VARIANTS.items():
+        out = args.out / f"{name.replace(', ', '_').replace(' ', '_')}.pt"
+        outcomes[name] = learned(variant, net, config, samples, held_back, test, out)
     print(report(outcomes, f"{args.held_back[0]} test, {len(test)} pictures; each head trained "
                            f"for {args.steps} steps of {config.batch} pictures"))
 

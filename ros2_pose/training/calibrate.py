@@ -1,8 +1,8 @@
-"""What a trained network's uncertainties are worth, measured on people it has not learned from.
+"""Calibrate a trained network's uncertainties on people that it was not trained on.
 
-A deviation of votes is a shape, not an error: variances are votes * c^2 + floor, for each keypoint
-the two numbers under which the true errors are likeliest (both in parts of the box, whose size an
-error grows with). How far rotations are off is measured likewise.
+The standard deviation c of a keypoint's votes is not that of its error: the variance of the error
+is votes * c^2 + floor, with the two numbers of maximum likelihood for each keypoint (relative to
+the box, because errors grow with it). The errors of rotations are measured, too.
 """
 
 from __future__ import annotations
@@ -18,41 +18,51 @@ from ros2_pose.data.sample import OUTSIDE, Samples
 from ros2_pose.evaluation.metrics.matching import PELVIS, EvaluatedImage, known, match
 from ros2_pose.evaluation.metrics.pose import at_root, distances
 from ros2_pose.geometry import angle_between
-from ros2_pose.networks.tian.detector import Tian, TianNet
+from ros2_pose.networks.tian.detector import Tian
+from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.skeleton import COCO17
 
 log = logging.getLogger(__name__)
 
 _LEAST = 100  # errors of a keypoint, to learn from them
-_GATE = 4.0  # deviations beyond which an error is a mistake and says nothing of the others
+_GATE = 4.0  # standard deviations beyond which an error is an outlier
+_MEDIAN_LENGTH = 1.538  # of a vector of three standard normal numbers
 
 
 def calibrate(net: TianNet, samples: Samples, pictures: int) -> None:
-    """Set a network's `votes`, `floor`, `turn_std` and `model_std` by the first samples."""
+    """Set a network's `votes`, `floor`, `rotation_std` and `model_std`.
+
+    Args:
+        net: trained network; its buffers are written.
+        samples: images with truth, not trained on.
+        pictures: greatest number of images used.
+    """
     net.votes.fill_(1.0)
     net.floor.fill_(0.0)
-    deviations, errors, angles, shifts = _collect(Tian(net), samples, min(pictures, len(samples)))
+    detector = Tian(device=net.votes.device, net=net)
+    deviations, errors, angles, shifts = _collect(detector, samples, min(pictures, len(samples)))
     for joint in range(len(COCO17)):
         c, e = deviations[:, joint].ravel(), errors[:, joint].ravel()
         usable = np.isfinite(c) & np.isfinite(e)
         if usable.sum() < _LEAST:
-            log.warning("%s: %d errors are too few to calibrate by; its votes count as they are",
+            log.warning("%s: %d errors are too few to calibrate; its votes stay uncalibrated",
                         COCO17.names[joint], usable.sum())
             continue
         net.votes[joint], net.floor[joint] = fit_variance(c[usable], e[usable])
     if np.isfinite(angles).any():
         typical = np.nanmedian(angles, 0) / _MEDIAN_LENGTH
-        net.turn_std.copy_(torch.from_numpy(typical).clamp(min=0.05))
+        net.rotation_std.copy_(torch.from_numpy(typical).clamp(min=0.05))
     if np.isfinite(shifts).any():
         net.model_std.fill_(float(np.nanmedian(shifts)) / _MEDIAN_LENGTH)
 
 
-_MEDIAN_LENGTH = 1.538  # of a vector of three normal numbers
+def _collect(detector: Tian, samples: Samples, pictures: int) -> tuple[np.ndarray, ...]:
+    """Compare the first samples' people with the network's.
 
-
-def _collect(detector: Tian, samples: Samples, pictures: int):
-    """Deviations and errors (N, 17, 2) in parts of the box, angles (N, 24) rad, and how far joints
-    are off about the pelvis (N, 24) m; NaN: unknown."""
+    Returns:
+        Standard deviations and errors (N, 17, 2) of keypoints relative to the box, errors of
+        rotations (N, 24) rad, and of joints relative to the pelvis (N, 24) m; NaN: unknown.
+    """
     parts = tuple([np.zeros((0, *shape))] for shape in ((17, 2), (17, 2), (24,), (24,)))
     for number in trange(pictures, desc="calibrating", leave=False):
         sample = samples[number]
@@ -70,14 +80,18 @@ def _collect(detector: Tian, samples: Samples, pictures: int):
 
 
 def _angles(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(N, 24) rad between rotations (N, 24, 4)."""
+    """Return the angles (N, 24) rad between rotations (N, 24, 4), quat_xyzw."""
     return angle_between(torch.from_numpy(found), torch.from_numpy(truth)).numpy()
 
 
 def fit_variance(deviation: np.ndarray, error: np.ndarray) -> tuple[float, float]:
-    """votes and floor of errors (N,) whose variances are votes * deviation^2 + floor.
+    """Return votes and floor of maximum likelihood, with variances votes * deviation^2 + floor.
 
-    Of maximum likelihood; errors that cannot be by the first answer are left out of the second.
+    Outliers by a first fit are left out of the second.
+
+    Args:
+        deviation (N,): standard deviations of votes.
+        error (N,): errors, in the same unit.
     """
     votes, floor = _likeliest(deviation, error)
     near = error**2 < _GATE**2 * (votes * deviation**2 + floor)
@@ -91,4 +105,5 @@ def _likeliest(deviation: np.ndarray, error: np.ndarray) -> tuple[float, float]:
 
     start = np.log([0.5, 0.5 * np.mean(error**2) + 1e-9])
     found = minimize(cost, start, method="Nelder-Mead", bounds=[(-12, 4), (-18, 0)])
-    return tuple(np.exp(found.x))
+    votes, floor = np.exp(found.x)
+    return votes, floor

@@ -1,6 +1,8 @@
-"""L_DET: the loss of Deformable DETR (Zhu et al. 2021), for people of whom not all are labelled.
+"""L_DET: the loss of Deformable DETR, for images in which not everyone is labelled.
 
-Boxes are (x, y of the centre, width, height) in parts of the image.
+Boxes are (N, 4) x, y of the centre, width, height, relative to the image, unless said otherwise.
+
+Source: Zhu et al. 2021.
 """
 
 from __future__ import annotations
@@ -12,17 +14,17 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ros2_pose.networks.tian.detector import Detected, Layer
+from ros2_pose.networks.tian.network import Detected, Layer
 from ros2_pose.networks.tian.roi import corners
 
 _CLASS, _BOX, _GIOU = 2.0, 5.0, 2.0  # the original's
 _ALPHA, _GAMMA = 0.25, 2.0  # of the focal loss
-_COPIES = 4  # tokens of the encoder that may propose one person: more of them learn
-_COVERED = 0.5  # of a detection by an ignored box: it is excused
+_COPIES = 4  # tokens of the encoder that are matched with one person: gradients for more of them
+_COVERED = 0.5  # share of a detection in an ignored box from which on it does not count
 
 
 class Truth(NamedTuple):
-    """The people of one image. complete: whether everyone is here or in an ignored box."""
+    """The people of one image; `complete` if everyone is labelled or in an ignored box."""
 
     boxes: Tensor  # (P, 4)
     ignored: Tensor  # (M, 4)
@@ -30,14 +32,21 @@ class Truth(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """Which query stands for which person."""
+    """Pairs of a query and a person."""
 
     query: Tensor  # (P,)
     person: Tensor  # (P,)
 
 
 def detection_loss(found: Detected, truths: list[Truth]) -> tuple[Tensor, list[Matched]]:
-    """Mean over the batch's people, summed over layers, and the last layer's matches."""
+    """Compute the loss of B images.
+
+    Args:
+        found: outputs of the network.
+        truths: of each image.
+    Returns:
+        Mean over the batch's people, summed over layers; the last layer's matches of each image.
+    """
     loss = found.queries.new_zeros(())
     if found.proposals is not None:
         loss = loss + layer_loss(found.proposals, truths, _COPIES)[0]
@@ -48,9 +57,14 @@ def detection_loss(found: Detected, truths: list[Truth]) -> tuple[Tensor, list[M
 
 
 def layer_loss(layer: Layer, truths: list[Truth], copies: int = 1) -> tuple[Tensor, list[Matched]]:
-    """Of one layer: focal loss, L1 of boxes and generalised IoU, by the best one-to-one matches.
+    """Compute the loss of one layer: focal loss, L1 of boxes and generalised IoU.
 
-    copies: how many queries may stand for each person.
+    Args:
+        layer: outputs for B images.
+        truths: of each image.
+        copies: number of queries that are matched with each person.
+    Returns:
+        Loss, and the matches of each image.
     """
     matches = [match(Layer(layer.logits[i], layer.boxes[i]), truth, copies)
                for i, truth in enumerate(truths)]
@@ -61,27 +75,31 @@ def layer_loss(layer: Layer, truths: list[Truth], copies: int = 1) -> tuple[Tens
     image = torch.cat([torch.full_like(m.query, i) for i, m in enumerate(matches)])
     boxes = layer.boxes[image, torch.cat([m.query for m in matches])]
     goal = torch.cat([t.boxes[m.person] for t, m in zip(truths, matches)])
-    off = (boxes - goal).abs().sum()
+    error = (boxes - goal).abs().sum()
     overlap = (1 - generalised_iou(corners(boxes), corners(goal)).diagonal()).sum()
-    return (_CLASS * focal + _BOX * off + _GIOU * overlap) / count, matches
+    return (_CLASS * focal + _BOX * error + _GIOU * overlap) / count, matches
 
 
 def focal_loss(logits: Tensor, boxes: Tensor, truth: Truth, matched: Matched) -> Tensor:
-    """Sum over queries (Q,). Whoever is not matched is nobody, unless that cannot be known."""
+    """Return the focal loss summed over queries: logits (Q,), boxes (Q, 4).
+
+    Unmatched queries are background. They do not count in an ignored box, or in an image where not
+    everyone is labelled.
+    """
     is_person = torch.zeros_like(logits)
     is_person[matched.query] = 1
     counts = is_person.clone()
     if truth.complete:
         counts = torch.where(is_covered(boxes, truth.ignored), counts, 1.0)
     p = logits.sigmoid()
-    wrong = F.binary_cross_entropy_with_logits(logits, is_person, reduction="none")
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, is_person, reduction="none")
     difficulty = torch.where(is_person > 0, 1 - p, p) ** _GAMMA
     share = torch.where(is_person > 0, _ALPHA, 1 - _ALPHA)
-    return (counts * share * difficulty * wrong).sum()
+    return (counts * share * difficulty * cross_entropy).sum()
 
 
 def is_covered(boxes: Tensor, ignored: Tensor) -> Tensor:
-    """(Q,) bool: boxes (Q, 4) that lie mostly in an ignored one (M, 4)."""
+    """Return bool (Q,): boxes (Q, 4) that lie mostly in one of the ignored boxes (M, 4)."""
     if not len(ignored):
         return torch.zeros(len(boxes), dtype=torch.bool, device=boxes.device)
     boxes, ignored = corners(boxes), corners(ignored)
@@ -91,14 +109,14 @@ def is_covered(boxes: Tensor, ignored: Tensor) -> Tensor:
 
 @torch.no_grad()
 def match(layer: Layer, truth: Truth, copies: int = 1) -> Matched:
-    """The assignment of queries (Q,) to people that costs least (Carion et al. 2020)."""
+    """Return the assignment of queries (Q,) to people of least cost (Carion et al. 2020)."""
     p = layer.logits.sigmoid()
     positive = _ALPHA * (1 - p) ** _GAMMA * -(p + 1e-8).log()
     negative = (1 - _ALPHA) * p**_GAMMA * -(1 - p + 1e-8).log()
     cost = _CLASS * (positive - negative)[:, None] \
         + _BOX * torch.cdist(layer.boxes, truth.boxes, p=1) \
         - _GIOU * generalised_iou(corners(layer.boxes), corners(truth.boxes))
-    # A network that has gone astray is told so by its loss, not by the assignment.
+    # A network that diverges must raise an error by its loss, not by the assignment.
     cost = torch.nan_to_num(cost, nan=1e6, posinf=1e6, neginf=-1e6)
     rows, columns = linear_sum_assignment(cost.repeat(1, copies).cpu().numpy())
     person = torch.as_tensor(columns, device=p.device) % max(len(truth.boxes), 1)
@@ -106,7 +124,7 @@ def match(layer: Layer, truth: Truth, copies: int = 1) -> Matched:
 
 
 def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M) of boxes (N, 4) and (M, 4) by corners (Rezatofighi et al. 2019)."""
+    """Return (N, M) for boxes (N, 4) and (M, 4) by corners (Rezatofighi et al. 2019)."""
     shared = _shared(a, b)
     area_a, area_b = ((x[:, 2:] - x[:, :2]).clamp(min=0).prod(1) for x in (a, b))
     union = area_a[:, None] + area_b - shared
@@ -116,6 +134,6 @@ def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _shared(a: Tensor, b: Tensor) -> Tensor:
-    """(N, M) areas that boxes (N, 4) and (M, 4), by corners, have in common."""
+    """Return the areas (N, M) of the intersections of boxes (N, 4) and (M, 4), by corners."""
     low, high = torch.maximum(a[:, None, :2], b[:, :2]), torch.minimum(a[:, None, 2:], b[:, 2:])
     return (high - low).clamp(min=0).prod(2)

@@ -1,7 +1,7 @@
 """The losses of Tian, Gao and Tan 2023 (eqs 1-5 and 17), repaired, and as printed if it differs.
 
-Sums over coordinates, joints and coefficients are the paper's; each person's loss is by itself.
-What is not known of a person is NaN in the truth and does not count.
+Sums over coordinates, joints and coefficients are the paper's; a loss is per person. Unknown values
+are NaN in the truth and do not count.
 """
 
 from __future__ import annotations
@@ -16,43 +16,60 @@ UNIT_NORM = 1.0  # omega_p of eq. 5
 
 
 def shape_loss(betas: Tensor, truth: Tensor) -> Tensor:
-    """(...,) L_shape (eq. 3) of (..., 10): quadratic up to a difference of 1.5, then linear."""
+    """Return L_shape (...) of betas (..., 10): quadratic up to a difference of 1.5, then linear.
+
+    Source: eq. 3.
+    """
     return 2 / 3 * torch.nn.functional.smooth_l1_loss(betas, truth, beta=1.5,
                                                       reduction="none").sum(-1)
 
 
 def pose_loss(quats: Tensor, truth: Tensor) -> Tensor:
-    """(...,) L_pose (eq. 5) without its norm term, for unit quaternions (..., 24, 4).
+    """Return L_pose (...) without its norm term, for unit quaternions (..., 24, 4).
 
-    q and -q are one rotation (the paper's form punishes one of them): the nearer counts.
+    q and -q are one rotation, the nearer counts; the paper's form penalises one of them.
+
+    Source: eq. 5.
     """
     same, opposite = (quats - truth).abs().sum(-1), (quats + truth).abs().sum(-1)
     return torch.minimum(same, opposite).sum(-1)
 
 
 def pose_loss_as_printed(quats: Tensor, truth: Tensor) -> Tensor:
-    """(...,) L_pose (eq. 5) of (..., 24, 4): one sign counts, and one norm, that of all joints."""
+    """Return L_pose (...) of quaternions (..., 24, 4) with one sign and one norm of all joints.
+
+    Source: eq. 5 as printed.
+    """
     return (quats - truth).abs().sum((-2, -1)) \
         + UNIT_NORM * (1 - quats.square().sum((-2, -1))).abs()
 
 
 def unit_norm_loss(quats: Tensor) -> Tensor:
-    """(...,) the norm term of L_pose (eq. 5), for each joint of (..., 24, 4) by itself."""
+    """Return the norm term (...) of L_pose (eq. 5), for each joint of (..., 24, 4) by itself."""
     return UNIT_NORM * (1 - quats.square().sum(-1)).abs().sum(-1)
 
 
 def gaussian_nll(squared: Tensor, std: Tensor, dimensions: int = 1) -> Tensor:
-    """(...) L_KB without its regulariser (eq. 2), of an isotropic Gaussian: squared errors (...) in
-    so many dimensions, and standard deviations (...)."""
+    """Return L_KB (...) without its regulariser (eq. 2): -log of an isotropic Gaussian's density.
+
+    Args:
+        squared (...): squared errors.
+        std (...): standard deviations.
+        dimensions: of the Gaussian.
+    """
     return dimensions * (std.log() + math.log(2 * math.pi) / 2) + squared / (2 * std.square())
 
 
 def kblock_loss(points: Tensor, std: Tensor, truth: Tensor, regulariser: str = "floor") -> Tensor:
-    """(N,) L_KB (eq. 2) of points (N, K, 2) with deviations c (N, K, 2), in cells; truth likewise.
+    """Return L_KB (N,) of keypoints.
 
-    The paper's regulariser has lost its fraction bar in print: "floor" is omega / (2 c^2), which
-    keeps c from 0 (least at c^2 = error^2 + omega); "ceiling" is omega c^2 / 2, which keeps c
-    small. Missing joints are NaN in the truth.
+    Args:
+        points, std, truth (N, K, 2): in cells; std is c of the paper, missing joints are NaN in the
+            truth.
+        regulariser: the paper's lacks its fraction bar in print. "floor" is omega / (2 c^2), which
+            keeps c from 0 (minimum at c^2 = error^2 + omega); "ceiling" is omega c^2 / 2, which
+            keeps c small.
+    Source: eq. 2.
     """
     known = truth.isfinite()
     squared = (points - torch.where(known, truth, points.detach())).square()
@@ -62,14 +79,19 @@ def kblock_loss(points: Tensor, std: Tensor, truth: Tensor, regulariser: str = "
 
 
 def vote_loss(maps: Tensor, temperature: Tensor, truth: Tensor) -> Tensor:
-    """(N,) cross-entropy of the k-block's votes with those of who votes for truth (N, K, 2) cells,
-    give or take one; summed over joints and axes. maps (N, K, h, w).
+    """Return the cross-entropy (N,) of the k-block's votes with a Gaussian of 1 cell at the truth.
 
-    Not in the paper. L_KB moves a mean by error / c^2: next to nothing while c is large; and votes
-    for left and right alike have their mean in the middle, which pleases it. Here they do not.
+    Not in the paper. The gradient of L_KB on a mean is error / c^2, which is small while c is
+    large, and L_KB accepts equal votes for the left and the right joint, which have their mean
+    between them; the cross-entropy does not.
+
+    Args:
+        maps (N, K, h, w): logits.
+        temperature: of the k-block.
+        truth (N, K, 2): cells.
     """
     known = truth.isfinite()
-    loss = 0.0
+    loss = maps.new_zeros(())
     for logits, goal in ((maps.mean(-2), truth[..., 0]), (maps.mean(-1), truth[..., 1])):
         cells = torch.arange(logits.shape[-1], device=maps.device) + 0.5
         goal = torch.where(goal.isfinite(), goal, 0.0)[..., None]
@@ -79,20 +101,28 @@ def vote_loss(maps: Tensor, temperature: Tensor, truth: Tensor) -> Tensor:
 
 
 def smpl_loss(joints: Tensor, truth: Tensor) -> Tensor:
-    """(...,) L_SMPL m^2: squared distances of joints (..., J, 3) m; NaN: unknown."""
+    """Return L_SMPL (...) m^2, the sum of squared distances of joints (..., J, 3) m."""
     known = truth.isfinite()
-    return torch.where(known, joints - torch.where(known, truth, joints.detach()), 0.0
-                       ).square().sum((-2, -1))
+    error = joints - torch.where(known, truth, joints.detach())
+    return torch.where(known, error, 0.0).square().sum((-2, -1))
 
 
 def heatmap_loss(maps: Tensor, truth: Tensor, std_cells: float) -> Tensor:
-    """(N,) what the k-block is compared with: squared differences of maps (N, K, h, w) from a
-    Gaussian bump of height 1 at truth (N, K, 2) in cells, summed over cells and joints."""
+    """Return the loss (N,) of heat-maps, the alternative to the k-block.
+
+    It is the squared difference from a Gaussian of height 1, summed over cells and joints.
+
+    Args:
+        maps (N, K, h, w): heat-maps.
+        truth (N, K, 2): cells.
+        std_cells: standard deviation of the Gaussian.
+    """
     known = truth.isfinite().all(-1)
     rows = torch.arange(maps.shape[-2], device=maps.device) + 0.5
     columns = torch.arange(maps.shape[-1], device=maps.device) + 0.5
     x, y = torch.where(known[..., None], truth, 0.0).unbind(-1)
     bump_x = (-(columns - x[..., None]).square() / (2 * std_cells**2)).exp()
     bump_y = (-(rows - y[..., None]).square() / (2 * std_cells**2)).exp()
-    off = (maps - bump_y[..., :, None] * bump_x[..., None, :]).square().sum((-2, -1))
-    return torch.where(known, off, 0.0).sum(-1)
+    target = bump_y[..., :, None] * bump_x[..., None, :]
+    error = (maps - target).square().sum((-2, -1))
+    return torch.where(known, error, 0.0).sum(-1)

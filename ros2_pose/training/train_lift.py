@@ -2,8 +2,8 @@
 
     python -m ros2_pose.training.train_lift --mocap cmu_theta_10hz.npz --out lift.pt
 
-About half an hour on two CPU cores. Beside the weights lies their log (.csv). Stopped and started
-again with the same command, it goes on where it stopped.
+About half an hour on two CPU cores. Beside the weights lies their log (.csv). When it was
+interrupted, the same command resumes.
 """
 
 from __future__ import annotations
@@ -29,65 +29,90 @@ from ros2_pose.training.losses import gaussian_nll, pose_loss, shape_loss
 
 log = logging.getLogger(__name__)
 
-# The paper's weights (its "case 4"); what it has for detection has no place here.
+# Weights of Tian et al. 2023 (its "case 4"), without that of the detection.
 _SHAPE, _POSE, _SMPL, _NLL = 0.20, 0.25, 0.15, 0.30
-_JOINT_UNIT_M = 0.03  # L_SMPL in units in which it weighs about as much as the others
+_CHOICE = 0.3  # weight of the hypotheses' cross-entropy
+_JOINT_UNIT_M = 0.03  # of L_SMPL: makes its gradients about as large as the others'
 _ROOT_UNIT = 0.1  # of the distance
 _CHOICE_M = 0.08  # hypotheses share a person if their joints' errors differ by less
-_LEAST_SHARE = 0.03  # a hypothesis that nobody chooses learns a little all the same
+_LEAST_SHARE = 0.03  # of a person, that every hypothesis is trained on
 _EMA = 0.999
+_WARMUP = 500  # steps
+_MM, _PERCENT = 1e3, 100
 _LOG_EVERY = 500
 
 
 def losses(lifted: Lifted, truth: Projections, model: BodyModel) -> dict[str, Tensor]:
-    """The terms of the loss, each a mean over people, and what a person reads (mm, %)."""
+    """Compute the loss of H hypotheses for P people.
+
+    A hypothesis is trained on a person by its posterior probability: the better its joints, the
+    more.
+
+    Args:
+        lifted: outputs of the lift.
+        truth: people, projected to keypoints.
+        model: body model.
+    Returns:
+        Terms, means over people; "total", their weighted sum; "mpjpe_mm" of the likeliest and
+        "best_mpjpe_mm" of the best hypothesis and "depth_percent" for the log.
+    """
     betas, root = truth.betas[:, None], truth.root[:, None]
     rotmats = rotmat_from_quat(lifted.theta)
     posed = pose_rig(model.rig(rotmats), rotmats.flatten(0, 1), lifted.betas.flatten(0, 1),
                      lifted.root.flatten(0, 1))
     joints = posed.joints.unflatten(0, (-1, HYPOTHESES)) - lifted.root[:, :, None]
-    off = (joints - (truth.joints - truth.root[:, None])[:, None]).norm(dim=3)  # (P, H, 24) m
+    true_joints = (truth.joints - truth.root[:, None])[:, None]
+    error_m = (joints - true_joints).norm(dim=3)  # (P, H, 24)
     relative = rotmats.transpose(3, 4) @ truth.rotmats[:, None]
     squared_angle = _squared_angle(relative)
     shift = _relative_shift(lifted.root, root)
     terms = {
         "shape": shape_loss(lifted.betas, betas.expand_as(lifted.betas)),
         "pose": pose_loss(lifted.theta, quat_from_rotmat(truth.rotmats)[:, None]),
-        "smpl": (off / _JOINT_UNIT_M).mean(2),
+        "smpl": (error_m / _JOINT_UNIT_M).mean(2),
         "root": shift.abs().sum(2) / _ROOT_UNIT,
         "nll": gaussian_nll(squared_angle, lifted.rotation_std, 3).sum(2) / 24
         + gaussian_nll(shift.square(), lifted.root_std).sum(2)}
-    energy = off.mean(2)
-    chosen = torch.softmax(lifted.logits.log_softmax(1) - (energy / _CHOICE_M) ** 2 / 2, 1).detach()
-    share = chosen * (1 - HYPOTHESES * _LEAST_SHARE) + _LEAST_SHARE
+    mean_error_m = error_m.mean(2)  # (P, H)
+    log_prior = lifted.logits.log_softmax(1)
+    posterior = torch.softmax(log_prior - (mean_error_m / _CHOICE_M) ** 2 / 2, 1).detach()
+    share = posterior * (1 - HYPOTHESES * _LEAST_SHARE) + _LEAST_SHARE
     terms = {name: (share * term).sum(1).mean() for name, term in terms.items()}
-    terms["choice"] = -(chosen * lifted.logits.log_softmax(1)).sum(1).mean()
+    terms["choice"] = -(posterior * log_prior).sum(1).mean()
     terms["total"] = (_SHAPE * terms["shape"] + _POSE * terms["pose"]
                       + _SMPL * (terms["smpl"] + terms["root"])
-                      + _NLL * terms["nll"] + 0.3 * terms["choice"])
+                      + _NLL * terms["nll"] + _CHOICE * terms["choice"])
     likeliest = lifted.logits.argmax(1, keepdim=True)
-    terms["mpjpe_mm"] = 1e3 * energy.gather(1, likeliest).mean()
-    terms["best_mpjpe_mm"] = 1e3 * energy.amin(1).mean()
-    terms["depth_percent"] = 100 * shift[..., 2].gather(1, likeliest).abs().median()
+    terms["mpjpe_mm"] = _MM * mean_error_m.gather(1, likeliest).mean()
+    terms["best_mpjpe_mm"] = _MM * mean_error_m.amin(1).mean()
+    terms["depth_percent"] = _PERCENT * shift[..., 2].gather(1, likeliest).abs().median()
     return terms
 
 
 def _squared_angle(rotmats: Tensor) -> Tensor:
-    """(...) squared chord of rotations (..., 3, 3): 4 sin^2(angle / 2), smooth everywhere."""
+    """Return 4 sin^2(angle / 2) (...) of rotations (..., 3, 3), a smooth squared angle, rad^2."""
     return (3 - rotmats.diagonal(dim1=-2, dim2=-1).sum(-1)).clamp(min=0)
 
 
 def _relative_shift(root: Tensor, truth: Tensor) -> Tensor:
-    """(P, H, 3) how far roots are off, in parts of the distance: aside, down, log distance."""
-    distance, truly = root.norm(dim=2, keepdim=True), truth.norm(dim=2, keepdim=True)
-    aside = root[..., :2] / distance - truth[..., :2] / truly
-    return torch.cat([aside, (distance / truly).log()], 2)
+    """Return the errors (P, H, 3) of roots relative to the distance: right, down, log distance."""
+    distance, true_distance = root.norm(dim=2, keepdim=True), truth.norm(dim=2, keepdim=True)
+    aside = root[..., :2] / distance - truth[..., :2] / true_distance
+    return torch.cat([aside, (distance / true_distance).log()], 2)
 
 
 class LiftTrainer:
-    """The network, its average, and all that going on needs."""
+    """The lift, its averaged weights, and the state that resuming needs."""
 
     def __init__(self, projector: Projector, steps: int, batch: int, rate: float) -> None:
+        """Prepare a training.
+
+        Args:
+            projector: draws people and their keypoints.
+            steps: of the training.
+            batch: people per step.
+            rate: AdamW's highest learning rate.
+        """
         self.projector, self.steps, self.batch = projector, steps, batch
         torch.manual_seed(0)
         self.network, self.average = Lift(), Lift()
@@ -98,17 +123,24 @@ class LiftTrainer:
         self.lines: list[dict] = []
 
     def _rate(self, step: int) -> float:
-        """Warm-up, then half a cosine."""
-        warm = min(1.0, (step + 1) / 500)
-        return warm * (0.02 + 0.98 * (1 + math.cos(math.pi * min(1.0, step / self.steps))) / 2)
+        """Return the learning rate relative to the highest: a warm-up, then half a cosine."""
+        warm = min(1.0, (step + 1) / _WARMUP)
+        cosine = 1 + math.cos(math.pi * min(1.0, step / self.steps))
+        return warm * (0.02 + 0.98 * cosine / 2)
 
     def train_step(self) -> dict[str, float]:
-        """One batch. Raises PoseError with all terms if the loss is not finite."""
+        """Train one step.
+
+        Returns:
+            The terms of the loss, see `losses`.
+        Raises:
+            PoseError: the loss is not finite.
+        """
         truth = self.projector.draw(self.batch)
         terms = losses(self.network(truth.points, truth.cov), truth, self.projector.model)
         if not terms["total"].isfinite():
-            raise PoseError(f"step {self.step}: the loss is not finite: "
-                            + ", ".join(f"{k} {float(v.detach()):g}" for k, v in terms.items()))
+            listed = ", ".join(f"{name} {float(v.detach()):g}" for name, v in terms.items())
+            raise PoseError(f"step {self.step}: the loss is not finite: {listed}")
         self.optimizer.zero_grad(set_to_none=True)
         terms["total"].backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -122,13 +154,14 @@ class LiftTrainer:
         return {name: float(value.detach()) for name, value in terms.items()}
 
     def state(self) -> dict:
+        """Return the state that `resume` needs."""
         return {"network": self.network.state_dict(), "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
                 "random": self.projector.random.get_state(), "step": self.step,
                 "lines": self.lines}
 
     def resume(self, state: dict) -> None:
-        """Go on exactly where `state` was taken."""
+        """Continue exactly where `state` was taken."""
         for name in ("network", "average", "optimizer", "schedule"):
             getattr(self, name).load_state_dict(state[name])
         self.projector.random.set_state(state["random"])
@@ -137,7 +170,7 @@ class LiftTrainer:
 
 @torch.no_grad()
 def validate(network: Lift, projector: Projector, people: int = 2048) -> dict[str, float]:
-    """The terms of the loss for people nobody learned from."""
+    """Return the terms of the loss for held-back people, the same at every call."""
     projector.random.manual_seed(1)
     truth = projector.draw(people)
     terms = losses(network(truth.points, truth.cov), truth, projector.model)
@@ -145,11 +178,18 @@ def validate(network: Lift, projector: Projector, people: int = 2048) -> dict[st
 
 
 def train(training: LiftTrainer, held_back: Projector, out: Path) -> None:
-    """Train to the end; weights, log and what resuming needs go to `out` and beside it."""
+    """Train to the end.
+
+    Args:
+        training: is resumed where an earlier one with the same `out` was interrupted.
+        held_back: draws people for validation.
+        out: the weights to write; beside it lie the log (.csv) and, until the end, the state for
+            resuming (.resume.pt).
+    """
     unfinished = out.with_suffix(".resume.pt")
     if unfinished.exists():
         training.resume(torch.load(unfinished, weights_only=True))
-        log.info("goes on at step %d", training.step)
+        log.info("resumed at step %d", training.step)
     for _ in trange(training.step, training.steps, unit="step", mininterval=10):
         terms = training.train_step()
         if training.step % _LOG_EVERY == 0 or training.step == training.steps:

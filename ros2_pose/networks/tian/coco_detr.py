@@ -1,4 +1,4 @@
-"""Deformable DETR trained on COCO, as published on Hugging Face: where training may start from.
+"""Load a Deformable DETR trained on COCO, as published on Hugging Face, to start a training from.
 
 Published are SenseTime/deformable-detr (Zhu et al. 2021) and the same with -with-box-refine and
 -with-box-refine-two-stage; Apache-2.0. Their ResNet has the names of torchvision's layers.
@@ -13,12 +13,13 @@ from typing import Any
 
 from torch import Tensor
 
-from ros2_pose.networks.tian.detector import CheckpointError, TianNet
+from ros2_pose.networks.tian.checkpoint import CheckpointError
+from ros2_pose.networks.tian.network import TianNet
 
 _PERSON = "person"
-_ANYTHING = 0  # the class of the encoder's proposals: something is there
+_ANYTHING = 0  # the class of the encoder's proposals
 
-# What must be equal, by TianConfig's and transformers' names.
+# Sizes that must be equal, by their names in TianConfig and in transformers.
 _SIZES = {"width": "d_model", "encoder_layers": "encoder_layers",
           "decoder_layers": "decoder_layers", "heads": "encoder_attention_heads",
           "points": "encoder_n_points", "ffn": "encoder_ffn_dim", "levels": "num_feature_levels",
@@ -36,10 +37,13 @@ _NAMES = {_RESNET + r"conv1\.": r"\1embedder.embedder.convolution.",
 
 
 def load_coco(net: TianNet, source: str | Path) -> None:
-    """Take over backbone, encoder, decoder and heads of a detector; of its classes, people.
+    """Load backbone, encoder, decoder and heads of a detector, of its classes only people.
 
-    source: a name on Hugging Face, or a folder with its config.json and model.safetensors. Raises
-    CheckpointError if it cannot be read, is of another size than the network or knows no people.
+    Args:
+        net: network to load into.
+        source: a name on Hugging Face, or a folder with its config.json and model.safetensors.
+    Raises:
+        CheckpointError: the detector cannot be read, has other sizes or no class of people.
     """
     from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetBackbone
     theirs = _read(DeformableDetrConfig, source)
@@ -86,7 +90,7 @@ def _check_sizes(net: TianNet, theirs, source: str | Path) -> None:
 
 
 def _for_people(name: str, value: Tensor, person: int, layers: int) -> Tensor:
-    """A weight; of the heads that tell classes apart, the row of one class."""
+    """Return a weight; of a classification head, the row of people alone."""
     head = re.search(r"class_embed\.(\d+)\.", name)
     if head is None:
         return value

@@ -1,4 +1,7 @@
-"""Features of a box: the pyramid they come from, where they are sampled, what is read from them."""
+"""Features of boxes: the feature pyramid, sampling from it, and joints' maps read from the samples.
+
+Boxes are (N, 4) x min, y min, x max, y max in px of the input, unless said otherwise.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +17,27 @@ STRIDES = (4, 8, 16, 32)
 class Pyramid(nn.Module):
     """Feature maps of one width at strides 4 to 32 from those of a backbone.
 
-    top_down: every level also knows what the coarser ones know (Lin et al. 2017, "Feature Pyramid
-    Networks"); without, each is by itself (the "direct multi-scale" of Tian et al. 2023, Table 1).
+    Source: Lin et al. 2017, "Feature Pyramid Networks".
     """
 
     def __init__(self, channels: Sequence[int], width: int, top_down: bool) -> None:
+        """Create the layers.
+
+        Args:
+            channels: of the backbone's features, finest first.
+            width: channels of the pyramid.
+            top_down: add the coarser levels to each level; without, each is by itself ("direct
+                multi-scale" of Tian et al. 2023, Table 1).
+        """
         super().__init__()
-        # Normalised, because levels of a backbone differ in scale, and the finest would drown the
-        # others, which know more.
+        # Levels of a backbone differ in scale: without normalisation the finest would dominate.
         self.lateral = nn.ModuleList(nn.Sequential(nn.Conv2d(c, width, 1), nn.GroupNorm(8, width))
                                      for c in channels)
         self.smooth = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1) for _ in channels)
         self.top_down = top_down
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """Return maps (B, width, h, w) of features (B, channels, h, w), finest first."""
         maps = [conv(f) for conv, f in zip(self.lateral, features)]
         if self.top_down:
             for fine in reversed(range(len(maps) - 1)):
@@ -37,9 +47,9 @@ class Pyramid(nn.Module):
 
 
 def level_of(boxes: Tensor, cells: int) -> Tensor:
-    """(N,) the coarsest level of the pyramid that is not coarser than cells of boxes (N, 4) px.
+    """Return the coarsest level (N,) of the pyramid that is not coarser than cells of the boxes.
 
-    Lin et al. 2017, eq. 1, is for 7 cells: with more, it would blur what is to be localised.
+    Eq. 1 of Lin et al. 2017 is for 7 cells; with more cells, it would choose too coarse levels.
     """
     side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1).sqrt()
     level = (side / cells / STRIDES[0]).log2().floor()
@@ -47,10 +57,14 @@ def level_of(boxes: Tensor, cells: int) -> Tensor:
 
 
 def roi_align(maps: list[Tensor], boxes: Tensor, image: Tensor, cells: int) -> Tensor:
-    """(N, C, cells, cells) features inside boxes (N, 4) px x min, y min, x max, y max.
+    """Sample the features (N, C, cells, cells) inside boxes, bilinearly at the cells' centres.
 
-    maps: the pyramid of B images, (B, C, h, w) each. image (N,): whose each box is. One bilinear
-    sample in the middle of each cell (He et al. 2017, "Mask R-CNN"); outside of the image is 0.
+    Args:
+        maps: the pyramid (B, C, h, w) of B images, strides 4 to 32.
+        boxes (N, 4): px; features outside of the image are 0.
+        image (N,): index of the image of each box.
+        cells: number of cells, each way.
+    Source: He et al. 2017, "Mask R-CNN".
     """
     out = boxes.new_zeros(len(boxes), maps[0].shape[1], cells, cells)
     middle = (torch.arange(cells, device=boxes.device) + 0.5) / cells
@@ -62,40 +76,42 @@ def roi_align(maps: list[Tensor], boxes: Tensor, image: Tensor, cells: int) -> T
         if not len(rows):
             continue
         height, width = features.shape[-2:]
-        u, v = 2 * x[rows] / (width * stride) - 1, 2 * y[rows] / (height * stride) - 1
-        grid = torch.stack([u[:, None].expand(-1, cells, -1), v[:, :, None].expand(-1, -1, cells)],
-                           -1)
+        u = 2 * x[rows] / (width * stride) - 1  # -1..1, as grid_sample expects
+        v = 2 * y[rows] / (height * stride) - 1
+        u, v = u[:, None].expand(-1, cells, -1), v[:, :, None].expand(-1, -1, cells)
+        grid = torch.stack([u, v], -1)
         out[rows] = F.grid_sample(features[image[rows]].to(grid.dtype), grid, align_corners=False)
     return out
 
 
 def corners(boxes: Tensor) -> Tensor:
-    """(..., 4) x min, y min, x max, y max of boxes given by centre and size."""
+    """Return x min, y min, x max, y max of boxes (..., 4) given as centre and size."""
     centre, half = boxes[..., :2], boxes[..., 2:] / 2
     return torch.cat([centre - half, centre + half], -1)
 
 
 def enlarged(boxes: Tensor, factor: float) -> Tensor:
-    """(N, 4) boxes about the same centres."""
+    """Return boxes (N, 4) enlarged about their centres."""
     centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     return torch.cat([centre - factor * half, centre + factor * half], 1)
 
 
 def cell_size(enlarged: Tensor, cells: int) -> Tensor:
-    """(N, 2) px width and height of one of the cells of boxes (N, 4) px."""
+    """Return width and height (N, 2) px of the cells of enlarged boxes (N, 4) px."""
     return (enlarged[:, 2:] - enlarged[:, :2]) / cells
 
 
 class MapHead(nn.Module):
-    """A map for each joint from a box's features, and a vector that sums the box up.
+    """Estimates a map of each joint from a box's features, and a feature vector of the box.
 
-    Twice smaller and back again, with what was there before (an hourglass, Newell et al. 2016):
-    whether a hand belongs to the one whose box this is, is not to be seen from the hand alone.
+    An hourglass: two halvings and back with skip connections, because which person a hand belongs
+    to cannot be seen from the hand alone. Source: Newell et al. 2016.
     """
 
     def __init__(self, width: int, layers: int, joints: int, cells: int) -> None:
         super().__init__()
-        self.place = nn.Parameter(0.1 * torch.randn(width, cells, cells))  # where in the box
+        # A learned embedding of the position in the box.
+        self.place = nn.Parameter(0.1 * torch.randn(width, cells, cells))
         self.enter = _conv(width, width)
         self.down = nn.ModuleList([_conv(width, 2 * width, 2), _conv(2 * width, 2 * width, 2)])
         self.middle = nn.Sequential(*(_conv(2 * width, 2 * width) for _ in range(layers)))
@@ -105,7 +121,7 @@ class MapHead(nn.Module):
         self.summary = 4 * 4 * 2 * width
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, joints, h, w) and (N, summary) of features (N, width, h, w)."""
+        """Return maps (N, joints, h, w) and vectors (N, summary) of features (N, width, h, w)."""
         fine = self.enter(features + self.place)
         half = self.down[0](fine)
         coarse = self.middle(self.down[1](half))

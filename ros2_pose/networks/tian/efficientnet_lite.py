@@ -1,7 +1,7 @@
 """EfficientNet-Lite0 (Tan and Le 2019) as a backbone: features at strides 4 to 32.
 
-Batch norms are folded into the convolutions when ImageNet's weights are read: as frozen ones, as
-Deformable DETR trains with, they are part of them.
+Batch norms are folded into the convolutions when ImageNet's weights are read: Deformable DETR
+trains with frozen ones, which are linear.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _STAGES = ((1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3
            (6, 112, 3, 1, 5), (6, 192, 4, 2, 5), (6, 320, 1, 1, 3))
 _STEM = 32
 _OUT_STAGES = (1, 2, 4, 6)
-_FROZEN_STAGES = 2  # edges and colours: the same in every picture, and the dearest to train
+_FROZEN_STAGES = 2  # edges and colours: common to all images, and the costliest to train
 _EPSILON = 1e-3  # of the batch norms
 
 
 class _Conv(nn.Conv2d):
-    """A convolution whose borders are TensorFlow's, where the weights are from."""
+    """A convolution with the padding of TensorFlow, with which the weights were trained."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1):
         super().__init__(inputs, outputs, kernel, stride, groups=groups)
@@ -40,7 +40,7 @@ class _Conv(nn.Conv2d):
 
 
 class _Block(nn.Module):
-    """Inverted residual: widen, look around, narrow (Sandler et al. 2018)."""
+    """Inverted residual: expansion, depthwise convolution, projection (Sandler et al. 2018)."""
 
     def __init__(self, inputs: int, outputs: int, expansion: int, kernel: int, stride: int):
         super().__init__()
@@ -57,7 +57,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """(B, 3, H, W) normalised as ImageNet's to features of `CHANNELS` at strides 4 to 32."""
+    """Features of `CHANNELS` at strides 4 to 32 of normalised images (B, 3, H, W)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class EfficientNetLite(nn.Module):
         return found
 
     def load_imagenet(self) -> None:
-        """Start from the weights that know ImageNet; they are fetched once."""
+        """Load weights trained on ImageNet; they are downloaded once."""
         given = torch.load(fetch(IMAGENET), map_location="cpu", weights_only=True)
         folded = {}
         for name, conv, norm in self._names():
@@ -92,7 +92,7 @@ class EfficientNetLite(nn.Module):
         self.load_state_dict(folded)
 
     def _names(self):
-        """Each convolution's name here, and its and its batch norm's in the published file."""
+        """Yield each convolution's name here, and its and its batch norm's name in the file."""
         yield "stem", "_conv_stem", "_bn0"
         number = 0
         for s, stage in enumerate(self.stages):
