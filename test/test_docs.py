@@ -28,8 +28,9 @@ _TRAINING = (_ROOT / "docs" / "training.md").read_text()
 def _commands(page: str, begin: str) -> list[str]:
     """Commands of a page's bash blocks that hold `begin`."""
     text = (_ROOT / "docs" / page).read_text()
-    return [line.partition("  #")[0].strip() for block in re.findall(r"```bash\n(.*?)```", text, re.S)
-            for line in block.splitlines() if begin in line and "ros2 launch" not in line]
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
+    lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if begin in line and "ros2 launch" not in line]
 
 
 _OF_COMMAND_LINE = [*_commands("training.md", "ros2_pose"), *_commands("results.md", "ros2_pose "),
