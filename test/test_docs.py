@@ -98,7 +98,7 @@ def test_the_recipe_for_a_network_works(tmp_path):
     page = (_ROOT / "docs" / "architecture.md").read_text()
     name, module = re.search(r"^```python file=(\S+)\n(.*?)^```", page, re.M | re.S).groups()
     entry = re.search(r"^```python entry\n(.*?)^```", page, re.M | re.S).group(1)
-    command = re.search(r"^ros2_pose (replay .*--network .*)$", page, re.M).group(1)
+    command = re.search(r"^scripts/run ros2_pose (replay .*--network .*)$", page, re.M).group(1)
     shutil.copytree(_ROOT / "ros2_pose", tmp_path / "ros2_pose",
                     ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / name).write_text(module)
