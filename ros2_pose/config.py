@@ -6,6 +6,7 @@ fields into ROS parameters with descriptions and ranges, the command line into o
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 import yaml
 
 from ros2_pose.errors import PoseError, one_line
+from ros2_pose.networks.registry import NETWORKS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -24,7 +26,8 @@ class ConfigError(PoseError):
     """A setting that cannot be used; the message names key, value and what was expected."""
 
 
-def setting(default, help: str, *, low=None, high=None, choices: tuple = (), live: bool = False):
+def setting(default, help: str, *, low=None, high=None, choices: Collection[str] = (),
+            live: bool = False):
     """A field of a settings class.
 
     low, high: inclusive range (of each element of a tuple). choices: the values allowed, if few.
@@ -38,9 +41,9 @@ def setting(default, help: str, *, low=None, high=None, choices: tuple = (), liv
 class PoseConfig:
     """What the pipeline does with a frame."""
 
-    network: str = setting("movenet", "2D pose network", choices=("movenet", "tian"))
-    checkpoint: str = setting("", "weights of the network tian, from ros2_pose train; empty takes "
-                              "those shipped")
+    network: str = setting("movenet", "2D pose network", choices=NETWORKS.keys())
+    checkpoint: str = setting("", "weights of the network, from ros2_pose train; empty takes those "
+                              "shipped")
     device: str = setting("auto", "where the networks run; auto takes a GPU if there is one",
                           choices=("auto", "cpu", "cuda"))
     require_gpu: bool = setting(False, "refuse to start without a GPU, instead of a slow CPU")

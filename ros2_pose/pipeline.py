@@ -23,7 +23,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.imaging.contrast import has_contrast
 from ros2_pose.imaging.upright import UprightView, upright_view
-from ros2_pose.networks import NETWORKS
+from ros2_pose.networks.registry import create_network
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, People
 from ros2_pose.tracking.tracker import Track, Tracker
 
@@ -51,11 +51,10 @@ class Pipeline:
     def __init__(self, config: PoseConfig = PoseConfig()):
         self.config = config
         self.device = _device(config.device, config.require_gpu)
-        network = NETWORKS[config.network].from_config(config, self._engine())
-        self.network = network.to(self.device)
+        self.network = create_network(config, self.device)
         # A few small matrices a person: a GPU would wait for its own launches.
         self.body = BodyModel.load(config.body_model or None)
-        self.network_name = self.network.name
+        self.network_name = config.network
         self.body_name = Path(config.body_model).stem or "open_body"
         self.fitter = Fitter(self.body, PosePrior.load(), Lift.load())
         self.depth_gauge = DepthGauge(self.body)
@@ -63,15 +62,11 @@ class Pipeline:
         self.view = UprightView()
         self.configure(config)
 
-    def _engine(self) -> str:
-        """What runs the network: a GPU's is torch."""
-        return self.config.engine if self.device.type == "cpu" else "torch"
-
     def configure(self, config: PoseConfig) -> None:
         """Take over the settings that may change while running."""
         self.config = config
-        self.network.score_threshold = config.score_threshold * CONTINUES
-        self.network.max_people = max(config.max_people, _LEAST_DETECTIONS)
+        self.network.configure(score_threshold=config.score_threshold * CONTINUES,
+                               max_people=max(config.max_people, _LEAST_DETECTIONS))
         self.tracker.max_people = config.max_people
         self.tracker.confirm_hits = config.confirm_hits
         self.tracker.lost_s = config.lost_s

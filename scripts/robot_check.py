@@ -37,6 +37,7 @@ def replay(folder: Path) -> None:
     """Find people in real pictures, by each engine and by the command."""
     import cv2
 
+    from ros2_pose.config import PoseConfig
     from ros2_pose.networks.movenet import MoveNet
     from ros2_pose.people import Frame
     pictures = folder / "pictures"
@@ -45,7 +46,7 @@ def replay(folder: Path) -> None:
         cv2.imwrite(str(pictures / f"{number}.png"), picture)
     picture = cv2.imread(str(pictures / "0.png"))[..., ::-1].copy()
     for engine in ("torch", "auto"):
-        network = MoveNet(engine=engine)
+        network = MoveNet(PoseConfig(engine=engine))
         found = len(network.detect([Frame(picture)])[0])
         runs = "torch" if network.engine is None else "onnxruntime"
         print(f"  engine {engine} ({runs}): {found} people")

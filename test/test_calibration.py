@@ -10,7 +10,7 @@ import pytest
 from ros2_pose.evaluation.benchmarks import calibration
 from ros2_pose.evaluation.benchmarks.calibration import Errors
 from ros2_pose.evaluation.benchmarks.keypoints import EvaluationError
-from ros2_pose.networks.movenet import KEYPOINT_NOISE
+from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE
 from ros2_pose.people import Frame
 from ros2_pose.skeleton import COCO17
 

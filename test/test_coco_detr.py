@@ -12,8 +12,10 @@ pytest.importorskip("transformers", reason="only where requirements.txt is insta
 from safetensors.torch import load_file, save_file
 from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
 
+from ros2_pose.networks.tian.checkpoint import CheckpointError
 from ros2_pose.networks.tian.coco_detr import load_coco
-from ros2_pose.networks.tian.detector import CheckpointError, TianConfig, TianNet
+from ros2_pose.networks.tian.config import TianConfig
+from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.training.trainer import start
 
 _TINY = dict(width=32, encoder_layers=1, decoder_layers=2, heads=4, points=2, ffn=48, queries=7,

@@ -10,9 +10,11 @@ pytest.importorskip("transformers", reason="only where requirements.txt is insta
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.synthetic.pictures import SyntheticPictures
-from ros2_pose.networks.tian.detector import TianConfig, TianNet, save_checkpoint
+from ros2_pose.networks.tian.checkpoint import save_checkpoint
+from ros2_pose.networks.tian.config import TianConfig
+from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.training import ablation as compare
-from ros2_pose.training.trainer import TrainingConfig
+from ros2_pose.training.config import TrainingConfig
 
 _TINY = TianConfig(input_size=96, width=32, decoder_layers=2, heads=4, points=1, ffn=32, queries=6,
                    roi_width=16, roi_layers=1)

@@ -10,7 +10,7 @@ pytest.importorskip("transformers", reason="only where requirements.txt is insta
 
 from transformers.loss.loss_for_object_detection import generalized_box_iou, sigmoid_focal_loss
 
-from ros2_pose.networks.tian.detector import Detected, Layer
+from ros2_pose.networks.tian.network import Detected, Layer
 from ros2_pose.networks.tian.roi import corners
 from ros2_pose.training.detection import (
     Matched,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ros2_pose import networks
+from ros2_pose.config import PoseConfig
 from ros2_pose.networks import onnx_engine
 from ros2_pose.networks.movenet import _HEADS, MoveNet
 from ros2_pose.networks.tflite import load_tflite
@@ -13,11 +13,16 @@ from ros2_pose.people import Frame
 from ros2_pose.weights import fetch
 
 
+def _config(**settings) -> PoseConfig:
+    """Settings under which weak detections are returned, too."""
+    return PoseConfig(score_threshold=0.1, **settings)
+
+
 @pytest.fixture(scope="module", params=["torch", "onnxruntime"])
 def movenet(request):
     if request.param == "onnxruntime" and not onnx_engine.available():
         pytest.skip("onnxruntime is not installed")
-    return networks.NETWORKS["movenet"](engine=request.param)
+    return MoveNet(_config(engine=request.param))
 
 
 def _interpret(path, picture: np.ndarray):
@@ -50,7 +55,7 @@ def test_heads_agree_with_litert_on_real_pictures(movenet, clip):
 
 def test_decodes_what_the_original_decodes(clip):
     """At one scale, the original's best people are found with the same keypoints."""
-    network = MoveNet(scales=(512,))
+    network = MoveNet(_config(scales=(512,)))
     scaled = network.prepare(clip[0])[0].permute(1, 2, 0).numpy()
     _, people = _interpret(fetch("movenet_multipose.tflite"), scaled)
     ours = network.detect([Frame(clip[0])])[0]
@@ -95,7 +100,7 @@ def test_covariances_are_positive_and_grow_with_the_picture(movenet, clip):
 
 def test_more_than_six_people_are_found(movenet, clip):
     crowd = np.concatenate([np.concatenate([clip[0], clip[3], clip[6]], axis=1)] * 2)[::2, ::2]
-    assert len(MoveNet(scales=(512, 768)).detect([Frame(crowd)])[0]) > 6
+    assert len(MoveNet(_config(scales=(512, 768))).detect([Frame(crowd)])[0]) > 6
 
 
 def test_nothing_to_see_is_nobody(movenet):

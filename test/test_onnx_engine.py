@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from ros2_pose.config import PoseConfig
 from ros2_pose.networks import onnx_engine
 from ros2_pose.networks.movenet import MoveNet
 from ros2_pose.people import Frame
@@ -18,7 +19,7 @@ needs_onnxruntime = pytest.mark.skipif(not onnx_engine.available(),
 
 @pytest.fixture(scope="module")
 def movenet():
-    return MoveNet(engine="torch")
+    return MoveNet(PoseConfig(engine="torch"))
 
 
 @pytest.fixture(scope="module")
@@ -83,8 +84,9 @@ _WITHOUT_ONNX = """
 import sys
 sys.modules.update(onnx=None, onnxscript=None, ml_dtypes=None)  # as if not installed
 import torch
+from ros2_pose.config import PoseConfig
 from ros2_pose.networks.movenet import MoveNet
-network = MoveNet(engine="auto")
+network = MoveNet(PoseConfig(engine="auto"))
 assert network.engine is not None
 print(len(network(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))))
 """
@@ -99,6 +101,7 @@ def test_serves_where_onnx_is_not_installed():
 
 def test_without_onnxruntime_torch_serves_and_asking_for_it_says_what_to_install(monkeypatch, clip):
     monkeypatch.setattr(onnx_engine, "available", lambda: False)
-    assert len(MoveNet(scales=(256,)).detect([Frame(clip[0])])[0]) >= 2
+    network = MoveNet(PoseConfig(scales=(256,), score_threshold=0.1))
+    assert len(network.detect([Frame(clip[0])])[0]) >= 2
     with pytest.raises(onnx_engine.EngineError, match="pip install --no-deps onnxruntime"):
-        MoveNet(engine="onnxruntime")
+        MoveNet(PoseConfig(engine="onnxruntime"))

@@ -14,7 +14,7 @@ import torch
 
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
-from ros2_pose.networks import NETWORKS
+from ros2_pose.networks.registry import create_network
 
 _ROOT = Path(__file__).parents[1]
 _SCRIPT = _ROOT / "scripts" / "check_robot_install"
@@ -82,7 +82,7 @@ def test_the_network_tian_says_what_it_lacks(monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     wanted = next(line for line in _lines("requirements.txt") if line.startswith("transformers"))
     with pytest.raises(PoseError, match=f"pip install '{wanted}'") as caught:
-        NETWORKS["tian"].from_config(PoseConfig())
+        create_network(PoseConfig(network="tian"))
     assert len(str(caught.value).splitlines()) == 1
 
 

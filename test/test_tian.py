@@ -12,21 +12,18 @@ pytest.importorskip("transformers", reason="only where requirements.txt is insta
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
-from ros2_pose.config import ConfigError
-from ros2_pose.networks import efficientnet_lite
-from ros2_pose.networks.tian import detector as tian
-from ros2_pose.networks.tian import roi
-from ros2_pose.networks.tian.detector import (
+from ros2_pose.config import ConfigError, PoseConfig
+from ros2_pose.networks.tian import efficientnet_lite, roi
+from ros2_pose.networks.tian import network as tian
+from ros2_pose.networks.tian.checkpoint import (
     CheckpointError,
-    Described,
-    Tian,
-    TianConfig,
-    TianNet,
-    along_ray,
-    camera_facing,
     load_checkpoint,
     save_checkpoint,
 )
+from ros2_pose.networks.tian.config import TianConfig
+from ros2_pose.networks.tian.detector import Tian
+from ros2_pose.networks.tian.network import Described, TianNet
+from ros2_pose.networks.tian.smpl_head import camera_from_box, root_rotated
 from ros2_pose.people import Frame
 
 _CAMERA = Camera(160, 120, 150.0, 140.0, 75.0, 66.0)
@@ -44,6 +41,11 @@ def made(**changes):
     return TianNet(tiny(**changes)).eval().requires_grad_(False)
 
 
+def detector(net, **settings):
+    """A detector with these layers."""
+    return Tian(PoseConfig(**settings), net=net)
+
+
 @pytest.fixture(scope="module")
 def net():
     return made()
@@ -52,7 +54,7 @@ def net():
 @pytest.fixture(scope="module")
 def network(net):
     """One that reports everybody whom it proposes."""
-    return Tian(net, score_threshold=0.0)
+    return detector(net, score_threshold=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def pictures():
     {}, dict(backbone="resnet18"), dict(backbone="movenet"),
     dict(two_stage=False, features="direct", keypoints="heatmap")])
 def test_alone_and_in_a_batch_are_the_same(changes, pictures):
-    network = Tian(made(**changes), score_threshold=0.0)
+    network = detector(made(**changes), score_threshold=0.0)
     frames = [Frame(picture, _CAMERA.resized(*picture.shape[1::-1])) for picture in pictures]
     for frame, together in zip(frames, network.detect(frames)):
         alone = network.detect([frame])[0]
@@ -95,14 +97,14 @@ def test_people_have_what_the_camera_allows(network, pictures):
 
 @pytest.mark.parametrize("camera", [None, _CAMERA])
 def test_nobody_is_an_empty_list(net, pictures, camera):
-    people, = Tian(net, score_threshold=1.0).detect([Frame(pictures[0], camera)])
+    people, = detector(net, score_threshold=1.0).detect([Frame(pictures[0], camera)])
     assert len(people) == 0 and people.keypoints.shape == (0, 17, 2)
 
 
 def test_no_more_people_than_asked_for(net, pictures):
     frame = Frame(pictures[0])
-    best, = Tian(net, score_threshold=0.0, max_people=1).detect([frame])
-    everybody, = Tian(net, score_threshold=0.0).detect([frame])
+    best, = detector(net, score_threshold=0.0, max_people=1).detect([frame])
+    everybody, = detector(net, score_threshold=0.0).detect([frame])
     assert len(best) == 1 < len(everybody)
     assert np.isclose(best.scores[0], everybody.scores, rtol=1e-5).any()
 
@@ -114,10 +116,10 @@ def test_whose_joints_are_found_scores_higher_and_nobody_is_reported_twice(net):
     spread = torch.tensor([4.0, 0, 0.1])[:, None, None].expand(3, 17, 2).square()  # px^2
     raw = [(torch.tensor([0.9, 0.8, 0.7]), boxes, points, spread, torch.rand(3, 24, 4),
             torch.zeros(3, 10))]
-    people = Tian(net, score_threshold=0.1).decode(raw, picture)
+    people = detector(net, score_threshold=0.1).decode(raw, picture)
     assert people.boxes[:, 0].tolist() == [50, 0]
     assert people.scores == pytest.approx([0.8, 0.9 * (1 - 0.1 / 0.25)**0.5], rel=1e-4)
-    certain = Tian(net, score_threshold=0.75).decode(raw, picture)
+    certain = detector(net, score_threshold=0.75).decode(raw, picture)
     assert certain.scores == pytest.approx([0.8], rel=1e-4)
 
 
@@ -240,8 +242,8 @@ def test_a_head_that_knows_nothing_says_what_the_lift_says(net):
     lifted = Lift.load()(rays, (found.std * cell / 96).square().diag_embed())
     best = lifted.quats[torch.arange(2), lifted.logits.argmax(1)]
     camera = torch.tensor([[96.0, 96, 48, 48]]).repeat(2, 1)
-    quats = along_ray(torch.nn.functional.normalize(found.quats, dim=2),
-                      camera_facing(boxes, camera))
+    quats = root_rotated(torch.nn.functional.normalize(found.quats, dim=2),
+                      camera_from_box(boxes, camera))
     similarity = (quats * best).sum(2).abs()
     torch.testing.assert_close(similarity, torch.ones_like(similarity), rtol=0, atol=1e-4)
 
@@ -284,7 +286,7 @@ def test_a_peak_lies_nearer_to_its_higher_neighbour():
 def test_the_axis_is_brought_onto_the_ray_without_a_roll():
     boxes = torch.tensor([[0.0, 0, 40, 80], [100, 20, 150, 110], [70, 60, 80, 72]])
     camera = torch.tensor([_CAMERA.fx, _CAMERA.fy, _CAMERA.cx, _CAMERA.cy]).expand(3, 4)
-    rotation = camera_facing(boxes, camera)
+    rotation = camera_from_box(boxes, camera)
     middle = (boxes[:, :2] + boxes[:, 2:]).numpy() / 2
     rays = np.c_[_CAMERA.normalise(middle), np.ones(3)]
     axis = rotation[:, :, 2].numpy()
@@ -292,26 +294,26 @@ def test_the_axis_is_brought_onto_the_ray_without_a_roll():
     assert np.allclose(rotation[:, 1, 0], 0, atol=1e-6)
     assert np.allclose(rotation @ rotation.mT, torch.eye(3), atol=1e-6)
     assert np.allclose(torch.linalg.det(rotation), 1)
-    unknown = camera_facing(boxes, torch.full((3, 4), torch.nan))
+    unknown = camera_from_box(boxes, torch.full((3, 4), torch.nan))
     assert torch.equal(unknown, torch.eye(3).expand(3, 3, 3))
 
 
 def test_only_the_pelvis_turns_and_turns_back():
     theta = F.normalize(torch.randn(4, 24, 4), dim=2)
     rotation = torch.from_numpy(Rotation.random(4, random_state=1).as_matrix()).float()
-    there = along_ray(theta, rotation)
+    there = root_rotated(theta, rotation)
     expected = Rotation.from_matrix(rotation.numpy()) * Rotation.from_quat(theta[:, 0].numpy())
     assert np.allclose(Rotation.from_quat(there[:, 0].numpy()).as_matrix(),
                        expected.as_matrix(), atol=1e-5)
     assert torch.equal(there[:, 1:], theta[:, 1:])
-    back = along_ray(there, rotation.mT)
+    back = root_rotated(there, rotation.mT)
     assert torch.allclose((back * theta).sum(2).abs(), torch.ones(4, 24), atol=1e-5)
 
 
 @pytest.mark.parametrize("correct", [False, True])
 def test_a_person_described_rightly_is_placed_rightly(net, poses, correct):
     """What the heads should say of people in view, decoded: the people again, sizes as well."""
-    network, body = Tian(net, correct), BodyModel.load()
+    network, body = Tian(net=net, correct=correct), BodyModel.load()
     theta = torch.from_numpy(Rotation.from_rotvec(poses[:2].reshape(-1, 3).numpy()).as_quat())
     theta = theta.view(2, 24, 4).float()
     theta[:, 0] = torch.tensor([1.0, 0, 0, 0])
@@ -321,7 +323,7 @@ def test_a_person_described_rightly_is_placed_rightly(net, poses, correct):
     boxes = torch.cat([pixels.amin(1), pixels.amax(1)], 1)
     assert (boxes >= 0).all() and (boxes <= torch.tensor([160, 120] * 2)).all()
     camera = torch.tensor([_CAMERA.fx, _CAMERA.fy, _CAMERA.cx, _CAMERA.cy]).expand(2, 4)
-    facing = along_ray(theta, camera_facing(boxes, camera).float().mT)
+    facing = root_rotated(theta, camera_from_box(boxes, camera).float().mT)
     shrunk = 96 / 160
     raw = (torch.tensor([0.9, 0.8]), boxes * shrunk, pixels * shrunk,
            torch.full((2, 17, 2), 0.01), -3 * facing, betas)

@@ -20,29 +20,22 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.config import ConfigError
 from ros2_pose.data.sample import Sample
 from ros2_pose.data.synthetic.pictures import SyntheticPictures
-from ros2_pose.networks import movenet_backbone
-from ros2_pose.networks.tian.detector import (
+from ros2_pose.networks.tian import movenet_backbone
+from ros2_pose.networks.tian.checkpoint import (
     CheckpointError,
-    TianConfig,
-    TianNet,
     load_checkpoint,
     save_checkpoint,
 )
+from ros2_pose.networks.tian.config import TianConfig
+from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.people import Frame, People
-from ros2_pose.training import trainer as training_module
+from ros2_pose.training import objective as objective_module
 from ros2_pose.training.augment import collate, example
+from ros2_pose.training.config import TrainingConfig, read_config
 from ros2_pose.training.detection import Matched
-from ros2_pose.training.trainer import (
-    Endless,
-    Objective,
-    Trainer,
-    TrainingConfig,
-    TrainingError,
-    jittered,
-    read_config,
-    start,
-    train,
-)
+from ros2_pose.training.examples import Endless
+from ros2_pose.training.objective import Objective, jittered
+from ros2_pose.training.trainer import Trainer, TrainingError, start, train
 
 _CPU = torch.device("cpu")
 _CONFIGS = sorted((Path(__file__).parents[1] / "config" / "networks").glob("*.yaml"))
@@ -166,7 +159,7 @@ def test_each_person_is_given_the_query_that_stands_for_it(samples):
     counts = [int((batch.image == i).sum()) for i in (0, 1)]
     queries = torch.arange(2 * 6).view(2, 6, 1).float()
     matches = [Matched(torch.tensor([5, 2][:n]), torch.arange(n).flip(0)) for n in counts]
-    found = training_module._queries_of(queries, matches, batch)[:, 0].tolist()
+    found = objective_module._queries_of(queries, matches, batch)[:, 0].tolist()
     expected = [[5.0, 2.0][:n][::-1] for n in counts]
     assert found == expected[0] + [6 + q for q in expected[1]]
 
@@ -382,7 +375,7 @@ def test_another_configs_training_does_not_go_on(samples):
 def gradients_of_one_step(samples, rank, world, batch):
     """Of all weights, with boxes as they are: their jitter is each process's own."""
     training = made(samples, config=settings(batch=batch, clip=1e6), rank=rank, world=world)
-    with mock.patch.object(training_module, "jittered", lambda boxes, seed: boxes):
+    with mock.patch.object(objective_module, "jittered", lambda boxes, seed: boxes):
         go_on(training, 1)
     return {name: weight.grad for name, weight in training.net.named_parameters()
             if weight.grad is not None}

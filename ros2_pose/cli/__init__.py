@@ -11,6 +11,11 @@ from ros2_pose.cli import replay
 from ros2_pose.cli.setting_options import add_settings, settings_of
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
+from ros2_pose.networks.registry import (
+    network_title,
+    trainable_networks,
+    training_function,
+)
 from ros2_pose.runtime_env import settle
 
 _DONE, _UNUSABLE = 0, 2  # exit statuses
@@ -54,7 +59,7 @@ def _add_evaluate(commands) -> None:
         description="DATA is a COCO keypoints file (person_keypoints_*.json), ROOT the folder of "
         "its pictures: OKS AP by COCO's code, which needs pycocotools. Or DATA is the name of a "
         "dataset and ROOT its folder: boxes, keypoints, bodies and places by the protocols of the "
-        "field, and how each part of the network tian adds to it.")
+        "field, and of the versions that a network compares itself with.")
     evaluate.add_argument("data", metavar="DATA", help="a .json file or a dataset's name")
     evaluate.add_argument("root", type=Path, metavar="ROOT", help="a folder; for synthetic, an npz "
                           "of motion capture")
@@ -68,10 +73,12 @@ def _add_evaluate(commands) -> None:
 
 def _add_train(commands) -> None:
     train = commands.add_parser(
-        "train", help="train the network tian", description="Stopped at any time, the same "
+        "train", help="train a network", description="Stopped at any time, the same "
         "command goes on where it stopped. Checkpoint and log go to --out and beside it.")
     train.add_argument("config", type=Path, help="YAML with the sections network and training, "
                        "as in config/networks")
+    train.add_argument("--network", choices=trainable_networks(), default=trainable_networks()[0],
+                       help="which network (%(default)s)")
     train.add_argument("--data", nargs="+", action="append", required=True, metavar="WORD",
                        help="NAME FOLDER [SPLIT]: a dataset as it was published, or synthetic and "
                        "an npz of motion capture; may be given several times")
@@ -95,7 +102,7 @@ def _evaluate(options) -> int:
 def _evaluate_oks(options) -> int:
     from ros2_pose.evaluation.benchmarks import keypoints
     config = settings_of(options, PoseConfig)
-    detectors = {_title(config): keypoints.network_detector(config)}
+    detectors = {network_title(config): keypoints.network_detector(config)}
     if options.reference:
         detectors["MoveNet as published (LiteRT)"] = keypoints.reference_detector(config)
     rows = {name: keypoints.evaluate(detect, Path(options.data), options.root,
@@ -105,16 +112,8 @@ def _evaluate_oks(options) -> int:
     return _DONE
 
 
-def _title(config: PoseConfig) -> str:
-    """A network and what its scores depend on."""
-    if config.network == "movenet":
-        return f"movenet at {', '.join(map(str, config.scales))} px"
-    return f"{config.network}, {config.checkpoint or 'as shipped'}"
-
-
 def _train(options) -> int:
-    from ros2_pose.training.trainer import run
-    run(options)
+    training_function(options.network)(options)
     return _DONE
 
 

@@ -46,7 +46,9 @@ def _add(group, cls: type, names: Sequence[str], aliases: Mapping[str, Sequence[
 
 
 def _help(setting) -> str:
-    return f"{setting.metadata['help']} ({setting.default})".replace("%", "%%")
+    choices = ", ".join(map(str, setting.metadata["choices"]))
+    limits = f" [{choices}]" if choices else ""
+    return f"{setting.metadata['help']}{limits} ({setting.default})".replace("%", "%%")
 
 
 def settings_of(options: argparse.Namespace, cls: type[T]) -> T:

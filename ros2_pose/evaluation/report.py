@@ -10,13 +10,11 @@ from ros2_pose.data.datasets import Skipping, load
 from ros2_pose.data.sample import Sample, Samples
 from ros2_pose.evaluation import tables
 from ros2_pose.evaluation.benchmarks.network import Detect, evaluate
-from ros2_pose.networks import NETWORKS, Tian
-from ros2_pose.networks.tian.detector import TianNet
+from ros2_pose.networks.registry import create_network
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
 
-_WEAKEST = 0.02  # average precision wants the weak detections too
-_DIRECT, _FPN, _ = tables.ABLATION
+WEAKEST = 0.02  # average precision wants the weak detections too
 _BENCHMARKS = {"3dpw": tables.THREE_DPW, "mupots": tables.MUPOTS, "panoptic": tables.PANOPTIC}
 
 
@@ -32,8 +30,8 @@ def report(config: PoseConfig, name: str, root: Path, split: str,
     rows = {title: evaluate(detect, samples) for title, detect in _detectors(config).items()}
     protocol = f"{name} {split}, {len(samples)} pictures, 24 joints of the skeleton, no flip"
     parts = [tables.all_scores(rows, protocol)]
-    if config.network == Tian.name:
-        ablation = {title: scores for title, scores in rows.items() if title in tables.ABLATION}
+    ablation = {title: scores for title, scores in rows.items() if title in tables.ABLATION}
+    if ablation:
         parts.append(tables.ablation(ablation, protocol))
     if name in _BENCHMARKS:
         parts.append(tables.comparison(_BENCHMARKS[name], rows, protocol))
@@ -54,20 +52,12 @@ class _First:
 
 
 def _detectors(config: PoseConfig) -> dict[str, Detect]:
-    """Titles and detectors: the network by itself, corrected, and with the body layer's fit."""
-    network = NETWORKS[config.network].from_config(config, config.engine)
-    network.score_threshold = _WEAKEST
-    if not isinstance(network, Tian):
-        return {network.name: network.detect, f"{network.name} + fit": _fitted(config)}
-    detectors = alone_and_corrected(network.net)
+    """Titles and detectors: the network's variants, and the network with the body layer's fit."""
+    network = create_network(config)
+    network.configure(WEAKEST, network.max_people)
+    detectors: dict[str, Detect] = {title: variant.detect
+                                    for title, variant in network.variants().items()}
     return detectors | {f"{next(iter(detectors))} + fit": _fitted(config)}
-
-
-def alone_and_corrected(net: TianNet) -> dict[str, Detect]:
-    """Titles, those of the ablation where it has them, and detectors that say what is weak, too."""
-    title = _FPN if net.config.features == "fpn" else _DIRECT
-    return {name: Tian(net, correct=correct, score_threshold=_WEAKEST).detect
-            for name, correct in ((title, False), (f"{title} + correction", True))}
 
 
 def _fitted(config: PoseConfig) -> Callable[[list[Frame]], list[People]]:

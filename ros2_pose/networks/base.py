@@ -1,4 +1,8 @@
-"""The contract of a 2D pose network: pictures in, `People` out."""
+"""The contract between the pipeline and a pose network: frames in, `People` out.
+
+`PoseNetwork` declares everything that the pipeline sets or asks. `TorchNetwork` implements it for
+a torch module that computes one batch of equally large inputs at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,69 +13,159 @@ import torch
 from torch import nn
 
 from ros2_pose.config import PoseConfig
+from ros2_pose.errors import PoseError
 from ros2_pose.people import Frame, People
 
+_DETECTED = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
 
-class PoseNetwork(ABC, nn.Module):
-    """Base of every network. A subclass says how to prepare, what to compute and how to decode.
 
-    What crosses the border is `People` alone; a network's own tensors stay inside. The result for
-    a picture does not depend on which other pictures are in the batch.
+class NetworkError(PoseError):
+    """A network whose output violates the contract."""
+
+
+class PoseNetwork(ABC):
+    """Base class of every network of `registry.NETWORKS`.
+
+    A subclass implements `find_people`; everything else has a default.
+
+    Attributes:
+        config: settings that it was created with.
+        score_threshold: people with a lower score are not returned, 0..1.
+        max_people: greatest number of people returned for one image.
     """
 
-    name: str
-    rotation_std: torch.Tensor | None = None  # (24,) rad, of theta, if it gives one
+    config: PoseConfig
+    score_threshold: float
+    max_people: int
+
+    def __init__(self, config: PoseConfig, device: torch.device | str = "cpu") -> None:
+        """Load the network.
+
+        Args:
+            config: settings of the pipeline; frozen.
+            device: torch device that the network computes on.
+        """
+        super().__init__()
+        self.config = config
+        self.configure(config.score_threshold, config.max_people)
 
     @classmethod
+    def title(cls, config: PoseConfig) -> str:
+        """Return the title for reports: the network and the settings that its scores depend on."""
+        return config.network
+
+    @property
+    def rotation_std(self) -> torch.Tensor | None:
+        """Standard deviation (24,) of `People.theta`, rad, SMPL order; None without theta."""
+        return None
+
+    def variants(self) -> dict[str, PoseNetwork]:
+        """Return, by title, what `ros2_pose evaluate` scores of the network without the body layer.
+
+        By default the network itself; a network may add versions of itself to compare with.
+        """
+        return {self.config.network: self}
+
+    def configure(self, score_threshold: float, max_people: int) -> None:
+        """Set what may change while running; the pipeline calls it before the first frame.
+
+        Args:
+            score_threshold: people with a lower score are not returned, 0..1.
+            max_people: greatest number of people returned for one image.
+        """
+        self.score_threshold, self.max_people = score_threshold, max_people
+
+    def detect(self, frames: list[Frame]) -> list[People]:
+        """Find the people of each frame; what the pipeline calls.
+
+        Args:
+            frames: images (H, W, 3) uint8 RGB, upright; sizes may differ. `Frame.camera` may be
+                None.
+        Returns:
+            One `People` a frame, best scores first, in px of its image, pixel centres at +0.5:
+            boxes (P, 4), scores (P,), keypoints (P, 17, 2), keypoint_cov (P, 17, 2, 2) px^2 and
+            keypoint_scores (P, 17), all finite. A network that sees bodies also gives theta
+            (P, 24, 4), betas (P, 10), root (P, 3) m and joints (P, 24, 3) m in the camera frame,
+            NaN for a person without body. The result for a frame does not depend on the others.
+        Raises:
+            NetworkError: the network returned something else.
+        """
+        found = self.find_people(frames)
+        if len(found) != len(frames):
+            raise NetworkError(f"{type(self).__name__} returned {len(found)} results for "
+                               f"{len(frames)} frames: find_people must return one a frame")
+        for people in found:
+            _check_finite(people, type(self).__name__)
+        return found
+
     @abstractmethod
-    def from_config(cls, config: PoseConfig, engine: str = "torch") -> PoseNetwork:
-        """The network that settings ask for. engine: what computes on a CPU, where there is a
-        choice."""
+    def find_people(self, frames: list[Frame]) -> list[People]:
+        """Compute the result of `detect`. Implemented by subclasses."""
+
+
+def _check_finite(people: People, network: str) -> None:
+    """Raise NetworkError for NaN or infinity; `People` itself has checked the shapes."""
+    for name in _DETECTED:
+        if not np.isfinite(getattr(people, name)).all():
+            raise NetworkError(f"{network} returned {name} that are not finite: check the weights "
+                               "that it was given")
+
+
+class TorchNetwork(PoseNetwork, nn.Module):
+    """A network in torch: prepares inputs, computes them in batches and decodes the outputs."""
+
+    def __init__(self, config: PoseConfig, device: torch.device | str = "cpu") -> None:
+        nn.Module.__init__(self)
+        self.config = config
+        self.configure(config.score_threshold, config.max_people)
 
     @abstractmethod
     def prepare(self, image: np.ndarray) -> list[torch.Tensor]:
-        """Inputs (C, h, w) of a picture (H, W, 3) uint8 RGB: one for each pass through the net."""
+        """Return the inputs (C, h, w) of an image (H, W, 3) uint8 RGB, one for each forward pass.
+
+        Inputs of one image may differ in size, e.g. several scales.
+        """
 
     @abstractmethod
-    def forward(self, batch: torch.Tensor):
-        """Raw outputs for inputs (B, C, h, w) of one size."""
+    def forward(self, batch: torch.Tensor) -> tuple:
+        """Compute the raw outputs of inputs (B, C, h, w): a tuple of outputs indexed by B."""
 
     @abstractmethod
-    def decode(self, raw: list, frame: Frame) -> People:
-        """People of one frame from the raw outputs of its inputs."""
+    def decode(self, raw: list[tuple], frame: Frame) -> People:
+        """Return the people of one frame from the raw outputs of its inputs, in their order."""
 
     @property
     def device(self) -> torch.device:
-        """Where the network's parameters are."""
+        """Device of the network's parameters."""
         return next(self.parameters()).device
 
     @torch.inference_mode()
-    def detect(self, frames: list[Frame]) -> list[People]:
-        """People of each frame; pictures may differ in size."""
+    def find_people(self, frames: list[Frame]) -> list[People]:
+        """Prepare, compute and decode frames; see `PoseNetwork.detect`."""
         raw = self._forward_by_size([self.prepare(frame.image) for frame in frames])
         return [self.decode(outputs, frame) for outputs, frame in zip(raw, frames)]
 
-    def _forward_by_size(self, inputs: list[list[torch.Tensor]]) -> list[list]:
-        """Run inputs of equal size as one batch; outputs in the order of `inputs`."""
-        rows: dict[tuple, list[tuple[int, int]]] = {}
-        for i, passes in enumerate(inputs):
-            for k, tensor in enumerate(passes):
-                rows.setdefault(tuple(tensor.shape), []).append((i, k))
-        outputs: list[list] = [[None] * len(passes) for passes in inputs]
-        for group in rows.values():
-            batch = torch.stack([inputs[i][k] for i, k in group]).to(self.device)
+    def _forward_by_size(self, inputs: list[list[torch.Tensor]]) -> list[list[tuple]]:
+        """Compute inputs of equal size as one batch; return outputs in the order of `inputs`."""
+        by_size: dict[tuple, list[tuple[int, int]]] = {}  # indices of frame and input
+        for i, of_frame in enumerate(inputs):
+            for k, tensor in enumerate(of_frame):
+                by_size.setdefault(tuple(tensor.shape), []).append((i, k))
+        outputs: list[list] = [[None] * len(of_frame) for of_frame in inputs]
+        for indices in by_size.values():
+            batch = torch.stack([inputs[i][k] for i, k in indices]).to(self.device)
             raw = self(batch)
-            for row, (i, k) in enumerate(group):
-                outputs[i][k] = tuple(tensor[row] for tensor in raw)
+            for row, (i, k) in enumerate(indices):
+                outputs[i][k] = tuple(output[row] for output in raw)
         return outputs
 
 
 def input_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
-    """Width and height of a picture whose long side is scaled to `scale`."""
+    """Return (width, height) in px of an image of `size` scaled to a long side of `scale` px."""
     factor = scale / max(size)
     return max(round(size[0] * factor), 1), max(round(size[1] * factor), 1)
 
 
 def padded_length(length: int) -> int:
-    """The next multiple of 32, the networks' coarsest stride."""
+    """Return the next multiple of 32 px, the networks' coarsest stride."""
     return -(-length // 32) * 32

@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ros2_pose.config import PoseConfig
 from ros2_pose.networks.movenet import MoveNet
 from ros2_pose.networks.onnx_engine import MOVENET_GRAPH
 
@@ -83,7 +84,7 @@ class _Plain(nn.Module):
 
 def movenet_structure() -> bytes:
     """The graph of MoveNet's heads."""
-    return structure(MoveNet(engine="torch").heads, torch.zeros(1, 3, 64, 64))
+    return structure(MoveNet(PoseConfig(engine="torch")).heads, torch.zeros(1, 3, 64, 64))
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What networks are trained with."""
+"""Training of the network of Tian et al. 2023 and of the lift."""

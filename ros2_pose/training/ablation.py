@@ -25,21 +25,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ros2_pose.config import PoseConfig
 from ros2_pose.data.sample import Samples
 from ros2_pose.evaluation import tables
 from ros2_pose.evaluation.benchmarks.network import Scores, evaluate
-from ros2_pose.evaluation.report import alone_and_corrected
-from ros2_pose.networks.tian.detector import TianNet, load_checkpoint
+from ros2_pose.evaluation.report import WEAKEST
+from ros2_pose.networks.tian.checkpoint import load_checkpoint
+from ros2_pose.networks.tian.detector import Tian
+from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.skeleton import COCO17
 from ros2_pose.training.calibrate import calibrate
-from ros2_pose.training.trainer import (
-    CALIBRATED_ON,
-    Trainer,
-    TrainingConfig,
-    opened,
-    read_config,
-    train,
-)
+from ros2_pose.training.config import TrainingConfig, read_config
+from ros2_pose.training.trainer import CALIBRATED_ON, Trainer, opened, train
 
 _LOOKS = 4  # at what is held back, on the way
 _PEOPLE, _TIMES = 10, 50  # maps of so many are read so often to time it
@@ -68,7 +65,7 @@ class Outcome:
 
     curve: dict[int, float]  # steps: %, error of keypoints in true boxes of what is held back
     reading_ms: float  # from the maps of `_PEOPLE` to their points and deviations
-    scores: dict[str, Scores]  # by the titles of `alone_and_corrected`
+    scores: dict[str, Scores]  # by the titles of `Tian.variants`
 
 
 def with_new_head(net: TianNet, **changes) -> TianNet:
@@ -91,9 +88,11 @@ def learned(variant: Variant, net: TianNet, config: TrainingConfig, samples: Sam
                  for line in csv.DictReader(file)}
     trained = load_checkpoint(out)
     calibrate(trained, held_back, CALIBRATED_ON)
-    detectors = islice(alone_and_corrected(trained).items(), 2 if variant.corrected else 1)
-    return Outcome(curve, _reading_ms(trained),
-                   {title: evaluate(detect, test) for title, detect in detectors})
+    detectors = Tian(PoseConfig(score_threshold=WEAKEST), net=trained).variants()
+    count = 2 if variant.corrected else 1
+    scores = {title: evaluate(detector.detect, test)
+              for title, detector in islice(detectors.items(), count)}
+    return Outcome(curve, _reading_ms(trained), scores)
 
 
 @torch.inference_mode()

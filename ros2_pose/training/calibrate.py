@@ -18,7 +18,8 @@ from ros2_pose.data.sample import OUTSIDE, Samples
 from ros2_pose.evaluation.metrics.matching import PELVIS, EvaluatedImage, known, match
 from ros2_pose.evaluation.metrics.pose import at_root, distances
 from ros2_pose.geometry import angle_between
-from ros2_pose.networks.tian.detector import Tian, TianNet
+from ros2_pose.networks.tian.detector import Tian
+from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.skeleton import COCO17
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,11 @@ _GATE = 4.0  # deviations beyond which an error is a mistake and says nothing of
 
 
 def calibrate(net: TianNet, samples: Samples, pictures: int) -> None:
-    """Set a network's `votes`, `floor`, `turn_std` and `model_std` by the first samples."""
+    """Set a network's `votes`, `floor`, `rotation_std` and `model_std` by the first samples."""
     net.votes.fill_(1.0)
     net.floor.fill_(0.0)
-    deviations, errors, angles, shifts = _collect(Tian(net), samples, min(pictures, len(samples)))
+    detector = Tian(device=net.votes.device, net=net)
+    deviations, errors, angles, shifts = _collect(detector, samples, min(pictures, len(samples)))
     for joint in range(len(COCO17)):
         c, e = deviations[:, joint].ravel(), errors[:, joint].ravel()
         usable = np.isfinite(c) & np.isfinite(e)
@@ -42,7 +44,7 @@ def calibrate(net: TianNet, samples: Samples, pictures: int) -> None:
         net.votes[joint], net.floor[joint] = fit_variance(c[usable], e[usable])
     if np.isfinite(angles).any():
         typical = np.nanmedian(angles, 0) / _MEDIAN_LENGTH
-        net.rotation_std.copy_(torch.from_numpy(typical).clamp(min=0.05))
+        net.turn_std.copy_(torch.from_numpy(typical).clamp(min=0.05))
     if np.isfinite(shifts).any():
         net.model_std.fill_(float(np.nanmedian(shifts)) / _MEDIAN_LENGTH)
 

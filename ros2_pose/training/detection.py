@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ros2_pose.networks.tian.detector import Detected, Layer
+from ros2_pose.networks.tian.network import Detected, Layer
 from ros2_pose.networks.tian.roi import corners
 
 _CLASS, _BOX, _GIOU = 2.0, 5.0, 2.0  # the original's

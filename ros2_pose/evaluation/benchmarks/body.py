@@ -39,7 +39,7 @@ from ros2_pose.evaluation.benchmarks import mupots, video
 from ros2_pose.evaluation.benchmarks.correction import correction_rows
 from ros2_pose.evaluation.metrics.pose import at_root, coverage, distances, median_depth_error
 from ros2_pose.geometry import quat_from_rotmat
-from ros2_pose.networks.movenet import KEYPOINT_NOISE
+from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24, JointSet
 
@@ -267,7 +267,7 @@ def mupots_noisy(bench: BodyBenchmark) -> Iterator[BodyRow]:
         )
 
 
-_DETECTOR = "noise of the default network as calibrated (networks.movenet.KEYPOINT_NOISE)"
+_DETECTOR = "noise of the default network as calibrated (networks.keypoint_noise.KEYPOINT_NOISE)"
 _SIZE_OF_SPREAD = 1.65  # a person's size as COCO has it, from the spread of his joints
 _KIND = {"pelvis": "left_hip", "spine": "left_hip", "neck": "left_shoulder", "head": "left_ear",
          "head_top": "left_ear"}  # joints that COCO does not have err as these

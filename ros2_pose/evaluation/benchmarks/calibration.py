@@ -31,7 +31,8 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.evaluation.benchmarks.keypoints import EvaluationError, read_image
 from ros2_pose.evaluation.metrics.pose import mahalanobis_squared
-from ros2_pose.networks.movenet import KEYPOINT_NOISE, KeypointNoise, MoveNet
+from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE, KeypointNoise
+from ros2_pose.networks.movenet import MoveNet
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17
 
@@ -84,7 +85,7 @@ class _Variables(NamedTuple):
 
 def collect(annotations: Path, images: Path, config: PoseConfig = PoseConfig()) -> Errors:
     """The default network's errors in the pictures of a COCO file."""
-    network = MoveNet(scales=config.scales, engine=config.engine)
+    network = MoveNet(replace(config, score_threshold=0.1))
     parts = []
     for picture, (name, truth, areas) in enumerate(_labelled(annotations)):
         people = network.detect([Frame(read_image(images / name))])[0]
@@ -269,10 +270,10 @@ def _row(name: str, constants: str, judged: Judged) -> str:
 
 
 def constants(noise: KeypointNoise) -> str:
-    """A noise model as networks/movenet.py states it."""
+    """A noise model as networks/keypoint_noise.py states it."""
     first = [int(np.flatnonzero(_KIND == kind)[0]) for kind in range(len(_KINDS))]
     lines = [f'"{name}": ({noise.votes[j]:.2f}, {noise.floor[j]:.4f}, {noise.outliers[j]:.2f}, '
-             f"{noise.usual[j]:.3f})," for name, j in zip(_KINDS, first)]
+             f"{noise.median_std[j]:.3f})," for name, j in zip(_KINDS, first)]
     names = ("wide", "person_std", "joint_std", "stretch_std")
     return "\n".join(lines + [f"{name} = {getattr(noise, name):.2f}" for name in names])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,8 +18,9 @@ from tqdm import tqdm
 from ros2_pose import oks
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
-from ros2_pose.networks import NETWORKS, movenet
+from ros2_pose.networks import movenet
 from ros2_pose.networks.base import input_size
+from ros2_pose.networks.registry import create_network
 from ros2_pose.people import Frame, People
 from ros2_pose.weights import fetch
 
@@ -99,8 +100,8 @@ def _average_precision(truth, found: list[dict]) -> np.ndarray:
 
 def network_detector(config: PoseConfig):
     """A function from a picture to `People`, weak ones included, by the configured network."""
-    network = NETWORKS[config.network].from_config(config, config.engine)
-    network.score_threshold = _LOWEST
+    network = create_network(config)
+    network.configure(_LOWEST, network.max_people)
     return lambda image: network.detect([Frame(image)])[0]
 
 
@@ -114,7 +115,7 @@ def reference_detector(config: PoseConfig):
     except ImportError as error:
         raise EvaluationError("the reference needs LiteRT: pip install ai-edge-litert") from error
     interpreter = Interpreter(str(fetch("movenet_multipose.tflite")), num_threads=2)
-    inputs = movenet.MoveNet(scales=config.scales, engine="torch")
+    inputs = movenet.MoveNet(replace(config, engine="torch"))
 
     def detect(image: np.ndarray) -> People:
         found = [_interpret(interpreter, tensor.permute(1, 2, 0).numpy(), scale, image.shape[1::-1])

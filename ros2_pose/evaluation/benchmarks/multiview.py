@@ -72,6 +72,9 @@ class _Recorded:
     def __init__(self, people: dict[int, People]):
         self.people = people
 
+    def configure(self, score_threshold: float, max_people: int) -> None:
+        """Keep the people as they were found."""
+
     def detect(self, frames: list[Frame]) -> list[People]:
         """By the number that an image's first pixels hold."""
         return [self.people[_number_in(frame.image)] for frame in frames]

@@ -35,8 +35,8 @@ from ros2_pose.camera import Camera
 from ros2_pose.evaluation.baselines import ByteLike, NearestNeighbour
 from ros2_pose.evaluation.metrics.mot import FrameIds, Identities, count
 from ros2_pose.imaging.contrast import grey_ramp
-from ros2_pose.networks import NETWORKS
-from ros2_pose.networks.movenet import KEYPOINT_NOISE
+from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE
+from ros2_pose.networks.registry import create_network
 from ros2_pose.offline.sources import VideoSource
 from ros2_pose.people import LOST, Frame, People
 from ros2_pose.pipeline import CONTINUES, Pipeline
@@ -214,8 +214,8 @@ def _detected(points: np.ndarray, size: tuple[int, int], drop: DropOuts,
 def pets_recording(video: Path, truth: Path, pipeline: Pipeline) -> Recording:
     """The video as the default network sees it, beside the truth in MOTChallenge's form."""
     config = pipeline.config
-    network = NETWORKS[config.network].from_config(config, config.engine)
-    network.score_threshold = config.score_threshold * CONTINUES
+    network = create_network(config)
+    network.configure(config.score_threshold * CONTINUES, network.max_people)
     source = VideoSource(video)
     shots = list(tqdm(source, video.stem, unit="image"))
     found = [network.detect([shot.frame])[0] for shot in tqdm(shots, "detecting", unit="image")]

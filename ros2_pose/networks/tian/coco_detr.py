@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ros2_pose.networks.tian.detector import CheckpointError, TianNet
+from ros2_pose.networks.tian.checkpoint import CheckpointError
+from ros2_pose.networks.tian.network import TianNet
 
 _PERSON = "person"
 _ANYTHING = 0  # the class of the encoder's proposals: something is there

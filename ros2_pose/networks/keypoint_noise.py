@@ -1,0 +1,111 @@
+"""Error model of the keypoints of MoveNet as decoded here, by kind of keypoint.
+
+`networks/movenet.py` states covariances by it; simulations of the network draw errors from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ros2_pose.skeleton import COCO17
+
+# By kind of keypoint: weight of the votes' covariance, floor, share of outliers and median standard
+# deviation; floor and deviation in sizes of the person (see KeypointNoise).
+# Made by `python -m ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json PICTURES --fit`
+# from the 28 pictures with people of COCO train2017 in the development set, left and right
+# together. They also hold for the rooms of Pose2Sim and CMU Panoptic; athletes upside down (LSP)
+# are far worse.
+_NOISE = {
+    "nose": (0.16, 0.0069, 0.17, 0.023),
+    "eye": (0.15, 0.0062, 0.15, 0.021),
+    "ear": (0.15, 0.0073, 0.17, 0.024),
+    "shoulder": (0.23, 0.0135, 0.19, 0.037),
+    "elbow": (0.23, 0.0115, 0.19, 0.036),
+    "wrist": (0.20, 0.0087, 0.18, 0.035),
+    "hip": (0.16, 0.0386, 0.17, 0.053),
+    "knee": (0.19, 0.0201, 0.16, 0.043),
+    "ankle": (0.19, 0.0254, 0.18, 0.043),
+}
+
+
+def _column(number: int) -> np.ndarray:
+    """Return a column of the table as (17,), COCO order."""
+    return np.array([_NOISE[kind][number] for kind in COCO17.kinds])
+
+
+@dataclass(frozen=True)
+class KeypointNoise:
+    """Errors of the network at each COCO keypoint; the scatter of the labels is included.
+
+    The size s of a person is the square root of `oks.area` of the box, as in OKS. An error is
+    normally distributed with covariance V = votes * C + (floor * s)^2, where C is the covariance of
+    the heat-map's votes; with probability `outliers` it is `wide` times as long (a hard pose,
+    another person's limb, left and right confused, a wrong label). C scales with the heat-map's
+    cell, the floor with the person: annotators know where a hip is to a share of the body.
+
+    The other fields say how V varies between people, for simulations of the network: the geometric
+    mean of its axes is s times a log-normal number with median `median_std`, of which one part is
+    common to the joints of a person and one part is of each joint.
+    """
+
+    votes: np.ndarray = field(default_factory=lambda: _column(0))  # (17,)
+    floor: np.ndarray = field(default_factory=lambda: _column(1))  # (17,) in sizes
+    outliers: np.ndarray = field(default_factory=lambda: _column(2))  # (17,) probability
+    median_std: np.ndarray = field(default_factory=lambda: _column(3))  # (17,) in sizes
+    wide: float = 3.16  # length of outliers relative to V
+    person_std: float = 0.29  # of the log-normal number's logarithm, between people
+    joint_std: float = 0.12  # the same between the joints of a person
+    stretch_std: float = 0.18  # of log(longer / shorter axis of V)
+
+    def at(self, joints: np.ndarray) -> KeypointNoise:
+        """Return the model of a list of joints (N,), N in place of 17 in every field."""
+        return replace(self, votes=self.votes[joints], floor=self.floor[joints],
+                       outliers=self.outliers[joints], median_std=self.median_std[joints])
+
+    def cov(self, votes_cov: np.ndarray, areas: np.ndarray) -> np.ndarray:
+        """Return V (..., 17, 2, 2) px^2.
+
+        Args:
+            votes_cov (..., 17, 2, 2): C, px^2.
+            areas (..., 17 or 1): s^2, px^2.
+        """
+        return self.votes[:, None, None] * votes_cov + self._floor_cov(areas)
+
+    def votes_cov(self, cov: np.ndarray, areas: np.ndarray) -> np.ndarray:
+        """Return C (..., 17, 2, 2) px^2 of V: the inverse of `cov`."""
+        return (cov - self._floor_cov(areas)) / self.votes[:, None, None]
+
+    def _floor_cov(self, areas: np.ndarray) -> np.ndarray:
+        return (self.floor**2 * areas)[..., None, None] * np.eye(2)
+
+    def with_outliers(self, cov: np.ndarray) -> np.ndarray:
+        """Return the covariance (P, 17, 2, 2) of all errors from V, that of the inliers."""
+        return cov * (1 + self.outliers * (self.wide**2 - 1))[:, None, None]
+
+    def draw(self, rng: np.random.Generator, people: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draw errors and the covariances that the network would state for them.
+
+        Returns:
+            Errors (P, 17, 2) in sizes and V (P, 17, 2, 2) in sizes squared: multiply by s and s^2
+            for px. V is that of inliers: the network does not know which errors are outliers.
+        """
+        shape = (people, len(self.median_std))
+        person = self.person_std * rng.normal(size=(people, 1))
+        joint = self.joint_std * rng.normal(size=shape)
+        log_std = np.log(self.median_std) + person + joint
+        stretch = self.stretch_std / 2 * rng.normal(size=shape)
+        axes = np.exp(log_std[..., None] + stretch[..., None] * (1, -1))
+
+        angle = rng.uniform(0, np.pi, shape)
+        first = np.stack([np.cos(angle), np.sin(angle)], -1)
+        second = first[..., ::-1] * (-1, 1)
+        factor = np.stack([first, second], -1) * axes[..., None, :]  # factor factor^T = V
+
+        length = np.where(rng.random(shape) < self.outliers, self.wide, 1.0)
+        error = factor @ (length[..., None] * rng.normal(size=(*shape, 2)))[..., None]
+        return error[..., 0], factor @ factor.swapaxes(-1, -2)
+
+
+KEYPOINT_NOISE = KeypointNoise()

@@ -1,0 +1,72 @@
+"""The networks that the setting `network` may name: one entry each.
+
+To add a network, write a subclass of `base.PoseNetwork` in a file or folder of its own and add its
+entry to `NETWORKS`. The values of the setting, the parameter help, the titles of reports and what
+`ros2_pose train` can train follow from the entry. A network's module is imported when the network
+is created: this module imports none of them, so that `config.py` can import it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    import torch
+
+    from ros2_pose.config import PoseConfig
+    from ros2_pose.networks.base import PoseNetwork
+
+
+class NetworkEntry(NamedTuple):
+    """Where the parts of a network are found, each as "module:name".
+
+    Attributes:
+        network: subclass of `PoseNetwork`.
+        train: function of the arguments of `ros2_pose train`; empty if it cannot be trained here.
+    """
+
+    network: str
+    train: str = ""
+
+
+NETWORKS: dict[str, NetworkEntry] = {
+    "movenet": NetworkEntry("ros2_pose.networks.movenet:MoveNet"),
+    "tian": NetworkEntry("ros2_pose.networks.tian.detector:Tian",
+                         train="ros2_pose.training.trainer:run"),
+}
+
+
+def network_class(name: str) -> type[PoseNetwork]:
+    """Return the class of a network by its name in `NETWORKS`."""
+    return _imported(NETWORKS[name].network)
+
+
+def create_network(config: PoseConfig, device: torch.device | str = "cpu") -> PoseNetwork:
+    """Create the network that `config.network` names.
+
+    Args:
+        config: settings; every network reads those that concern it.
+        device: torch device that the network computes on.
+    """
+    return network_class(config.network)(config, device)
+
+
+def network_title(config: PoseConfig) -> str:
+    """Return the configured network's title for reports, e.g. "movenet at 256, 512 px"."""
+    return network_class(config.network).title(config)
+
+
+def trainable_networks() -> list[str]:
+    """Return the names of the networks that `ros2_pose train` can train."""
+    return [name for name, entry in NETWORKS.items() if entry.train]
+
+
+def training_function(name: str) -> Any:
+    """Return the function that trains a network of `trainable_networks`."""
+    return _imported(NETWORKS[name].train)
+
+
+def _imported(path: str) -> Any:
+    module, name = path.split(":")
+    return getattr(import_module(module), name)

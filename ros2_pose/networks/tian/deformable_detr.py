@@ -1,0 +1,130 @@
+"""Deformable DETR (Zhu et al. 2021) of `transformers` for people, on one of several backbones."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from ros2_pose.errors import PoseError
+from ros2_pose.networks.tian import efficientnet_lite, movenet_backbone
+from ros2_pose.networks.tian.config import TianConfig
+
+_PERSON_SHARE = 0.01  # of queries, before training
+
+
+class _Backbone(NamedTuple):
+    """A backbone's features and the pixels that it was trained with.
+
+    Attributes:
+        channels: of its features at strides 4, 8, 16 and 32.
+        mean, std: RGB, 0..255, that inputs are normalised by.
+        resnet: layer type and depths of a ResNet of `transformers`; None for another backbone.
+    """
+
+    channels: tuple[int, ...]
+    mean: tuple[float, ...] = (123.7, 116.3, 103.5)  # ImageNet
+    std: tuple[float, ...] = (58.4, 57.1, 57.4)
+    resnet: tuple[str, tuple[int, ...]] | None = None
+
+
+_BACKBONES = {
+    "movenet": _Backbone(movenet_backbone.CHANNELS, (0.0,) * 3, (1.0,) * 3),
+    "efficientnet_lite0": _Backbone(efficientnet_lite.CHANNELS, (127.0,) * 3, (128.0,) * 3),
+    "resnet18": _Backbone((64, 128, 256, 512), resnet=("basic", (2, 2, 2, 2))),
+    "resnet50": _Backbone((256, 512, 1024, 2048), resnet=("bottleneck", (3, 4, 6, 3)))}
+
+
+def channels(config: TianConfig) -> list[int]:
+    """Return the channels of the backbone's features at strides 4, 8, 16 and 32."""
+    return list(_BACKBONES[config.backbone].channels)
+
+
+def pixel_statistics(config: TianConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation, RGB, 0..255, that the backbone's inputs are scaled by."""
+    backbone = _BACKBONES[config.backbone]
+    return backbone.mean, backbone.std
+
+
+def deformable_detr(config: TianConfig) -> Any:
+    """Create the detector with initial weights.
+
+    Its backbone `detr.model.backbone.model.levels` gives features at strides 4 to 32; attention
+    samples those of strides 8 and more.
+
+    Returns:
+        `transformers.DeformableDetrForObjectDetection`.
+    Raises:
+        PoseError: transformers is not installed.
+    """
+    try:
+        from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
+    except ImportError as error:
+        raise PoseError("network: tian needs more: pip install 'transformers>=5.20,<6'; "
+                        "or set network to movenet") from error
+    detr = DeformableDetrForObjectDetection(DeformableDetrConfig(
+        backbone_config=_resnet_config(config), use_timm_backbone=False, num_labels=1,
+        d_model=config.width, encoder_layers=config.encoder_layers,
+        decoder_layers=config.decoder_layers, encoder_ffn_dim=config.ffn,
+        decoder_ffn_dim=config.ffn, dropout=0.0, encoder_attention_heads=config.heads,
+        decoder_attention_heads=config.heads, encoder_n_points=config.points,
+        num_feature_levels=config.levels, num_queries=config.queries,
+        with_box_refine=config.box_refine, two_stage=config.two_stage,
+        two_stage_num_proposals=config.queries))
+    detr.model.backbone.model = _WithoutFinest(_levels(config, detr.model.backbone.model))
+    if config.box_refine and not config.two_stage:  # `transformers` ties these heads
+        detr.class_embed = nn.ModuleList(copy.deepcopy(head) for head in detr.class_embed)
+    for layer in detr.class_embed:
+        nn.init.constant_(layer.bias, math.log(_PERSON_SHARE / (1 - _PERSON_SHARE)))
+    for layer in detr.bbox_embed:
+        nn.init.zeros_(layer.layers[-1].weight)
+        nn.init.zeros_(layer.layers[-1].bias)
+    return detr
+
+
+def _resnet_config(config: TianConfig) -> Any:
+    """Return a ResNet's configuration; for another backbone, one with as many channels."""
+    from transformers import ResNetConfig
+    kind, depths = _BACKBONES[config.backbone].resnet or ("basic", (1, 1, 1, 1))
+    return ResNetConfig(layer_type=kind, depths=list(depths), hidden_sizes=channels(config),
+                        out_features=["stage2", "stage3", "stage4"])
+
+
+def _levels(config: TianConfig, resnet: nn.Module) -> nn.Module:
+    """Return the backbone; `resnet` is the one that `transformers` made by `_resnet_config`."""
+    if config.backbone == "movenet":
+        return movenet_backbone.MoveNetBackbone(config.frozen)
+    if config.backbone == "efficientnet_lite0":
+        return efficientnet_lite.EfficientNetLite()
+    _freeze_first_stage(resnet)
+    return _ResNetLevels(resnet)
+
+
+def _freeze_first_stage(resnet: nn.Module) -> None:
+    """Freeze the stem and the first stage, as the original; `transformers` freezes everything."""
+    for name, weight in resnet.named_parameters():
+        weight.requires_grad_(name.startswith("encoder.") and ".stages.0." not in name)
+
+
+class _ResNetLevels(nn.Module):
+    """Features of `transformers`' ResNet after each of its four stages."""
+
+    def __init__(self, resnet: nn.Module) -> None:
+        super().__init__()
+        self.resnet = resnet
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return list(self.resnet(x, output_hidden_states=True).hidden_states[1:])
+
+
+class _WithoutFinest(nn.Module):
+    """Levels that Deformable DETR attends to: all but the finest, which has too many tokens."""
+
+    def __init__(self, levels: nn.Module) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return self.levels(x)[1:]

@@ -1,0 +1,238 @@
+"""Layers of Tian, Gao and Tan 2023: Deformable DETR, feature pyramid, k-block and SMPL head.
+
+One pass detects people (Deformable DETR's queries), samples each one's box from the feature
+pyramid, reads 17 keypoints with their uncertainties from it (k-block), and estimates theta and
+betas (SMPL head).
+
+Beyond the paper, the SMPL head also sees the box's features and the votes, because a query alone
+says little of limbs, and starts from the body that the lift (`body/lift.py`), which was trained on
+a hundred times more poses than there are pictures, estimates from the votes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ros2_pose.body.lift import Lift
+from ros2_pose.networks.kblock import kblock
+from ros2_pose.networks.tian import roi
+from ros2_pose.networks.tian.config import TianConfig
+from ros2_pose.networks.tian.deformable_detr import channels, deformable_detr, pixel_statistics
+from ros2_pose.networks.tian.smpl_head import (
+    SmplHead,
+    camera_from_box,
+    root_rotated,
+    with_canonical_signs,
+)
+from ros2_pose.skeleton import COCO17, SMPL24
+
+_K, _J = len(COCO17), len(SMPL24)
+_STD_CELLS = (0.3, 16.0)  # bounds of the votes' standard deviation, of 32 cells
+GAUSSIAN_CELLS = 2.0  # standard deviation of a heat-map's target, in cells
+
+
+class Layer(NamedTuple):
+    """Detections of one layer for B images.
+
+    Attributes:
+        logits (B, Q): of being a person.
+        boxes (B, Q, 4): centre and size, relative to the image.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+
+
+class Detected(NamedTuple):
+    """Outputs of Deformable DETR and the pyramid for B images."""
+
+    layers: list[Layer]  # of the decoder; the last one's are the result
+    proposals: Layer | None  # of the encoder, one a token
+    queries: Tensor  # (B, Q, width)
+    maps: list[Tensor]  # (B, roi_width, h, w) the pyramid, strides 4 to 32
+
+
+class Described(NamedTuple):
+    """Keypoints and bodies of N people in their boxes."""
+
+    maps: Tensor  # (N, 17, cells, cells) logits
+    points: Tensor  # (N, 17, 2) x, y in cells of the enlarged box
+    std: Tensor  # (N, 17, 2) cells
+    quats: Tensor  # (N, 24, 4) quat_xyzw, not of unit length; the root's in the ray's frame
+    betas: Tensor  # (N, 10)
+
+
+class TianNet(nn.Module):
+    """The layers that training and inference share."""
+
+    votes: Tensor
+    floor: Tensor
+    turn_std: Tensor
+    model_std: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: TianConfig = TianConfig()) -> None:
+        super().__init__()
+        self.config = config
+        self.detr = deformable_detr(config)
+        self.pyramid = roi.Pyramid(channels(config), config.roi_width, config.features == "fpn")
+        self.map_head = roi.MapHead(config.roi_width, config.roi_layers, _K, config.cells)
+        self.log_temperature = nn.Parameter(torch.tensor(-math.log(config.cells)))  # sums, at first
+        self.lift = Lift.load()
+        self.smpl_head = SmplHead(config.width + self.map_head.summary + 4 * _K)
+        # Measured after training. Keypoint variances are votes * c^2 + floor, relative to the box.
+        self.register_buffer("votes", torch.ones(_K))
+        self.register_buffer("floor", torch.zeros(_K))
+        self.register_buffer("turn_std", torch.full((_J,), 0.4))  # rad; the name in checkpoints
+        self.register_buffer("model_std", torch.tensor(0.06))  # m, of the SMPL head's keypoints
+        mean, std = pixel_statistics(config)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1), persistent=False)
+
+    @property
+    def rotation_std(self) -> Tensor:
+        """Standard deviation (24,) of theta's rotations, rad."""
+        return self.turn_std
+
+    def is_given(self, name: str) -> bool:
+        """Return whether a weight comes with a part that is not trained: checkpoints lack it."""
+        if name.startswith("lift."):
+            return True
+        backbone_stays = self.config.backbone == "movenet" and self.config.frozen == "all"
+        return backbone_stays and name.startswith("detr.model.backbone.")
+
+    def detect(self, images: Tensor, mask: Tensor | None = None) -> Detected:
+        """Detect people.
+
+        Args:
+            images (B, 3, H, W): RGB, 0..255.
+            mask (B, H, W): 0 where an image is padded.
+        """
+        normalised = (images - self.mean) / self.std
+        normalised = normalised.contiguous(memory_format=torch.channels_last)
+        features: list[Tensor] = []  # of the backbone, which the pyramid reads, too
+        backbone = self.detr.model.backbone.model.levels
+        hook = backbone.register_forward_hook(lambda _, __, levels: features.extend(levels))
+        try:
+            found = self.detr.model(normalised, pixel_mask=mask)
+        finally:
+            hook.remove()
+        proposals = None
+        if found.enc_outputs_class is not None:
+            proposals = Layer(found.enc_outputs_class[..., 0],
+                              found.enc_outputs_coord_logits.sigmoid())
+        return Detected(self._layers(found), proposals, found.last_hidden_state,
+                        self.pyramid(features))
+
+    def _layers(self, found) -> list[Layer]:
+        """Apply the decoder's heads: each layer moves the boxes that it started from."""
+        layers, reference = [], found.init_reference_points
+        for number in range(found.intermediate_hidden_states.shape[1]):
+            hidden = found.intermediate_hidden_states[:, number]
+            logits = self.detr.class_embed[number](hidden)[..., 0]
+            start = torch.logit(reference, 1e-5)
+            start = F.pad(start, (0, 4 - start.shape[-1]))  # of points, sizes start at 0.5
+            boxes = (self.detr.bbox_embed[number](hidden) + start).sigmoid()
+            layers.append(Layer(logits, boxes))
+            reference = found.intermediate_reference_points[:, number]
+        return layers
+
+    def describe(self, maps: list[Tensor], boxes: Tensor, image: Tensor,
+                 queries: Tensor) -> Described:
+        """Estimate keypoints and bodies of N people.
+
+        Args:
+            maps: the pyramid (B, roi_width, h, w) of B images.
+            boxes (N, 4): x min, y min, x max, y max, px of the input.
+            image (N,): index of the image of each box.
+            queries (N, width): that found the boxes.
+        """
+        enlarged = roi.enlarged(boxes, self.config.box_factor)
+        joints, summary = self.map_head(roi.roi_align(maps, enlarged, image, self.config.cells))
+        joints = joints.float()  # half precision would resolve votes to a tenth of a cell
+        points, std = self.read(joints)
+        votes = torch.cat([points, std], 2).flatten(1) / self.config.cells - 0.5
+        height, width = maps[0].shape[-2:]
+        size = roi.STRIDES[0] * boxes.new_tensor((width, height))
+        initial_body = self._lifted(boxes, points, std, size)
+        features = torch.cat([queries, summary, votes], 1)
+        quats, betas = self.smpl_head(features, *initial_body)
+        return Described(joints, points, std, quats, betas)
+
+    def read(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Read joints from maps (N, 17, cells, cells).
+
+        Returns:
+            Points x, y and standard deviations (N, 17, 2), in cells.
+        """
+        if self.config.keypoints == "heatmap":
+            return _peaks(maps)
+        points, std = kblock(maps, self.log_temperature.exp())
+        scale = self.config.cells / 32
+        return points, std.clamp(_STD_CELLS[0] * scale, _STD_CELLS[1] * scale)
+
+    @torch.no_grad()
+    def _lifted(self, boxes: Tensor, points: Tensor, std: Tensor,
+                size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Lift keypoints to bodies, seen by a camera with a focal length of the longer side.
+
+        The real focal length changes the perspective alone, and that a little.
+
+        Args:
+            boxes (N, 4): px.
+            points, std (N, 17, 2): cells of the enlarged boxes.
+            size (2,): width and height of the input, px.
+        Returns:
+            quat_xyzw (N, 24, 4), the root's in the ray's frame; betas (N, 10); rotation_std
+            (N, 24) rad.
+        """
+        enlarged = roi.enlarged(boxes, self.config.box_factor)
+        cell, focal = roi.cell_size(enlarged, self.config.cells)[:, None], size.max()
+        pixels = enlarged[:, None, :2] + points * cell
+        variance = (std * cell / focal).square()
+        with torch.autocast(boxes.device.type, enabled=False):
+            lifted = self.lift((pixels - size / 2) / focal, variance.diag_embed())
+        best = lifted.logits.argmax(1)
+        people = torch.arange(len(boxes), device=boxes.device)
+        camera = torch.cat([focal.expand(2), size / 2]).expand(len(boxes), -1)
+        ray_from_camera = camera_from_box(boxes, camera).mT
+        quats = root_rotated(lifted.quats[people, best], ray_from_camera)
+        return (with_canonical_signs(quats), lifted.betas[people, best],
+                lifted.rotation_std[people, best])
+
+    def in_px(self, boxes: Tensor, described: Described) -> tuple[Tensor, Tensor]:
+        """Return keypoints (N, 17, 2) px and their variances px^2 of people in boxes (N, 4) px."""
+        enlarged = roi.enlarged(boxes, self.config.box_factor)
+        side = (enlarged[:, 2:] - enlarged[:, :2])[:, None]
+        cells = self.config.cells
+        variance = self.votes[:, None] * (described.std / cells).square() + self.floor[:, None]
+        return enlarged[:, None, :2] + described.points / cells * side, variance * side.square()
+
+
+def _peaks(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the peaks (N, 17, 2) of heat-maps and their standard deviations (N, 17, 2), cells.
+
+    A peak is the highest cell, moved by a quarter of a cell towards its higher neighbour; the lower
+    it is, the greater its standard deviation. Source: Newell et al. 2016.
+    """
+    height, width = maps.shape[-2:]
+    best, index = maps.flatten(2).max(2)
+    row, column = index // width, index % width
+    padded = F.pad(maps, (1, 1, 1, 1), value=-math.inf)
+    people = torch.arange(len(maps), device=maps.device)[:, None]
+    joint = torch.arange(maps.shape[1], device=maps.device)
+
+    def towards_higher(down: int, right: int) -> Tensor:
+        after = padded[people, joint, row + 1 + down, column + 1 + right]
+        before = padded[people, joint, row + 1 - down, column + 1 - right]
+        return torch.sign(after - before) / 4
+
+    points = torch.stack([column + 0.5 + towards_higher(0, 1), row + 0.5 + towards_higher(1, 0)], 2)
+    std = GAUSSIAN_CELLS / best.clamp(0.1, 1)
+    return points, std[..., None].expand(-1, -1, 2)

@@ -1,0 +1,71 @@
+"""Settings of a training, and the YAML files that hold them (`config/networks`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from ros2_pose.config import ConfigError, from_dict, setting
+from ros2_pose.networks.tian.config import TianConfig
+
+# Names of the trained modules of `TianNet` by the setting `parts`; "all" trains every module.
+PARTS = {"detection": ("detr",), "people": ("pyramid", "map_head", "log_temperature", "smpl_head")}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How the network is trained; weights of the losses are those of Tian et al. 2023."""
+
+    steps: int = setting(100_000, "of the optimiser", low=1, high=10**8)
+    batch: int = setting(16, "images per step and device", low=1, high=4096)
+    rate: float = setting(2e-4, "AdamW's highest learning rate", low=0.0, high=1.0)
+    backbone_rate: float = setting(2e-5, "the same for the backbone", low=0.0, high=1.0)
+    warmup: int = setting(500, "steps until the rate is reached", low=1, high=10**6)
+    decay: float = setting(1e-4, "weight decay", low=0.0, high=1.0)
+    clip: float = setting(1.0, "greatest norm of the gradient", low=0.0, high=1e6)
+    average: float = setting(0.999, "share of the averaged weights that a step keeps",
+                             low=0.0, high=1.0)
+    amp: bool = setting(True, "half precision on a GPU")
+    workers: int = setting(2, "processes that prepare images", low=0, high=256)
+    log_every: int = setting(200, "steps between lines of the log, and checkpoints",
+                             low=1, high=10**6)
+    mosaics: float = setting(0.0, "share of batches of mosaics, each of close-ups of four images",
+                             low=0.0, high=1.0)
+    seed: int = setting(0, "of all random numbers", low=0, high=2**31)
+    detector: str = setting("", "Deformable DETR trained on COCO to start from: its name on "
+                            "Hugging Face or a folder; empty: none")
+    parts: str = setting("all", "what is trained: all; detection, the detector; people, the layers "
+                         "that describe people, with a frozen detector", choices=("all", *PARTS))
+    shape_weight: float = setting(0.20, "of L_shape", low=0.0, high=1e3)
+    pose_weight: float = setting(0.25, "of L_pose", low=0.0, high=1e3)
+    smpl_weight: float = setting(0.15, "of L_SMPL", low=0.0, high=1e3)
+    keypoint_weight: float = setting(0.30, "of L_KB", low=0.0, high=1e3)
+    vote_weight: float = setting(0.0, "of the votes' cross-entropy, which is not in the paper",
+                                 low=0.0, high=1e3)
+    detection_weight: float = setting(0.40, "of L_DET", low=0.0, high=1e3)
+    as_printed: bool = setting(False, "L_pose as in print: one sign, one norm for all joints")
+    regulariser: str = setting("floor", "of L_KB: omega / (2 c^2), or omega c^2 / 2",
+                               choices=("floor", "ceiling"))
+
+
+def read_config(path: Path) -> tuple[TianConfig, TrainingConfig]:
+    """Read the sections `network` and `training` of a YAML file.
+
+    Raises:
+        ConfigError: names the file and the key that is wrong.
+    """
+    try:
+        values = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    known = ("network", "training")
+    if not isinstance(values, dict) or not set(values) <= set(known):
+        found = ", ".join(map(str, values)) if isinstance(values, dict) else repr(values)
+        raise ConfigError(f"{path} must have the sections {' and '.join(known)}, found {found}")
+    try:
+        return (from_dict(TianConfig, values.get("network") or {}),
+                from_dict(TrainingConfig, values.get("training") or {}))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error

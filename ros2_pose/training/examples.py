@@ -1,0 +1,59 @@
+"""The endless sequence of examples that a network is trained on."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from ros2_pose.data.sample import Sample, Samples
+from ros2_pose.training.augment import Example, close_up, example, mosaic
+
+_MOSAIC = 0.75  # side of a mosaic relative to an image's: as large people as in images, but more
+_DRAWN = 9  # samples among which three more with people are searched
+
+
+class Endless(Dataset):
+    """Example number n of a training without end; a function of the seed and n alone.
+
+    Args:
+        samples: images with truth.
+        size: side of an example's image, px.
+        seed: of the order and the augmentation.
+        batch: number of successive examples of one kind, images or mosaics.
+        mosaics: share of batches of mosaics of four close-ups.
+    """
+
+    def __init__(self, samples: Samples, size: int, seed: int, batch: int = 1,
+                 mosaics: float = 0.0) -> None:
+        self.samples, self.size, self.seed = samples, size, seed
+        self.batch, self.mosaics = batch, mosaics
+        self._order: tuple[int, np.ndarray] | None = None  # of an epoch
+
+    def __getitem__(self, number: int) -> Example:
+        rng = np.random.default_rng((self.seed, 1, number))
+        first = self._sample(number)
+        batch_rng = np.random.default_rng((self.seed, 2, number // self.batch))
+        if batch_rng.random() >= self.mosaics:
+            return example(first, self.size, rng)
+        side = int(_MOSAIC * self.size) // 32 * 16
+        drawn = rng.integers(len(self.samples), size=_DRAWN)
+        tiles: list[Example] = []
+        if len(first.people):
+            tiles.append(close_up(first, side, rng))
+        for row in drawn:
+            if len(tiles) == 4:
+                break
+            sample = self.samples[int(row)]
+            if len(sample.people):
+                tiles.append(close_up(sample, side, rng))
+        while len(tiles) < 4:
+            tiles.append(close_up(first, side, rng))
+        return mosaic(tiles)
+
+    def _sample(self, number: int) -> Sample:
+        """Return sample number n; every sample comes once an epoch."""
+        epoch, row = divmod(number, len(self.samples))
+        if self._order is None or self._order[0] != epoch:
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.samples))
+            self._order = epoch, order
+        return self.samples[int(self._order[1][row])]
