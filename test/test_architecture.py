@@ -25,7 +25,7 @@ ORDER = [
     "metrics", "data", "evaluation", "training", "assets",
     "tools", "cli",
 ]
-RUN_TIME = {"nodes", "pipeline", "multiview", "offline"}
+RUN_TIME = {"nodes", "pipeline", "networks", "multiview", "offline"}  # networks: by registry
 NOT_AT_RUN_TIME = {"data", "training", "evaluation", "assets", "metrics"}
 WITH_ROS = {"nodes", "tools"}
 
