@@ -157,7 +157,7 @@ class JsonLines:
 
     def __init__(self, path: Path):
         self.path = path
-        self.file = open(path, "w", encoding="utf-8")  # noqa: SIM115
+        self.file = open(path, "w", encoding="utf-8")
         self.file.write(self._start)
         self._is_first = True
 

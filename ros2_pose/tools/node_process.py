@@ -45,7 +45,7 @@ def own_domain() -> Iterator[int]:
     first = next(_starts)
     for domain in (1 + (first + i) % _DOMAINS for i in range(_DOMAINS)):
         try:
-            file = open(Path(tempfile.gettempdir()) / f"ros2_pose_domain_{domain}", "a")  # noqa: SIM115
+            file = open(Path(tempfile.gettempdir()) / f"ros2_pose_domain_{domain}", "a")
         except PermissionError:  # another user's
             continue
         with file:
