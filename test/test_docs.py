@@ -116,6 +116,17 @@ def test_the_recipe_for_a_network_works(tmp_path):
     assert rows[-1]["people"][0]["id"] == "p1"
 
 
+def test_the_recipe_for_a_benchmark_works(tmp_path):
+    from ros2_pose.evaluation import harness
+    page = (_ROOT / "docs" / "architecture.md").read_text()
+    names = {}
+    exec(re.search(r"^```python benchmark\n(.*?)^```", page, re.M | re.S).group(1), names)
+    options = harness.Options(data=tmp_path)
+    assert "skipped: no my_data.npz" in harness.as_tables(harness.run(names["BENCHMARKS"], options))
+    (tmp_path / "my_data.npz").touch()
+    assert "| ours | 85" in harness.as_tables(harness.run(names["BENCHMARKS"], options))
+
+
 def _write_video(path: Path, count: int) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (count, 240, 320, 3), np.uint8)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 10, (320, 240))
