@@ -1,7 +1,8 @@
-"""Make the ROS wheels of this environment usable for building: their CMake files name /opt/python.
+"""Replace paths below /opt/python in the CMake files of this environment's ROS wheels.
 
-Their exports hold include folders of the machine that made the wheels; CMake stops at those. They
-become this Python's. Can be run again and again; must be after an installation.
+The wheels export include folders of the machine that built them, at which CMake stops. This script
+replaces them by the folders of the running Python. Run it after each installation; running it again
+changes nothing.
 """
 
 import re
@@ -17,7 +18,7 @@ _PREFIX = re.compile(r"/opt/python/[^/;\"\s]+")
 
 
 def fixed(text: str) -> str:
-    """The text with this environment's paths."""
+    """Return the text with the paths of this environment."""
     text = _NUMPY.sub(np.get_include(), text)
     text = _PYTHON.sub(sysconfig.get_path("include"), text)
     return _PREFIX.sub(sys.prefix, text)

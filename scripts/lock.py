@@ -1,7 +1,7 @@
-"""Write constraints.txt: the version of every package that `make build` installs, torch's apart.
-requirements-robot.txt gets the same versions.
+"""Write constraints.txt: versions of all packages that `make build` installs, except torch.
 
-Run by `make lock`, with the oldest Python that is supported, so that one list serves them all.
+requirements-robot.txt gets the same versions. `make lock` runs this with the oldest supported
+Python, so that one list is valid for all.
 """
 
 import json
@@ -21,7 +21,7 @@ HEADER = """\
 
 
 def resolve(requirements: list[str]) -> dict[str, str]:
-    """Versions by package name that pip would install for the given arguments."""
+    """Return the versions by package name that pip would install for the given arguments."""
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run",
                "--ignore-installed", "--report", "-", *requirements]
     report = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
@@ -30,13 +30,13 @@ def resolve(requirements: list[str]) -> dict[str, str]:
 
 
 def with_versions(text: str, versions: dict[str, str]) -> str:
-    """A requirements file whose pins (name==version) are those given."""
+    """Return the text of a requirements file with its pins (name==version) replaced."""
     return re.sub(r"^([\w.-]+)==[^\s#]+", lambda pin: f"{pin[1]}=={versions[pin[1].lower()]}", text,
                   flags=re.M)
 
 
 def main() -> None:
-    """Resolve, leave torch's own out, write."""
+    """Resolve all requirements, leave out the packages of torch, and write both files."""
     files = [word for name in REQUIREMENTS for word in ("-r", str(ROOT / name))]
     locked = resolve([*sys.argv[1:], *files])
     for name in resolve(sys.argv[1:]).keys() - SHARED | BY_PYTHON:

@@ -10,7 +10,7 @@ from ros2_pose.data.bvh import BvhError, read_bvh, smpl_rotations
 from ros2_pose.geometry import quat_from_rotvec
 from ros2_pose.skeleton import SMPL24
 
-ARM = "LeftShoulder LeftArm LeftForeArm LeftHand".split()
+ARM = ["LeftShoulder", "LeftArm", "LeftForeArm", "LeftHand"]
 
 
 def bvh(angles: dict[str, tuple], frames: int = 1) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ros2_pose.camera import Camera, CameraError
-from ros2_pose.imaging.calibration_file import read_calibration
+from ros2_pose.offline.calibration_file import read_calibration
 
 _K = np.array([[700, 0, 271.5], [0, 710, 479.5], [0, 0, 1.0]])
 _D = [0.1, -0.05, 0.001, 0.002, 0.01]

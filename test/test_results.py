@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import fields
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -58,8 +59,9 @@ def test_each_result_is_what_its_name_says(folder):
              "bag_2024.05.01"]
     assert _replay("pictures", *names) == 0
     for name in names[:3]:
-        assert len([json.loads(line) for line in open(name)]) == 3
-    assert [answer["name"] for answer in json.load(open("d.json"))] == ["0.jpg", "1.jpg", "2.jpg"]
+        assert len([json.loads(line) for line in Path(name).read_text().splitlines()]) == 3
+    answers = json.loads(Path("d.json").read_text())
+    assert [answer["name"] for answer in answers] == ["0.jpg", "1.jpg", "2.jpg"]
     for name in names[4:8]:
         video, count = cv2.VideoCapture(name), 0
         while video.grab():
@@ -113,14 +115,14 @@ def test_a_folder_that_cannot_be_written_to_is_refused(folder, capsys, monkeypat
 def test_a_file_from_before_is_written_anew(folder):
     (folder / "o.jsonl").write_text("old\n" * 99)
     assert _replay("a.jpg", "o.jsonl") == 0
-    assert len([json.loads(line) for line in open("o.jsonl")]) == 1
+    assert len([json.loads(line) for line in Path("o.jsonl").read_text().splitlines()]) == 1
 
 
 def test_json_of_no_image_is_an_empty_array(tmp_path):
     sink = JsonArray(tmp_path / "o.json")
     sink.close()
     sink.close()
-    assert json.load(open(tmp_path / "o.json")) == []
+    assert json.loads((tmp_path / "o.json").read_text()) == []
 
 
 @pytest.mark.parametrize("times, count", [

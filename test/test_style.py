@@ -1,4 +1,4 @@
-"""ruff finds nothing in any file, mypy nothing in the core; what they look for is in pyproject."""
+"""ruff and mypy find nothing; their rules are in pyproject.toml."""
 
 from __future__ import annotations
 

@@ -347,8 +347,8 @@ def test_stopped_and_run_again_writes_what_it_would_have_written(samples, tmp_pa
                        for path in (tmp_path / "straight.pt", out))
     assert same(expected, found)
     assert sorted(path.name for path in out.parent.iterdir()) == ["again.csv", "again.pt"]
-    rows = list(csv.DictReader(open(out.with_suffix(".csv"))))
-    assert rows == list(csv.DictReader(open(tmp_path / "straight.csv")))
+    rows = list(csv.DictReader(out.with_suffix(".csv").read_text().splitlines()))
+    assert rows == list(csv.DictReader((tmp_path / "straight.csv").read_text().splitlines()))
     assert [row["step"] for row in rows] == ["2", "4"]
     assert all(float(row[name]) > 0 for row in rows for name in ("total", "held_back_total"))
     assert load_checkpoint(out, tiny()).config == tiny()
@@ -363,7 +363,7 @@ def test_the_log_says_means_of_the_steps_that_have_a_term(samples, tmp_path, mon
 
     monkeypatch.setattr(Trainer, "train_step", told)
     train(made(samples, config=settings(steps=2)), samples[:1], tmp_path / "net.pt")
-    row, = csv.DictReader(open(tmp_path / "net.csv"))
+    row, = csv.DictReader((tmp_path / "net.csv").read_text().splitlines())
     assert (row["total"], row["pose"]) == ("2.0", "8.0")
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from ros2_pose.cli.setting_options import add_node_settings, add_settings, settings_of
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
-from ros2_pose.imaging.calibration_file import read_calibration
 from ros2_pose.node_config import NodeConfig
+from ros2_pose.offline.calibration_file import read_calibration
 from ros2_pose.offline.recording import RecordingOptions, open_recording
 
 _DONE, _INCOMPLETE = 0, 1  # exit statuses

@@ -253,7 +253,7 @@ def table(noise: KeypointNoise, judged: Judged) -> str:
              "| joint | n | a | root of b, % of size | outliers, % | inliers, a = 1, b = 0 "
              "| inliers, calibrated | all, calibrated | all, expected |", "|" + "---|" * 9]
     for kind, name in enumerate(_KINDS):
-        at, rows = _KIND == kind, judged.kind == kind
+        at, rows = kind == _KIND, judged.kind == kind
         if rows.any():
             constants = (f"{noise.votes[at].mean():.2f} | {100 * noise.floor[at].mean():.1f} | "
                          f"{100 * noise.outliers[at].mean():.0f}")
@@ -271,7 +271,7 @@ def _row(name: str, constants: str, judged: Judged) -> str:
 
 def constants(noise: KeypointNoise) -> str:
     """A noise model as networks/keypoint_noise.py states it."""
-    first = [int(np.flatnonzero(_KIND == kind)[0]) for kind in range(len(_KINDS))]
+    first = [int(np.flatnonzero(kind == _KIND)[0]) for kind in range(len(_KINDS))]
     lines = [f'"{name}": ({noise.votes[j]:.2f}, {noise.floor[j]:.4f}, {noise.outliers[j]:.2f}, '
              f"{noise.median_std[j]:.3f})," for name, j in zip(_KINDS, first)]
     names = ("wide", "person_std", "joint_std", "stretch_std")
