@@ -10,12 +10,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from ros2_pose.data.coco import Coco
 from ros2_pose.data.h36m import Human36M
+from ros2_pose.data.lsp import LspExtended
 from ros2_pose.data.mpi_inf import MpiInf3dhp, Mupots
+from ros2_pose.data.mpii import Mpii
 from ros2_pose.data.panoptic import Panoptic
 from ros2_pose.data.pw3d import Pw3d
 from ros2_pose.data.sample import DataError, Sample, Samples, Stored
-from ros2_pose.data.stills import Coco, LspExtended, Mpii
 from ros2_pose.data.synthetic.bodies import read_poses
 from ros2_pose.data.synthetic.pictures import SyntheticPictures
 from ros2_pose.weights import cache_dir
