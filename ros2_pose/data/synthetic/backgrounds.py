@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ros2_pose.data.synthetic.appearance import GAMMA, NOISE_SIZE, fabric_colour, noise_table
+from ros2_pose.data.synthetic.materials import GAMMA, NOISE_SIZE, fabric_colour, noise_table
 from ros2_pose.errors import PoseError
 
 ROOM, OUTDOORS, FLAT, PHOTO = range(4)

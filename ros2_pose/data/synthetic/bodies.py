@@ -19,7 +19,8 @@ from ros2_pose.data.mocap import held_back, mirrored, plausible, with_collars
 from ros2_pose.geometry import rotmat_from_rotvec, rotvec_product
 from ros2_pose.skeleton import SMPL24
 
-_CHILDREN = 0.12  # share of the people
+_CHILD_SHARE = 0.12  # of the people
+MAX_BEARING_RAD = 0.6  # of a person in `BodySampler.views`
 
 
 def read_poses(mocap: str | Path, held: bool = False) -> Tensor:
@@ -129,7 +130,7 @@ class BodySampler:
         """(P, 10) shapes of adults and children (the first beta is the height)."""
         betas = self.normal(people, 10) * self.model.beta_std
         betas[:, 0] *= 1.15  # the body model's adults are of one population; the world is wider
-        children = self.chance(_CHILDREN, people)
+        children = self.chance(_CHILD_SHARE, people)
         betas[children, 0] = self.uniform(-3.2, -0.6, int(children.sum()))
         return betas
 
@@ -148,7 +149,7 @@ class BodySampler:
         height = torch.where(overhead, self.uniform(2.0, 4.5, people), height)
         close = self.chance(0.05, people)
         distance = torch.where(close, self.uniform(0.5, 1.0, people), distance)
-        side = self.uniform(-0.6, 0.6, people)  # bearing in the camera, rad
+        side = self.uniform(-MAX_BEARING_RAD, MAX_BEARING_RAD, people)
         position = torch.stack([distance * side.sin(), pelvis_height - height,
                              -distance * side.cos()], 1)
         aim = torch.atan2(position[:, 1], -position[:, 2]) + self.uniform(-0.35, 0.35, people)

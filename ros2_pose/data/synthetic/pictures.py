@@ -24,10 +24,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.sample import HIDDEN, OUTSIDE, VISIBLE, Sample
-from ros2_pose.data.synthetic.appearance import Appearance, Cloth, Landmarks, noise_table
+from ros2_pose.data.synthetic.appearance import Appearance, Landmarks
 from ros2_pose.data.synthetic.backgrounds import backdrop, picture_files
 from ros2_pose.data.synthetic.bodies import BodySampler, read_poses
 from ros2_pose.data.synthetic.lighting import Light, Shadows
+from ros2_pose.data.synthetic.materials import Material, noise_table
 from ros2_pose.data.synthetic.rasterizer import barycentric, rasterise, vertex_normals
 from ros2_pose.data.synthetic.scene import Layout, arrange, random_camera
 from ros2_pose.data.synthetic.sensor import photographed
@@ -95,10 +96,10 @@ class SyntheticPictures(IterableDataset):
             off = look.thickness(self._rest, table).astype(np.float32)[:, None]
             meshes.append((naked.numpy() + off * normal, faces.numpy(), self._rest))
             normals.append(normal)
-        for thing in layout.things:
+        for thing in layout.objects:
             meshes.append(thing)
             normals.append(vertex_normals(*map(torch.from_numpy, thing[:2])).numpy())
-        materials = [*looks, *(Cloth.draw(rng, plain=0.4) for _ in layout.things)]
+        materials = [*looks, *(Material.draw(rng, plain=0.4) for _ in layout.objects)]
         return _joined(meshes, normals, materials, table)
 
     def _light(self, dressed: _Dressed, seen: _Seen, layout: Layout,
@@ -228,7 +229,7 @@ def _background(layout: Layout, light: Light, shadows: Shadows | None, photos: l
     x, y = np.meshgrid(np.arange(camera.width) + 0.5, np.arange(camera.height) + 0.5)
     rays = camera.normalise(np.stack([x, y], -1))
     rays = np.concatenate([rays, np.ones_like(rays[..., :1])], -1) @ layout.to_camera
-    back = backdrop(rng, rays.astype(np.float32), layout.height, layout.reach, photos)
+    back = backdrop(rng, rays.astype(np.float32), layout.height, layout.extent_m, photos)
     has_surface = back.normals.any(-1)
     lit = np.ones(has_surface.shape, np.float32)
     if shadows is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ros2_pose.data.synthetic.appearance import GAMMA
+from ros2_pose.data.synthetic.materials import GAMMA
 
 _BRIGHTNESS = (0.12, 0.4)  # mean of a picture that is exposed about right, linear
 _MOST_OVEREXPOSED = 1.5  # of what is bright in it; 1 is white
