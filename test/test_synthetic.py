@@ -17,12 +17,12 @@ from ros2_pose.data.synthetic.pictures import (
     OUTSIDE,
     VISIBLE,
     SyntheticPictures,
-    _seen,
     _visibility,
     main,
     sheet,
 )
 from ros2_pose.data.synthetic.rasterizer import barycentric, rasterise, vertex_normals
+from ros2_pose.data.synthetic.surfaces import render
 from ros2_pose.skeleton import COCO17
 
 _SIZE = 200
@@ -242,10 +242,11 @@ def _one_person(pictures, upright, things=()):
         (posed.vertices.numpy() @ rotation).astype(np.float32),
         list(things),
     )
-    seen = _seen(pictures._dressed(layout, np.random.default_rng(0)), layout, "cpu")
+    surfaces = pictures._surfaces(layout, np.random.default_rng(0))
+    seen = render(surfaces, camera, layout.to_camera, "cpu")
     positions = posed.keypoints.numpy().astype(float)
     return _visibility(camera.project(positions), positions[..., 2], *seen.maps((256, 256)),
-                       pictures._depth_of_keypoints)[0]
+                       pictures._keypoint_depth_m)[0]
 
 
 def test_who_faces_the_camera_is_visible_altogether(pictures, upright):
