@@ -210,7 +210,7 @@ def test_boxes_lie_in_the_image_and_hold_what_is_visible(some):
 
 
 def test_people_do_not_stand_in_each_other(poses, model):
-    """By surfaces: nobody's skin reaches the middle of anybody else's bones."""
+    """No vertex of a person is within 4 cm of another person's joints."""
     rng, pairs = np.random.default_rng(1), 0
     for number in range(6):
         bodies = BodySampler(model, poses, torch.Generator().manual_seed(number))

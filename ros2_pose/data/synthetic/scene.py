@@ -123,7 +123,7 @@ def _place_people(rng: np.random.Generator, joints: np.ndarray, root_y: np.ndarr
 
     Args:
         joints (P, 24, 3): m, relative to the pelvis. root_y (P,): m, of the pelvis.
-        first (3,): m, of the first person, who is moved back if that is too near.
+        first (3,): m, for the first person; moved back where it is too near.
     Returns:
         (P, 3): m, positions of the pelves; NaN where there was no room.
     """
