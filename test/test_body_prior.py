@@ -7,8 +7,9 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from ros2_pose.body import prior as prior_module
-from ros2_pose.body.prior import FILE, PosePrior, held_back, mirrored, with_collars
+from ros2_pose.assets import train_pose_prior
+from ros2_pose.body.prior import FILE, PosePrior
+from ros2_pose.data.mocap import held_back, mirrored, with_collars
 from ros2_pose.skeleton import SMPL24
 
 MOCAP = Path(__file__).parents[1] / "../shared/mocap/cmu_theta_10hz.npz"
@@ -84,7 +85,7 @@ def test_a_fifth_of_the_trials_is_held_back_whole():
 
 @pytest.mark.skipif(not MOCAP.is_file(), reason="needs the motion capture data")
 def test_shipped_file_is_what_the_command_builds(prior):
-    built = prior_module.build(MOCAP)
+    built = train_pose_prior.build(MOCAP)
     np.testing.assert_allclose(prior.mean, built["mean"], atol=1e-3)
     diagonal = prior.whitener.diagonal()
     np.testing.assert_allclose(diagonal, built["whitener"][_diagonal_of_lower()], rtol=1e-2)

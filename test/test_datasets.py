@@ -124,7 +124,7 @@ POSES = np.random.default_rng(1).normal(0, 0.5, (2, 3, 72))
 
 
 def pw3d(root, spoil=0.0):
-    """Two people, three pictures: one's 3D is not valid in the first, nobody is in the third."""
+    """Two people, three pictures: one's 3D is not valid in the first, the third is empty."""
     joints = np.stack([person(24, SMPL_LEFT, SMPL_RIGHT) + (0.1 * p, 0, 0) for p in range(2)])
     joints = np.repeat(joints[:, None], 3, 1)
     marks = np.zeros((2, 3, 3, 18))

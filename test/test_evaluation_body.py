@@ -12,10 +12,11 @@ import torch
 from ros2_pose.body.kinematics import pose_rig, project
 from ros2_pose.body.lift import Lift
 from ros2_pose.body.model import BodyModel
-from ros2_pose.body.prior import PosePrior, held_back
+from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
+from ros2_pose.data.mocap import held_back
 from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
 from ros2_pose.data.synthetic.keypoints import Projector
 from ros2_pose.evaluation.benchmarks import body, mupots, video

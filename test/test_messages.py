@@ -88,8 +88,8 @@ def test_status_constants_are_those_of_the_message():
     ours = {name: value for name, value in vars(messages).items()
             if name.startswith("STATUS_") and name != "STATUS_NAMES"}
     assert ours == _constants("People")
-    assert messages.STATUS_NAMES == {value: name.removeprefix("STATUS_").lower()
-                                     for name, value in ours.items()}
+    assert {value: name.removeprefix("STATUS_").lower()
+                                     for name, value in ours.items()} == messages.STATUS_NAMES
 
 
 def test_constants_of_people_are_those_of_the_message():

@@ -17,12 +17,12 @@ from ros2_pose.data.synthetic.pictures import (
     OUTSIDE,
     VISIBLE,
     SyntheticPictures,
-    _seen,
     _visibility,
     main,
     sheet,
 )
 from ros2_pose.data.synthetic.rasterizer import barycentric, rasterise, vertex_normals
+from ros2_pose.data.synthetic.surfaces import render
 from ros2_pose.skeleton import COCO17
 
 _SIZE = 200
@@ -210,7 +210,7 @@ def test_boxes_lie_in_the_image_and_hold_what_is_visible(some):
 
 
 def test_people_do_not_stand_in_each_other(poses, model):
-    """By surfaces: nobody's skin reaches the middle of anybody else's bones."""
+    """No vertex of a person is within 4 cm of another person's joints."""
     rng, pairs = np.random.default_rng(1), 0
     for number in range(6):
         bodies = BodySampler(model, poses, torch.Generator().manual_seed(number))
@@ -242,10 +242,11 @@ def _one_person(pictures, upright, things=()):
         (posed.vertices.numpy() @ rotation).astype(np.float32),
         list(things),
     )
-    seen = _seen(pictures._dressed(layout, np.random.default_rng(0)), layout, "cpu")
+    surfaces = pictures._surfaces(layout, np.random.default_rng(0))
+    seen = render(surfaces, camera, layout.to_camera, "cpu")
     positions = posed.keypoints.numpy().astype(float)
     return _visibility(camera.project(positions), positions[..., 2], *seen.maps((256, 256)),
-                       pictures._depth_of_keypoints)[0]
+                       pictures._keypoint_depth_m)[0]
 
 
 def test_who_faces_the_camera_is_visible_altogether(pictures, upright):

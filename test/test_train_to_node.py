@@ -9,8 +9,8 @@ import pytest
 pytest.importorskip("transformers", reason="only where requirements.txt is installed")
 
 from ros2_pose import cli
-from ros2_pose.body.prior import held_back
 from ros2_pose.data import datasets
+from ros2_pose.data.mocap import held_back
 from ros2_pose.data.sample import DataError
 
 _CONFIG = """

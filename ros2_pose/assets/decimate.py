@@ -1,12 +1,13 @@
-"""Halves the vertices of a mesh by half-edge collapses; those that stay keep their places.
+"""Reduces the vertices of a mesh by half-edge collapses; the remaining ones do not move.
 
 Garland and Heckbert 1997, "Surface simplification using quadric error metrics", restricted to
-collapses onto an existing vertex, so that blend shapes and skinning weights carry over unchanged.
+collapses onto an existing vertex: blend shapes and skinning weights carry over unchanged.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,11 +17,17 @@ _MIN_NORMAL_COSINE = 0.3
 
 
 def decimate(vertices: np.ndarray, triangles: np.ndarray, target: int) -> np.ndarray:
-    """Triangles (F', 3) over at most about `target` of the vertices (V, 3), indices unchanged.
+    """Collapse edges, cheapest first, until at most `target` vertices are in use or none may be.
 
     A vertex on the mesh's boundary only moves along the boundary.
+
+    Args:
+        vertices (V, 3): m. triangles (F, 3): vertex indices.
+        target: number of vertices.
+    Returns:
+        (F', 3): triangles with the indices of the same vertices.
     """
-    mesh = _Mesh(vertices, triangles)
+    mesh = _CollapsibleMesh(vertices, triangles)
     heap = [mesh.cost(u, v) for u in mesh.rings for v in mesh.neighbours(u)]
     heapq.heapify(heap)
     while heap and len(mesh.rings) > target:
@@ -34,31 +41,41 @@ def decimate(vertices: np.ndarray, triangles: np.ndarray, target: int) -> np.nda
     return np.array(sorted(mesh.faces.values()))
 
 
-class _Mesh:
+class _CollapsibleMesh:
+    """A triangle mesh with its quadric error metrics."""
+
+    faces: dict[int, tuple[int, ...]]  # by face number
+    rings: dict[int, set[int]]  # face numbers around each vertex
+
     def __init__(self, vertices: np.ndarray, triangles: np.ndarray) -> None:
         self.points = vertices
-        self.faces = {i: tuple(int(v) for v in f) for i, f in enumerate(triangles)}
-        self.rings: dict[int, set[int]] = {}
+        self.faces = {i: tuple(int(v) for v in face) for i, face in enumerate(triangles)}
+        self.rings = {}
         for i, face in self.faces.items():
             for v in face:
                 self.rings.setdefault(v, set()).add(i)
-        self.ages: dict[int, int] = {}  # times that a vertex's quadric has changed
+        self.ages: dict[int, int] = {}  # how often a vertex's quadric has changed
         self.quadrics = self._quadrics()
 
     def neighbours(self, u: int) -> set[int]:
+        """Vertices that share an edge with u."""
         return {v for i in self.rings.get(u, ()) for v in self.faces[i]} - {u}
 
     def is_boundary_edge(self, u: int, v: int) -> bool:
+        """Return True if only one triangle has this edge."""
         return len(self.rings[u] & self.rings[v]) == 1
 
     def is_boundary(self, u: int) -> bool:
+        """Return True if u lies on the mesh's boundary."""
         return any(self.is_boundary_edge(u, v) for v in self.neighbours(u))
 
-    def normal(self, face) -> np.ndarray:
+    def normal(self, face: Sequence[int]) -> np.ndarray:
+        """(3,) normal of three vertices, twice the triangle's area long."""
         a, b, c = (self.points[v] for v in face)
         return np.cross(b - a, c - a)
 
-    def cost(self, u: int, v: int):
+    def cost(self, u: int, v: int) -> tuple[float, int, int, int]:
+        """Cost of moving u onto v, then u, v and their ages: an entry of the heap."""
         point = np.append(self.points[v], 1.0)
         quadric = self.quadrics[u] + self.quadrics[v]
         length2 = np.sum((self.points[u] - self.points[v]) ** 2)
@@ -66,6 +83,7 @@ class _Mesh:
         return float(cost), u, v, self.ages.get(u, 0) + self.ages.get(v, 0)
 
     def may_collapse(self, u: int, v: int) -> bool:
+        """Return True if moving u onto v leaves a manifold without flipped triangles."""
         if u not in self.rings or v not in self.rings or not self.rings[u] & self.rings[v]:
             return False
         on_edge = self.is_boundary_edge(u, v)
@@ -76,6 +94,7 @@ class _Mesh:
         return all(self._keeps_facing(i, u, v) for i in self.rings[u] - self.rings[v])
 
     def _keeps_facing(self, i: int, u: int, v: int) -> bool:
+        """Return True if face i keeps its direction, about, when u moves onto v."""
         before = self.normal(self.faces[i])
         after = self.normal([v if w == u else w for w in self.faces[i]])
         size = np.linalg.norm(before) * np.linalg.norm(after)
@@ -93,6 +112,10 @@ class _Mesh:
         self.ages[v] = self.ages.get(v, 0) + 1
 
     def _quadrics(self) -> np.ndarray:
+        """(V, 4, 4) sums of squared distances to the planes around each vertex.
+
+        Edges of the boundary get a plane at right angles to their triangle, which keeps them.
+        """
         quadrics = np.zeros((len(self.points), 4, 4))
         for i, face in self.faces.items():
             normal = self.normal(face)
@@ -103,7 +126,9 @@ class _Mesh:
                     self._add_plane(quadrics, (u, v), wall, normal, _BOUNDARY_WEIGHT)
         return quadrics
 
-    def _add_plane(self, quadrics, corners, normal, area_vector, weight) -> None:
+    def _add_plane(self, quadrics: np.ndarray, corners: tuple[int, ...], normal: np.ndarray,
+                   area_vector: np.ndarray, weight: float) -> None:
+        """Add the plane through corners, weighted by area, to the corners' quadrics."""
         length = np.linalg.norm(normal)
         if length == 0:
             return

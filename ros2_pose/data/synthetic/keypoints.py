@@ -1,7 +1,7 @@
-"""Endless synthetic people as uncertain 2D keypoints, with exact truth: what `Lift` learns from.
+"""Draws synthetic people as uncertain 2D keypoints with exact truth, to train `Lift` on.
 
-Bodies and cameras as of `data.bodies`; here what a detector says of them. All of it random by one
-generator: same seed, same people.
+Bodies and cameras come from `bodies`; a simulated detector measures them. One random generator
+draws everything: the same seed gives the same people.
 """
 
 from __future__ import annotations
@@ -22,40 +22,41 @@ _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
 class Projections(NamedTuple):
-    """P people: what a detector would say of them, and the truth."""
+    """P people: a detector's keypoints with their covariances, and the truth."""
 
-    points: Tensor  # (P, 17, 2) on the plane z = 1, NaN where not seen
-    cov: Tensor  # (P, 17, 2, 2)
-    rotmats: Tensor  # (P, 24, 3, 3), the first to the camera
+    points: Tensor  # (P, 17, 2) on the plane z = 1, NaN where not detected
+    cov: Tensor  # (P, 17, 2, 2) of points
+    rotmats: Tensor  # (P, 24, 3, 3) relative to the parent, the first to the camera
     betas: Tensor  # (P, 10)
     root: Tensor  # (P, 3) m, camera frame
     joints: Tensor  # (P, 24, 3) m, camera frame
-    keypoints: Tensor  # (P, 17, 3) m, camera frame, without any error
+    keypoints: Tensor  # (P, 17, 3) m, camera frame, without error
 
 
 class Projector(BodySampler):
-    """Draws people.
+    """Draws people and projects them.
 
-    poses: (N, 24, 3) rotation vectors as of `data.bodies.read_poses`. vary: False draws the poses
-    as they are.
+    Args:
+        poses (N, 24, 3): rotation vectors, rad, see `bodies.read_poses`.
+        vary: False draws the poses unchanged.
     """
 
     def __init__(self, model: BodyModel, poses: Tensor, seed: int = 0, vary: bool = True) -> None:
         super().__init__(model, poses, torch.Generator().manual_seed(seed), vary)
 
     def draw(self, people: int) -> Projections:
-        """So many people, each before a camera of his own."""
+        """Draw a number of people, each before another camera."""
         rotvecs = self.rotvecs(people)
         betas = self.betas(people)
         rotmats = rotmat_from_rotvec(rotvecs)
-        turned, root = self._before_camera(rotmats, betas)
-        rotmats = torch.cat([turned[:, None], rotmats[:, 1:]], 1)
+        pelvis, root = self._before_camera(rotmats, betas)
+        rotmats = torch.cat([pelvis[:, None], rotmats[:, 1:]], 1)
         posed = pose_rig(self.model.rig(betas), rotmats, betas, root)
         points, cov = self.detected(posed.keypoints, posed.joints)
         return Projections(points, cov, rotmats, betas, root, posed.joints, posed.keypoints)
 
     def _before_camera(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
-        """(P, 3, 3) the pelvis' rotation and (P, 3) place m, both in the camera frame."""
+        """(P, 3, 3) rotation and (P, 3) position, m, of the pelvis in the camera frame."""
         posed = pose_rig(self.model.rig(betas), rotmats, betas, betas.new_zeros(len(betas), 3))
         position, to_camera = self.views(above_floor(posed.joints))
         root = (to_camera @ position[..., None])[..., 0]
@@ -66,7 +67,13 @@ class Projector(BodySampler):
     # ------------------------------------------------------------------------- detection
 
     def detected(self, keypoints: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
-        """(P, 17, 2) what a detector finds, NaN where nothing, and its covariances."""
+        """Simulate a detector.
+
+        Args:
+            keypoints (P, 17, 3), joints (P, 24, 3): m, camera frame.
+        Returns:
+            (P, 17, 2) on the plane z = 1, NaN where not detected, and (P, 17, 2, 2) covariances.
+        """
         truth = self._as_labelled(keypoints, joints)
         points = truth[..., :2] / truth[..., 2:]
         size = (points - points.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt()
@@ -78,8 +85,10 @@ class Projector(BodySampler):
         return torch.where(seen[..., None], points, torch.nan), cov
 
     def _as_labelled(self, keypoints: Tensor, joints: Tensor) -> Tensor:
-        """Keypoints (P, 17, 3) as other people's labels would place them: between our keypoints and
-        the joints' centres, a centimetre or three off, on bodies of slightly other proportions."""
+        """(P, 17, 3) m: keypoints as annotators of other datasets would place them.
+
+        They lie between our keypoints and the joints' centres, one to three centimetres off.
+        """
         people = len(keypoints)
         centres = keypoints.clone()
         centres[:, _AT_JOINT[0]] = joints[:, _AT_JOINT[1]]
@@ -88,8 +97,8 @@ class Projector(BodySampler):
         return torch.lerp(keypoints, centres, blend) + off
 
     def _errors(self, people: int) -> tuple[Tensor, Tensor]:
-        """(P, 17, 2) standard deviations as a detector states them, and heavy-tailed errors that
-        fit them more or less; both in units of the person's spread."""
+        """(P, 17, 2) stated standard deviations, and (P, 17, 2) errors of a heavy-tailed
+        distribution; both in units of the person's extent in the image."""
         prior_mean = self.uniform(math.log(0.004), math.log(0.1), people, 1).exp()
         own = prior_mean * (0.5 * self.normal(people, 17)).exp() * _DIFFICULTY
         unsure = torch.rand(people, 17, generator=self.random) < 0.08
@@ -103,7 +112,7 @@ class Projector(BodySampler):
         return std, error
 
     def _with_swapped_sides(self, points: Tensor) -> Tensor:
-        """Now and then a detector takes left for right, of an arm, the legs or all."""
+        """Exchange left and right elbows and wrists, or legs, of a few people."""
         people = len(points)
         for names, share in ((("elbow", "wrist"), 0.01), (("knee", "ankle"), 0.015),
                              (("hip", "knee", "ankle"), 0.01)):
@@ -116,29 +125,31 @@ class Projector(BodySampler):
         return points
 
     def _seen(self, points: Tensor, joints: Tensor) -> Tensor:
-        """(P, 17) bool: what neither the image's border, nor things, nor the person hides."""
+        """(P, 17) bool: not hidden by the image's border, objects or the person."""
         people = len(points)
-        seen = torch.ones(people, 17, dtype=torch.bool)
-        seen &= ~(self.chance(0.3, people)[:, None]
-                  & (torch.rand(people, 17, generator=self.random)
-                     < self.uniform(0.0, 0.5, people, 1)))
-        cut = self.chance(0.22, people)
-        seen &= ~(cut[:, None] & self._beyond_border(points))
-        seen[:, _FACE] &= ~self.chance(0.3, people)[:, None]
-        hidden_face = (torch.rand(people, 5, generator=self.random) < 0.25)
-        seen[:, _FACE] &= ~hidden_face
+        has_gaps = self.chance(0.3, people)
+        random = torch.rand(people, 17, generator=self.random)
+        is_gap = random < self.uniform(0.0, 0.5, people, 1)
+        seen = ~(has_gaps[:, None] & is_gap)
+        is_cut = self.chance(0.22, people)
+        seen &= ~(is_cut[:, None] & self._beyond_border(points))
+        faces_away = self.chance(0.3, people)
+        seen[:, _FACE] &= ~faces_away[:, None]
+        is_hidden = torch.rand(people, 5, generator=self.random) < 0.25
+        seen[:, _FACE] &= ~is_hidden
         for part in _HIDDEN_TOGETHER:
             hidden = self.chance(0.05, people)
             seen[:, part] &= ~hidden[:, None]
-        few = seen[:, 5:].sum(1) < 4
-        seen[few] = True
+        too_few = seen[:, 5:].sum(1) < 4
+        seen[too_few] = True
         return seen
 
     def _beyond_border(self, points: Tensor) -> Tensor:
-        """(P, 17) bool: below, above or beside a line through the person."""
+        """(P, 17) bool: beyond a horizontal or vertical line through the person."""
         people = len(points)
-        angle = torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 1.5])[
-            torch.randint(6, (people,), generator=self.random)] * math.pi
+        half_turns = torch.tensor([0.0, 0.0, 0.0, 0.5, 1.0, 1.5])  # mostly below the line
+        choice = torch.randint(len(half_turns), (people,), generator=self.random)
+        angle = half_turns[choice] * math.pi
         along = points[..., 0] * angle.sin()[:, None] + points[..., 1] * angle.cos()[:, None]
         low, high = along.amin(1), along.amax(1)
         limit = low + (high - low) * self.uniform(0.35, 1.0, people)
@@ -165,6 +176,6 @@ _HIDDEN_TOGETHER = (
     _coco("right_shoulder", "right_elbow", "right_wrist", "right_hip", "right_knee",
           "right_ankle"))
 
-# How much worse than others a detector finds a keypoint (MoveNet on COCO's pictures).
+# Error of a keypoint relative to the others (MoveNet on COCO's pictures).
 _DIFFICULTY = torch.tensor([{"hip": 1.5, "shoulder": 1.1, "elbow": 1.1, "ankle": 1.1, "knee": 1.1,
                              "wrist": 1.0}.get(kind, 0.5) for kind in COCO17.kinds])

@@ -1,0 +1,70 @@
+"""COCO keypoints (Lin et al. 2014): single pictures with 2D keypoints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from ros2_pose.data.reading import (
+    coco_keypoints,
+    make_sample,
+    parsing,
+    read_frame,
+    read_json,
+    require_finite,
+    require_path,
+)
+from ros2_pose.data.sample import HIDDEN, VISIBLE, Sample
+from ros2_pose.skeleton import COCO17
+
+_PIXEL_SHIFT = 0.5  # COCO's first pixel has its centre at 0, here at 0.5
+_EXPECTED = ("images with id and file_name; annotations with image_id, bbox, iscrowd, "
+             "num_keypoints and 17 keypoints")
+
+
+class Coco:
+    """COCO keypoints; complete: people without keypoints and crowds are `ignored`.
+
+    Files: root/annotations/person_keypoints_<split>.json and pictures in root/<split>/, for
+    example val2017. Pictures without people are included. Boxes are COCO's own, around the outline.
+    """
+
+    def __init__(self, root: str | Path, split: str = "val2017") -> None:
+        remedy = "download and unpack COCO's annotations and pictures of this split"
+        self.file = Path(root) / "annotations" / f"person_keypoints_{split}.json"
+        self.folder = require_path(Path(root) / split, remedy)
+        table = read_json(self.file, remedy)
+        with parsing(self.file, _EXPECTED):
+            self._index(table)
+        if self.names:
+            require_path(self.folder / self.names[0], remedy)
+
+    def _index(self, table: dict) -> None:
+        """Keep all people in arrays, sorted by picture: a loader's workers share their memory."""
+        self.names = [image["file_name"] for image in table["images"]]
+        number_of = {image["id"]: number for number, image in enumerate(table["images"])}
+        people = sorted(table["annotations"], key=lambda person: number_of[person["image_id"]])
+        numbers = [number_of[person["image_id"]] for person in people]
+        self.first_row = np.searchsorted(numbers, np.arange(len(self.names) + 1))
+        self.boxes = np.array([p["bbox"] for p in people], float).reshape(-1, 4)
+        self.boxes[:, 2:] += self.boxes[:, :2]
+        self.points = np.array([p["keypoints"] for p in people], np.float32).reshape(-1, 17, 3)
+        self.labelled = np.array([p["num_keypoints"] > 0 and not p["iscrowd"] for p in people],
+                                 bool)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, number: int) -> Sample:
+        number = range(len(self))[number]
+        name = self.names[number]
+        rows = slice(*self.first_row[number:number + 2])
+        source = f"{self.file}, people of {name}"
+        boxes, labelled = self.boxes[rows], self.labelled[rows]
+        require_finite(boxes[:, None], np.ones((len(boxes), 1), bool), ("bbox",), source)
+        points = self.points[rows][labelled].astype(float)
+        scores = np.select([points[..., 2] == 2, points[..., 2] == 1], [VISIBLE, HIDDEN], 0.0)
+        keypoints = coco_keypoints(points[..., :2] + _PIXEL_SHIFT, scores, COCO17, source)
+        return make_sample(read_frame(self.folder / name), boxes[labelled], keypoints,
+                           complete=True, ignored=boxes[~labelled])
