@@ -64,9 +64,9 @@ def test_slanted_votes_are_correlated():
 
 def test_covariance_is_that_of_samples_of_the_votes():
     logits = torch.randn(7, 6, generator=torch.Generator().manual_seed(3))
-    mean, cov = joint_votes(logits, torch.tensor([10.0, 20.0]))
+    mean, cov = joint_votes(logits)
     weights = logits.flatten().softmax(0).numpy()
-    cells = np.array([[j + 10.5, i + 20.5] for i in range(7) for j in range(6)])
+    cells = np.array([[j + 0.5, i + 0.5] for i in range(7) for j in range(6)])
     assert np.allclose(mean, np.average(cells, axis=0, weights=weights), atol=1e-5)
     assert np.allclose(cov, np.cov(cells.T, aweights=weights, ddof=0), atol=1e-5)
 

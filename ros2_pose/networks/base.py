@@ -20,7 +20,7 @@ _DETECTED = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
 
 
 class NetworkError(PoseError):
-    """A network whose output violates the contract."""
+    """The output of a network violates the contract."""
 
 
 class PoseNetwork(ABC):

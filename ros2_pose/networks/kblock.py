@@ -15,22 +15,15 @@ import torch
 _LEAST_VARIANCE = 1e-12  # cells^2: at 0 the square root has no gradient
 
 
-def axis_votes(logits: torch.Tensor, positions: torch.Tensor | None = None
-               ) -> tuple[torch.Tensor, torch.Tensor]:
+def axis_votes(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and variance (...) of the votes along the last axis.
 
     Also reads per-axis classifiers (SimCC) as a k-block.
 
     Args:
-        logits (..., n): unnormalised log-votes; -inf excludes a cell.
-        positions (n,) or (..., n): of the cells; by default their centres 0.5, 1.5, ...
+        logits (..., n): unnormalised log-votes; -inf excludes a cell. Cell centres are at +0.5.
     """
-    n = logits.shape[-1]
-    if positions is None:
-        positions = torch.arange(n, dtype=logits.dtype, device=logits.device) + 0.5
-    votes = logits.softmax(-1)
-    mean = (votes * positions).sum(-1)
-    variance = (votes * (positions - mean[..., None]) ** 2).sum(-1)
+    mean, variance, _ = _marginal(logits.softmax(-1))
     return mean, variance
 
 
@@ -51,15 +44,13 @@ def kblock(heatmap: torch.Tensor, temperature: float | torch.Tensor = 1.0
     return torch.stack([u, v], -1), variance.sqrt()
 
 
-def joint_votes(logits: torch.Tensor, left_top: torch.Tensor | None = None
-                ) -> tuple[torch.Tensor, torch.Tensor]:
+def joint_votes(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and full covariance when every cell of a map votes for itself.
 
     For logits a_u[j] + a_v[i] the axes are independent and this is the k-block of those axes.
 
     Args:
         logits (..., h, w): unnormalised log-votes; -inf excludes a cell.
-        left_top (..., 2): u, v of the first cell, if the map is a part of a larger one.
     Returns:
         Mean (..., 2) u, v in cells and covariance (..., 2, 2) in cells^2, cell centres at +0.5.
     """
@@ -70,7 +61,7 @@ def joint_votes(logits: torch.Tensor, left_top: torch.Tensor | None = None
     cross = torch.einsum("...ij,...i,...j->...", votes, offset_v, offset_u)
     mean = torch.stack([u, v], -1)
     cov = torch.stack([torch.stack([var_u, cross], -1), torch.stack([cross, var_v], -1)], -2)
-    return (mean if left_top is None else mean + left_top), cov
+    return mean, cov
 
 
 def _marginal(votes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -38,7 +38,7 @@ class OnnxEngine:
         """Load a graph and give it weights.
 
         Args:
-            graph: ONNX file whose initializers are marked as external data.
+            graph: ONNX file; its initializers are marked as external data.
             weights: value of each initializer by name, as `state_dict()` of the module gives them;
                 copied.
         Raises:

@@ -62,8 +62,8 @@ def read_config(path: Path) -> tuple[TianConfig, TrainingConfig]:
         raise ConfigError(f"cannot read {path}: {error}") from error
     known = ("network", "training")
     if not isinstance(values, dict) or not set(values) <= set(known):
-        found = ", ".join(map(str, values)) if isinstance(values, dict) else repr(values)
-        raise ConfigError(f"{path} must have the sections {' and '.join(known)}, found {found}")
+        found = ", ".join(map(str, values)) if isinstance(values, dict) else values
+        raise ConfigError(f"{path} must have the sections {' and '.join(known)}, found {found!r}")
     try:
         return (from_dict(TianConfig, values.get("network") or {}),
                 from_dict(TrainingConfig, values.get("training") or {}))

@@ -107,20 +107,15 @@ class TianNet(nn.Module):
         backbone_stays = self.config.backbone == "movenet" and self.config.frozen == "all"
         return backbone_stays and name.startswith("detr.model.backbone.")
 
-    def detect(self, images: Tensor, mask: Tensor | None = None) -> Detected:
-        """Detect people.
-
-        Args:
-            images (B, 3, H, W): RGB, 0..255.
-            mask (B, H, W): 0 where an image is padded.
-        """
+    def detect(self, images: Tensor) -> Detected:
+        """Detect people in images (B, 3, H, W), RGB, 0..255."""
         normalised = (images - self.mean) / self.std
         normalised = normalised.contiguous(memory_format=torch.channels_last)
         features: list[Tensor] = []  # of the backbone, which the pyramid reads, too
         backbone = self.detr.model.backbone.model.levels
         hook = backbone.register_forward_hook(lambda _, __, levels: features.extend(levels))
         try:
-            found = self.detr.model(normalised, pixel_mask=mask)
+            found = self.detr.model(normalised)
         finally:
             hook.remove()
         proposals = None
