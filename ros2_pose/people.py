@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
+from ros2_pose.geometry import Transform, with_root_rotated
 from ros2_pose.skeleton import COCO17, SMPL24
 
 INFERRED, OBSERVED, DEPTH = 0, 1, 2  # joint_source
@@ -51,15 +51,15 @@ class Frame:
     stamp: time of exposure, nanoseconds on the clock of the recording.
     depth: (H, W) float32, metres along the optical axis, aligned with the image; NaN where
         unknown. None if there is no depth camera.
-    pose: (4, 4) takes points of the camera to a frame that stands still, at the stamp; None if
-        that is not known.
+    camera_to_fixed: from the camera's frame to one that stands still, at the stamp; None if that
+        is not known.
     """
 
     image: np.ndarray
     camera: Camera | None = None
     stamp: int = 0
     depth: np.ndarray | None = None
-    pose: np.ndarray | None = None
+    camera_to_fixed: Transform | None = None
 
 
 @dataclass(frozen=True)
@@ -113,19 +113,19 @@ class People:
         """A copy in which the named fields are replaced."""
         return replace(self, **values)
 
-    def moved(self, rotation: Rotation, translation: np.ndarray) -> People:
-        """The same people in another frame, in which x is rotation x + translation (3,), m.
+    def moved(self, b_from_a: Transform) -> People:
+        """Express people of frame a in frame b.
 
-        Pixels stay. A velocity is turned and stays relative to what it was relative to: a frame
-        that moves itself takes nothing off.
+        Pixels stay. A velocity is rotated and stays relative to what it was relative to: the motion
+        of frame b itself is not subtracted.
         """
-        rotmat = rotation.as_matrix()
-        both = np.kron(np.eye(2), rotmat)  # place, and rotation about the axes
+        rotmat = b_from_a.rotmat
+        both = np.kron(np.eye(2), rotmat)  # position, and rotation about the axes
         changes = {
-            "joints": lambda positions: positions @ rotmat.T + translation,
-            "root": lambda positions: positions @ rotmat.T + translation,
+            "joints": b_from_a.apply,
+            "root": b_from_a.apply,
             "velocity": lambda vectors: vectors @ rotmat.T,
-            "theta": lambda quats: _root_turned(rotation, quats),
+            "theta": lambda quats: with_root_rotated(quats, b_from_a.rotation),
             "joint_cov": lambda cov: rotmat @ cov @ rotmat.T,
             "velocity_cov": lambda cov: rotmat @ cov @ rotmat.T,
             "root_cov": lambda cov: both @ cov @ both.T,
@@ -161,14 +161,6 @@ class People:
         detected = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
         empty: dict[str, Any] = {name: np.zeros((0, *_SHAPES[name])) for name in detected}
         return People(**empty)
-
-
-def _root_turned(rotation: Rotation, theta: np.ndarray) -> np.ndarray:
-    """theta (P, 24, 4) with the root's rotation followed by another; NaN stays."""
-    turned, known = theta.copy(), np.isfinite(theta[:, 0]).all(-1)
-    if known.any():
-        turned[known, 0] = (rotation * Rotation.from_quat(theta[known, 0])).as_quat()
-    return turned
 
 
 def _rows(value, chosen):

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.depth import DepthError, DepthGauge, DepthMeasurement
 from ros2_pose.body.fitter import BodyFit, Fitter, Previous, Sighting
@@ -21,6 +20,7 @@ from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
+from ros2_pose.geometry import Transform, with_root_rotated
 from ros2_pose.imaging.contrast import has_contrast
 from ros2_pose.imaging.upright import UprightView, upright_view
 from ros2_pose.networks import NETWORKS
@@ -126,7 +126,8 @@ class Pipeline:
             log.warning("time went back by %.3f s: everyone is forgotten",
                         (self.tracker.latest - frame.stamp) * 1e-9)
             self.reset()
-        people, tracks = self.tracker.assign(people, frame.stamp, frame.camera, frame.pose)
+        people, tracks = self.tracker.assign(people, frame.stamp, frame.camera,
+                                             frame.camera_to_fixed)
         if frame.camera is not None:
             people = self._with_bodies(people, tracks, frame, frame.camera)
         note = note or people.note
@@ -155,7 +156,7 @@ class Pipeline:
         rays, cov = camera.normalise_with_cov(pixels, people.keypoint_cov)
         sighting = Sighting(torch.from_numpy(rays), torch.from_numpy(cov), **self._surroundings(),
                             proposed=self._proposed(people))
-        previous = previous_of(tracks, frame.stamp, frame.pose)
+        previous = previous_of(tracks, frame.stamp, frame.camera_to_fixed)
         bodies = self.fitter.fit(sighting, previous)
         measured = None
         if frame.depth is not None:
@@ -213,7 +214,7 @@ class TrackedBody(NamedTuple):
     disagreement_s: float  # s, as of BodyFit
     frames: int
     stamp: int
-    pose: np.ndarray | None = None  # of the camera then, as of Frame
+    camera_to_fixed: Transform | None = None  # at that stamp
 
     @staticmethod
     def of(bodies: BodyFit, row: int, frames: int, frame: Frame) -> TrackedBody | None:
@@ -221,20 +222,17 @@ class TrackedBody(NamedTuple):
         if not bodies.ok[row]:
             return None
         state = BodyState(*(value[row] for value in bodies.state))
-        return TrackedBody(
-            state, float(bodies.disagreement_s[row]), frames, frame.stamp, frame.pose
-        )
+        return TrackedBody(state, float(bodies.disagreement_s[row]), frames, frame.stamp,
+                           frame.camera_to_fixed)
 
-    def seen_from(self, pose: np.ndarray | None) -> BodyState:
+    def seen_from(self, camera_to_fixed: Transform | None) -> BodyState:
         """The state in the frame of a camera that has moved, while the person stood."""
-        if pose is None or self.pose is None:
+        if camera_to_fixed is None or self.camera_to_fixed is None:
             return self.state
-        now_from_then = np.linalg.inv(pose) @ self.pose
-        rotation = Rotation.from_matrix(now_from_then[:3, :3])
-        theta = self.state.theta.clone()
-        theta[0] = torch.from_numpy((rotation * Rotation.from_quat(theta[0].numpy())).as_quat())
-        root = torch.from_numpy(rotation.apply(self.state.root.numpy()) + now_from_then[:3, 3])
-        return self.state._replace(theta=theta, root=root)
+        now_from_then = camera_to_fixed.inverse() @ self.camera_to_fixed
+        theta = with_root_rotated(self.state.theta.numpy()[None], now_from_then.rotation)[0]
+        root = now_from_then.apply(self.state.root.numpy())
+        return self.state._replace(theta=torch.from_numpy(theta), root=torch.from_numpy(root))
 
 
 def _device(wanted: str, require_gpu: bool) -> torch.device:
@@ -266,13 +264,14 @@ def check_image(image: np.ndarray) -> None:
                               "of 255; look for a covered lens, darkness, or a wrong exposure")
 
 
-def previous_of(tracks: list[Track], stamp: int, pose: np.ndarray | None = None) -> Previous:
-    """The bodies of the images before, NaN for people who have none; pose: as of `Frame`."""
+def previous_of(tracks: list[Track], stamp: int,
+                camera_to_fixed: Transform | None = None) -> Previous:
+    """The bodies of the images before in today's camera frame, NaN for people who have none."""
     zeros = torch.zeros(len(tracks))
     previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long(), zeros.clone())
     for row, track in enumerate(tracks):
         if track.body is not None:
-            for values, value in zip(previous.state, track.body.seen_from(pose)):
+            for values, value in zip(previous.state, track.body.seen_from(camera_to_fixed)):
                 values[row] = value
             previous.seconds[row] = (stamp - track.body.stamp) * 1e-9
             previous.frames[row] = track.body.frames

@@ -219,8 +219,8 @@ def clip(tmp_path, states) -> video.Clip:
 
 def test_a_clip_is_read(clip):
     assert clip.camera == Camera(64, 48, 60, 60, 32, 24)
-    np.testing.assert_allclose(clip.camera_to_scene[:3, 3], [0, -3, 1.5])
-    np.testing.assert_allclose(clip.camera_to_scene[:3, :3] @ clip.up, [0, 0, 1])
+    np.testing.assert_allclose(clip.camera_to_scene.translation_m, [0, -3, 1.5])
+    np.testing.assert_allclose(clip.camera_to_scene.rotmat @ clip.up, [0, 0, 1])
     assert clip.poses.shape == (30, 12, 3) and clip.seconds == pytest.approx(1 / 30)
     assert np.isnan(clip.poses[7]).all() and np.isfinite(np.delete(clip.poses, 7, 0)).all()
 

@@ -11,6 +11,7 @@ from test_triangulate import look_at
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera, rotation_of
 from ros2_pose.config import PoseConfig
+from ros2_pose.geometry import Transform
 from ros2_pose.imaging.contrast import grey_ramp
 from ros2_pose.multiview import pipeline as multiview
 from ros2_pose.multiview.fusion import Fuser, MultiviewError, View
@@ -20,8 +21,8 @@ from ros2_pose.pipeline import Pipeline, PipelineError
 from ros2_pose.skeleton import COCO17, SMPL24
 
 CAMERA = Camera.from_fov(640, 480, 70)
-POSES = np.stack([look_at(position) for position in
-                  ((4.0, 0.0, 1.5), (0.5, 4.0, 2.2), (-3.5, -1.0, 1.2), (1.0, -4.0, 2.0))])
+POSES = [Transform.from_matrix(look_at(position)) for position in
+         ((4.0, 0.0, 1.5), (0.5, 4.0, 2.2), (-3.5, -1.0, 1.2), (1.0, -4.0, 2.0))]
 STD_PX = 1.5
 _BODY = ("joints", "joint_cov", "theta", "betas", "root", "root_cov")
 
@@ -74,7 +75,7 @@ def standing(positions, yaws, body):
 
 def detected(keypoints, pose, rng=None, order=None) -> People:
     """What a camera finds of people with keypoints (P, 17, 3) in the common frame."""
-    pixels = CAMERA.project((keypoints - pose[:3, 3]) @ pose[:3, :3])
+    pixels = CAMERA.project(pose.inverse().apply(keypoints))
     if rng is not None:
         pixels = pixels + STD_PX * rng.normal(size=pixels.shape)
     pixels = pixels[slice(None) if order is None else order]
@@ -108,7 +109,7 @@ def _fitted(single, people, pose):
     single.reset()
     single.network = MadeUpNetwork()
     single.network.found = [people]
-    up = pose[:3, :3].T @ (0.0, 0.0, 1.0)
+    up = pose.rotmat.T @ (0.0, 0.0, 1.0)
     single.configure(PoseConfig(correct=False,
                                 camera_pitch_deg=float(np.degrees(np.arcsin(-up[2]))),
                                 camera_roll_deg=float(np.degrees(np.arctan2(-up[0], -up[1])))))
@@ -177,13 +178,12 @@ def test_the_order_of_cameras_does_not_matter(single, room):
 def test_another_common_frame_gives_the_same_people_there(single, room):
     views, _, _ = room
     rotation, shift = Rotation.from_euler("xyz", (0.4, -1.0, 2.0)), np.array([5.0, -2.0, 1.0])
-    move = np.eye(4)
-    move[:3, :3], move[:3, 3] = rotation.as_matrix(), shift
+    move = Transform(rotation, shift)
     here, there = Fuser(single.fitter), Fuser(single.fitter, rotation.apply((0.0, 0.0, 1.0)))
     rows = here.associate(views)
-    moved = [view._replace(pose=move @ view.pose) for view in views]
+    moved = [view._replace(camera_to_common=move @ view.camera_to_common) for view in views]
     np.testing.assert_array_equal(there.associate(moved), rows)
-    expected = here.fuse(views, rows).people.moved(rotation, shift)
+    expected = here.fuse(views, rows).people.moved(move)
     found = there.fuse(moved, rows).people
     for name in _BODY:
         if name != "theta":
@@ -214,14 +214,13 @@ def test_who_was_seen_at_another_moment_is_less_certain(single, room):
 
 def test_a_measured_distance_counts_where_rays_are_nearly_parallel(single):
     """A stereo pair 0.1 m apart hardly knows a distance, and a depth image does."""
-    beside = POSES[0].copy()
-    beside[:3, 3] += 0.1 * beside[:3, 0]
+    beside = POSES[0] @ Transform(Rotation.identity(), np.array([0.1, 0, 0]))
     joints, keypoints = standing([(0.0, 0.0)], (1.0,), single.body)
     rng = np.random.default_rng(5)
     views = [View(_fitted(single, detected(keypoints, pose, rng), pose), CAMERA, pose)
              for pose in (POSES[0], beside)]
     people = views[0].people
-    true_z = ((joints[0, 0] - POSES[0, :3, 3]) @ POSES[0, :3, :3])[2]
+    true_z = POSES[0].inverse().apply(joints[0, 0])[2]
     cov = people.root_cov.copy()
     cov[:, :, 2] = cov[:, 2] = 0
     cov[:, 2, 2] = 0.02**2
@@ -241,7 +240,7 @@ def test_a_measured_distance_counts_where_rays_are_nearly_parallel(single):
 def test_nobody_anywhere_is_nobody(single):
     view = View(People.nobody(), CAMERA, POSES[0])
     fuser = Fuser(single.fitter)
-    rows = fuser.associate([view, view._replace(pose=POSES[1])])
+    rows = fuser.associate([view, view._replace(camera_to_common=POSES[1])])
     assert rows.shape == (0, 2)
     assert len(fuser.fuse([view, view], rows).people) == 0
 
@@ -287,7 +286,7 @@ def test_one_camera_is_the_single_view_pipeline(single, several):
     pipeline = several(1)
     single.reset()
     single.network = MadeUpNetwork()
-    up = POSES[0, :3, :3].T @ (0.0, 0.0, 1.0)
+    up = POSES[0].rotmat.T @ (0.0, 0.0, 1.0)
     single.configure(PoseConfig(correct=False,
                                 camera_pitch_deg=float(np.degrees(np.arcsin(-up[2]))),
                                 camera_roll_deg=float(np.degrees(np.arctan2(-up[0], -up[1])))))
@@ -295,7 +294,7 @@ def test_one_camera_is_the_single_view_pipeline(single, several):
         scene = _step(pipeline, keypoints, number, [0])
         single.network.found = pipeline.cameras[0].network.found
         expected = single.step(frame(0, number * 100_000_000, POSES[0]))
-        expected = expected.moved(Rotation.from_matrix(POSES[0, :3, :3]), POSES[0, :3, 3])
+        expected = expected.moved(POSES[0])
         for name in _BODY:
             np.testing.assert_allclose(getattr(scene.people, name), getattr(expected, name),
                                        atol=1e-5)
@@ -391,8 +390,7 @@ def test_time_that_starts_again_forgets_everyone(single, several):
 def test_a_camera_mounted_upside_down_or_on_its_side_sees_the_same(single, several, rotations):
     """Camera 2 is rolled, its pictures and pose with it; its network finds people upright."""
     upright, mounted = several(3), several(3)
-    camera_from_mounted = np.eye(4)
-    camera_from_mounted[:3, :3] = rotation_of(rotations)
+    camera_from_mounted = Transform(Rotation.from_matrix(rotation_of(rotations)), np.zeros(3))
     shape = (480, 640) if rotations % 2 == 0 else (640, 480)
     rolled = CAMERA.rotated(-rotations)
     for number, keypoints in enumerate(_walk(single, 6)):
@@ -402,7 +400,7 @@ def test_a_camera_mounted_upside_down_or_on_its_side_sees_the_same(single, sever
         image = np.ascontiguousarray(np.rot90(frames[1].image, -rotations))
         assert image.shape[:2] == shape
         frames[1] = replace(frames[1], image=image, camera=rolled,
-                            pose=POSES[1] @ camera_from_mounted)
+                            camera_to_fixed=POSES[1] @ camera_from_mounted)
         found = mounted.step(frames)
     np.testing.assert_allclose(found.people.root, expected.people.root, atol=1e-4)
     np.testing.assert_allclose(found.people.joints, expected.people.joints, atol=1e-3)

@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import Camera
+from ros2_pose.geometry import Transform
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.skeleton import COCO17
 from ros2_pose.tracking.kalman import ConstantVelocityFilter, gate
@@ -279,10 +280,10 @@ _STANDING = np.stack([np.linspace(-0.2, 0.2, 17), np.linspace(-0.8, 0.8, 17), np
 _ROOT_STD = np.array([0.02, 0.02, 0.05])
 
 
-def _bodies(positions, pose=np.eye(4), rng=None) -> People:
+def _bodies(positions, pose=Transform.identity(), rng=None) -> People:
     """People with a figure and a root at places (P, 3) m in the fixed frame, as a camera sees
     them."""
-    positions = (np.asarray(positions, float) - pose[:3, 3]) @ pose[:3, :3]
+    positions = pose.inverse().apply(np.asarray(positions, float))
     if rng is not None:
         positions = positions + _ROOT_STD * rng.normal(size=positions.shape)
     count = len(positions)
@@ -302,12 +303,9 @@ def _report(tracker, people, stamp, pose=None) -> People:
     return tracker.report(shown, tracks, stamp)
 
 
-def _driving(second: float) -> np.ndarray:
-    """(4, 4) of a camera that drives forwards at 1 m/s and looks to and fro."""
-    pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_euler("y", 0.2 * np.sin(2 * second)).as_matrix()
-    pose[:3, 3] = 0, 0, second
-    return pose
+def _driving(second: float) -> Transform:
+    """Of a camera that drives forwards at 1 m/s and looks to and fro."""
+    return Transform(Rotation.from_euler("y", 0.2 * np.sin(2 * second)), np.array([0, 0, second]))
 
 
 def _driven_past(position, steps=40, fixed=True):
@@ -329,16 +327,15 @@ def test_a_standing_person_stands_before_a_robot_that_drives():
 
 def test_velocity_is_that_over_ground_along_the_cameras_axes():
     *_, (pose, people) = _driven_past(lambda t: (0.9 * t - 1, 0, 7))
-    np.testing.assert_allclose(pose[:3, :3] @ people.velocity[0], (0.9, 0, 0), atol=0.25)
-    assert np.linalg.norm(people.root[0] - (np.array((0.9 * 39 / 20 - 1, 0, 7)) - pose[:3, 3])
-                          @ pose[:3, :3]) < 0.3
+    np.testing.assert_allclose(pose.rotmat @ people.velocity[0], (0.9, 0, 0), atol=0.25)
+    assert np.linalg.norm(people.root[0] - pose.inverse().apply(
+        np.array((0.9 * 39 / 20 - 1, 0, 7)))) < 0.3
 
 
 def test_ids_stay_when_the_camera_jerks_round():
     tracker = Tracker()
     for number in range(30):
-        pose = np.eye(4)
-        pose[:3, :3] = Rotation.from_euler("y", 0.35 * (-1) ** (number // 4)).as_matrix()
+        pose = Transform(Rotation.from_euler("y", 0.35 * (-1) ** (number // 4)), np.zeros(3))
         people = _bodies([(-0.5, 0, 6), (0.9, 0, 6)], pose)
         report = _report(tracker, people, number * _SECOND // 10, pose)
         assert report.ids == ("p1", "p2")
@@ -367,9 +364,9 @@ def test_the_lost_stay_where_they_were_going_and_grow_less_certain():
         if number < 30:
             continue
         assert report.ids == ("p1",) and report.tracking_state[0] == LOST
-        predicted = pose[:3, :3] @ report.root[0] + pose[:3, 3]
+        predicted = pose.apply(report.root[0])
         np.testing.assert_allclose(predicted, position, atol=0.2)
-        np.testing.assert_allclose(pose[:3, :3] @ report.joints[0, 0] + pose[:3, 3], position,
+        np.testing.assert_allclose(pose.apply(report.joints[0, 0]), position,
                                    atol=0.2)
         spreads.append([np.trace(report.root_cov[0, :3, :3]), np.trace(report.joint_cov[0, 0]),
                         np.trace(report.velocity_cov[0])])

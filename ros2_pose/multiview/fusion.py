@@ -23,7 +23,7 @@ from ros2_pose.body.fitter import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
-from ros2_pose.geometry import quat_from_rotmat, quat_product
+from ros2_pose.geometry import Transform, with_root_rotated
 from ros2_pose.multiview.association import ViewDetections, correspond
 from ros2_pose.multiview.triangulation import Observations, triangulate
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, People
@@ -49,13 +49,13 @@ class View(NamedTuple):
 
     people: People  # with single-view bodies, camera frame; keypoints as measured, not corrected
     camera: Camera
-    pose: np.ndarray  # (4, 4) camera to common frame
+    camera_to_common: Transform
     age: float = 0.0  # s, by which its image is older than the newest view's
 
     @property
     def in_common(self) -> People:
         """Its people, in the common frame."""
-        return self.people.moved(Rotation.from_matrix(self.pose[:3, :3]), self.pose[:3, 3])
+        return self.people.moved(self.camera_to_common)
 
 
 class Fused(NamedTuple):
@@ -94,7 +94,7 @@ class Fuser:
             known = before(view[a].ravel(), row[a].ravel(), view[b].ravel(),
                            row[b].ravel()).reshape(a.shape)
         bodies = ViewDetections(*map(np.concatenate, zip(*parts)))
-        person = correspond(bodies, np.stack([one.pose for one in views]), known)
+        person = correspond(bodies, np.stack([one.camera_to_common.matrix for one in views]), known)
         rows = np.full((person.max(initial=-1) + 1, len(views)), -1)
         rows[person, view] = row
         has_position = np.isin(np.arange(len(rows)), person[np.isfinite(bodies.distance)])
@@ -166,7 +166,7 @@ class Fuser:
         each = [self._seen(view, rows[:, number]) for number, view in enumerate(views)]
         seen = Observations(*(np.stack(values).reshape(len(views), -1, *values[0].shape[2:])
                       for values in zip(*each)))
-        poses = np.stack([view.pose for view in views])
+        poses = np.stack([view.camera_to_common.matrix for view in views])
         points, cov = triangulate(seen, poses)
         points, cov = (v.reshape(len(rows), len(COCO17), *v.shape[1:]) for v in (points, cov))
         frames = self._frames(points, poses[:, :3, 3])
@@ -224,15 +224,14 @@ class _PersonFrames(NamedTuple):
     def state(self, state: BodyState) -> BodyState:
         """Bodies of the common frame in these; NaN stays."""
         root = (self.rotmat @ (state.root.numpy() - self.origin)[..., None])[..., 0]
-        return BodyState(
-            _root_turned(self.rotmat, state.theta), state.betas, torch.from_numpy(root)
-        )
+        theta = with_root_rotated(state.theta.numpy(), Rotation.from_matrix(self.rotmat))
+        return BodyState(torch.from_numpy(theta), state.betas, torch.from_numpy(root))
 
     def leave(self, found: BodyFit) -> dict[str, np.ndarray]:
         """Fields of `People` in the common frame."""
         back = np.swapaxes(self.rotmat, 1, 2)
         fields = {name: getattr(found, name).numpy().astype(float) for name in _BODY}
-        fields["theta"] = _root_turned(back, found.theta).numpy()
+        fields["theta"] = with_root_rotated(fields["theta"], Rotation.from_matrix(back))
         for name in ("root", "joints"):
             positions = fields[name].reshape(len(back), -1, 3)
             positions = positions @ self.rotmat + self.origin[:, None]
@@ -242,14 +241,6 @@ class _PersonFrames(NamedTuple):
         fields["root_cov"] = both @ fields["root_cov"] @ np.swapaxes(both, 1, 2)
         fields["joint_cov"] = back[:, None] @ fields["joint_cov"] @ self.rotmat[:, None]
         return fields
-
-
-def _root_turned(rotmat: np.ndarray, theta: torch.Tensor) -> torch.Tensor:
-    """theta (P, 24, 4) with each root's rotation followed by another (P, 3, 3)."""
-    turned = theta.clone().double()
-    by = quat_from_rotmat(torch.from_numpy(rotmat))
-    turned[:, 0] = quat_product(by, turned[:, 0])
-    return turned
 
 
 def _across(direction: np.ndarray, up: np.ndarray) -> np.ndarray:

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.state import BodyState
 from ros2_pose.config import PoseConfig
+from ros2_pose.geometry import Transform
 from ros2_pose.imaging.upright import UprightView
 from ros2_pose.multiview.fusion import Fuser, MultiviewError, View, without_pixels
 from ros2_pose.people import LOST, TRACKED, Frame, People
@@ -50,9 +50,9 @@ class MultiviewResult(NamedTuple):
             return People.nobody()
         seen = np.flatnonzero(self.rows[:, number] >= 0)
         own = view.people[self.rows[seen, number]]
-        rotation = Rotation.from_matrix(view.pose[:3, :3]).inv()
+        camera_from_common = view.camera_to_common.inverse()
         pixels = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
-        people = self.people[seen].moved(rotation, -rotation.apply(view.pose[:3, 3])).with_fields(
+        people = self.people[seen].moved(camera_from_common).with_fields(
             **{name: getattr(own, name) for name in pixels})
         upright, frame = taken
         return upright.people_as_taken(people, frame)
@@ -116,7 +116,7 @@ class MultiPipeline:
                         (self.tracker.latest - stamp) * 1e-9)
             self.reset()
         for number, frame in present.items():
-            self._place(self.cameras[number], frame.pose)
+            self._place(self.cameras[number], frame.camera_to_fixed)
         known = {number: self.cameras[number].with_camera(frame)
                  for number, frame in present.items()}
         upright = {number: self.cameras[number].view.frame(frame)
@@ -157,14 +157,15 @@ class MultiPipeline:
               note: str) -> tuple[View | None, str]:
         """What a camera sees by itself; None and why if there is no 3D."""
         people = pipeline.follow(people, frame, note)
-        if frame.pose is None:
+        if frame.camera_to_fixed is None:
             return None, note or "its pose is not known: left out; publish its transform"
         if frame.camera is None:
             return None, note
-        return View(people[people.tracking_state != LOST], frame.camera, frame.pose,
+        return View(people[people.tracking_state != LOST], frame.camera,
+                    frame.camera_to_fixed,
                     (stamp - frame.stamp) * 1e-9), people.note
 
-    def _place(self, pipeline: Pipeline, pose: np.ndarray | None) -> None:
+    def _place(self, pipeline: Pipeline, pose: Transform | None) -> None:
         """Tell a camera's pipeline which way is up and how far it is to the floor; both stay as
         they were while its pose is not known."""
         placed = pipeline.config if pose is None else self._placed(pose)
@@ -172,10 +173,12 @@ class MultiPipeline:
             self.config, correct=False, camera_height_m=placed.camera_height_m,
             camera_pitch_deg=placed.camera_pitch_deg, camera_roll_deg=placed.camera_roll_deg))
 
-    def _placed(self, pose: np.ndarray) -> PoseConfig:
+    def _placed(self, pose: Transform) -> PoseConfig:
         """The settings of a camera at a pose: which way is up, and how far it is to the floor."""
-        up = pose[:3, :3].T @ self.fuser.up
-        above = 0.0 if self.floor_m is None else float(pose[:3, 3] @ self.fuser.up) - self.floor_m
+        up = pose.rotmat.T @ self.fuser.up
+        above = 0.0
+        if self.floor_m is not None:
+            above = float(pose.translation_m @ self.fuser.up) - self.floor_m
         return replace(self.config, camera_height_m=max(above, 0.0),
                        camera_pitch_deg=float(np.degrees(np.arcsin(np.clip(-up[2], -1, 1)))),
                        camera_roll_deg=float(np.degrees(np.arctan2(-up[0], -up[1]))))
@@ -226,11 +229,11 @@ class MultiPipeline:
                 mine = own[view.people.ids[column[person]]]
                 if body is not None and mine.body is not None:
                     mine.body = TrackedBody(
-                        body.seen_from(view.pose),
+                        body.seen_from(view.camera_to_common),
                         body.disagreement_s,
                         body.frames,
                         mine.body.stamp,
-                        view.pose,
+                        view.camera_to_common,
                     )
 
 
@@ -278,4 +281,4 @@ def _tracked_body(people: People, disagreement_s: np.ndarray, row: int, frames: 
         return None
     state = BodyState(*(torch.from_numpy(getattr(people, name)[row])
                         for name in BodyState._fields))
-    return TrackedBody(state, float(disagreement_s[row]), frames, stamp, np.eye(4))
+    return TrackedBody(state, float(disagreement_s[row]), frames, stamp, Transform.identity())

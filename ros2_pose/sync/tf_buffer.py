@@ -13,10 +13,9 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
-from ros2_pose.errors import PoseError
+from ros2_pose.geometry import Transform, TransformError
 from ros2_pose.messages.standard import stamp_of
 from ros2_pose.sync.image_sync import JUMP_S
 
@@ -25,45 +24,6 @@ log = logging.getLogger(__name__)
 HISTORY_S = 10.0  # tf2's
 _MOST_SAMPLES = 4096  # of a frame, whatever its rate
 _MOST_FRAMES = 1024  # whoever invents ever new names must not fill the memory
-
-
-class TransformError(PoseError):
-    """A transform that is not known; the message names the frames and says why."""
-
-
-@dataclass(frozen=True)
-class Transform:
-    """Takes points of one frame to another: rotation first, then translation (3,), m."""
-
-    rotation: Rotation
-    translation: np.ndarray
-
-    @staticmethod
-    def of(numbers: Sequence[float]) -> Transform:
-        """Of seven numbers: translation x, y, z, then unit quaternion x, y, z, w."""
-        return Transform(Rotation.from_quat(numbers[3:]), np.array(numbers[:3], float))
-
-    @staticmethod
-    def identity() -> Transform:
-        """From a frame to itself."""
-        return Transform(Rotation.identity(), np.zeros(3))
-
-    @property
-    def matrix(self) -> np.ndarray:
-        """(4, 4) homogeneous."""
-        matrix = np.eye(4)
-        matrix[:3, :3], matrix[:3, 3] = self.rotation.as_matrix(), self.translation
-        return matrix
-
-    def inverse(self) -> Transform:
-        """The way back."""
-        back = self.rotation.inv()
-        return Transform(back, -back.apply(self.translation))
-
-    def __matmul__(self, first: Transform) -> Transform:
-        """`first`, then this."""
-        return Transform(self.rotation * first.rotation,
-                         self.rotation.apply(first.translation) + self.translation)
 
 
 @dataclass
@@ -98,7 +58,7 @@ class _Link:
         Raises _OutOfTime: nothing is extrapolated.
         """
         if self.is_static:
-            return Transform.of(self.samples[0])
+            return Transform.from_xyz_quat(self.samples[0])
         first, last = self.stamps[0], self.stamps[-1]
         if last < stamp <= last + tolerance:
             stamp = last
@@ -106,10 +66,11 @@ class _Link:
             raise _OutOfTime(f"is known from {_ms(first - stamp)} to {_ms(last - stamp)}")
         after = bisect_left(self.stamps, stamp)
         if self.stamps[after] == stamp:
-            return Transform.of(self.samples[after])
+            return Transform.from_xyz_quat(self.samples[after])
         before = self.stamps[after - 1]
-        return _between(Transform.of(self.samples[after - 1]), Transform.of(self.samples[after]),
-                        (stamp - before) / (self.stamps[after] - before))
+        share = (stamp - before) / (self.stamps[after] - before)
+        return _between(Transform.from_xyz_quat(self.samples[after - 1]),
+                        Transform.from_xyz_quat(self.samples[after]), share)
 
 
 class _OutOfTime(Exception):
@@ -135,8 +96,8 @@ class TransformBuffer:
     def add(self, parent: str, child: str, stamp: int, xyz_quat: Sequence[float]) -> None:
         """Where `child` was in `parent` at a time.
 
-        place: seven numbers as in `Transform.of`; they take points of child to parent. Raises
-        TransformError if they are no transform, and when there are too many frames.
+        xyz_quat: seven numbers as in `Transform.from_xyz_quat`; they take points of child to
+        parent. Raises TransformError if they are no transform, and when there are too many frames.
         """
         self._check(parent, child, stamp, xyz_quat)
         link = self._links.get(child)
@@ -257,7 +218,7 @@ class TransformBuffer:
 def _between(a: Transform, b: Transform, share: float) -> Transform:
     """The given share, 0..1, of the way from a to b."""
     interpolated = Slerp([0, 1], Rotation.concatenate([a.rotation, b.rotation]))(share)
-    return Transform(interpolated, (1 - share) * a.translation + share * b.translation)
+    return Transform(interpolated, (1 - share) * a.translation_m + share * b.translation_m)
 
 
 def _ms(nanoseconds: int) -> str:

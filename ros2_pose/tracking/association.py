@@ -9,6 +9,7 @@ import numpy as np
 
 from ros2_pose import oks
 from ros2_pose.boxes import overlaps
+from ros2_pose.geometry import Transform
 from ros2_pose.people import People
 from ros2_pose.skeleton import COCO17
 from ros2_pose.sync.image_sync import PATIENCE
@@ -48,7 +49,7 @@ class Track:
     shape: np.ndarray | None = None  # (10,) betas
     root: ConstantVelocityFilter | None = None  # m, where the tracker counts as standing still
     last: People | None = None  # the person alone, as last reported
-    pose: np.ndarray | None = None  # (4, 4) of the camera then, as of `Frame`
+    camera_to_fixed: Transform | None = None  # when `last` was reported
 
     @staticmethod
     def of(people: People, row: int, stamp: int) -> Track:

@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import Camera
+from ros2_pose.geometry import Transform
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.sync.image_sync import PATIENCE, Stream
 from ros2_pose.tracking.association import Track, is_double, is_swapped, similarities
@@ -70,19 +70,19 @@ class Tracker:
         self.born: tuple[str, ...] = ()
         self._gone: list[Track] = []  # forgotten, yet their ids are not free
         self._named: list[Track] = []  # with this image
-        self._pose: np.ndarray | None = None
+        self._camera_to_fixed: Transform | None = None
         self.latest = 0  # stamp of the image before, ns
         self._stream = Stream(_RECENT)
 
     def assign(self, people: People, stamp: int, camera: Camera | None = None,
-               pose: np.ndarray | None = None) -> tuple[People, list[Track]]:
+               camera_to_fixed: Transform | None = None) -> tuple[People, list[Track]]:
         """The people of an image who are tracked now, and the track of each.
 
         Detections continue tracks by Hungarian assignment; those left over begin new ones, if they
-        are not the double of someone. Who is not to be reported yet is left out. camera, pose: as
-        of `Frame`; without them the camera counts as standing still.
+        are not the double of someone. Who is not to be reported yet is left out. camera,
+        camera_to_fixed: see `Frame`; without them the camera counts as standing still.
         """
-        self._look(camera, pose)
+        self._look(camera, camera_to_fixed)
         self._stream.advance(stamp)
         self._forget(stamp)
         pairs = self._match(people, stamp)
@@ -113,25 +113,27 @@ class Tracker:
             age=np.array([seconds(stamp - t.born) for t in tracks]),
             tracking_state=np.array([self._state(t) for t in tracks], int))
         for row, track in enumerate(tracks):
-            track.last, track.pose = people[[row]], self._pose
+            track.last, track.camera_to_fixed = people[[row]], self._camera_to_fixed
         lost = [self._lost(t, stamp) for t in self.tracks
                 if t.seen < stamp and self._known(t) and t.last is not None]
         lost = lost[:max(self.max_people - len(people), 0)]
         return _concatenate([people, *lost])
 
-    def _look(self, camera: Camera | None, pose: np.ndarray | None) -> None:
-        """Take over the camera's pose: where it turns to, the image of people shifts."""
-        if (pose is None) != (self._pose is None):
+    def _look(self, camera: Camera | None, camera_to_fixed: Transform | None) -> None:
+        """Take over the camera's extrinsics: as it rotates, the image of people shifts."""
+        before = self._camera_to_fixed
+        if (camera_to_fixed is None) != (before is None):
             for track in self.tracks + self._gone:
-                track.root = None  # places in another frame mean nothing in this one
-        elif pose is not None and camera is not None:
+                track.root = None  # positions in another frame mean nothing in this one
+        elif camera_to_fixed is not None and camera is not None:
+            then_from_fixed, now_from_fixed = before.inverse(), camera_to_fixed.inverse()
             for track in self.tracks:
                 if track.root is not None:
-                    then, now = (camera.project(_seen_from(one, track.root.position))
-                                 for one in (self._pose, pose))
+                    then = camera.project(then_from_fixed.apply(track.root.position))
+                    now = camera.project(now_from_fixed.apply(track.root.position))
                     if np.isfinite(now - then).all():
                         track.shift(now - then)
-        self._pose = pose
+        self._camera_to_fixed = camera_to_fixed
 
     def _match(self, people: People, stamp: int) -> list[tuple[int, Track]]:
         if not self.tracks or not len(people):
@@ -194,28 +196,19 @@ class Tracker:
         if people.root is None:
             return people
         velocity, cov = np.full((len(people), 3), np.nan), np.full((len(people), 3, 3), np.nan)
-        rotmat, origin = self._rotmat, self._origin
+        to_fixed = self._camera_to_fixed or Transform.identity()
+        rotmat = to_fixed.rotmat
         for row, track in enumerate(tracks):
             if not np.isfinite(people.root[row]).all():
                 continue
             track.shape = people.betas[row] if people.betas is not None else None
-            track.root, fresh = _filtered(track.root, rotmat @ people.root[row] + origin,
+            track.root, fresh = _filtered(track.root, to_fixed.apply(people.root[row]),
                                           rotmat @ people.root_cov[row, :3, :3] @ rotmat.T, stamp,
                                           max(_STUBBORN_S, self._least_s))
             if not fresh:
                 velocity[row] = rotmat.T @ self._velocity(track.root)
                 cov[row] = rotmat.T @ track.root.velocity_cov @ rotmat
         return people.with_fields(velocity=velocity, velocity_cov=cov)
-
-    @property
-    def _rotmat(self) -> np.ndarray:
-        """(3, 3) from the camera's axes to those that stand still."""
-        return np.eye(3) if self._pose is None else self._pose[:3, :3]
-
-    @property
-    def _origin(self) -> np.ndarray:
-        """(3,) m, the camera's place."""
-        return np.zeros(3) if self._pose is None else self._pose[:3, 3]
 
     def _velocity(self, root: ConstantVelocityFilter) -> np.ndarray:
         """(3,) m/s, exactly 0 of someone who stands as far as can be told."""
@@ -235,7 +228,7 @@ class Tracker:
             tracking_state=np.array([LOST]), age=np.array([seconds(stamp - track.born)]))
         if track.root is None or person.root is None or not np.isfinite(person.root).all():
             return person
-        rotmat, root = self._rotmat, track.root
+        rotmat, root = (self._camera_to_fixed or Transform.identity()).rotmat, track.root
         step = rotmat.T @ self._velocity(root) * seconds(stamp - track.seen)
         both = np.kron(np.eye(2), rotmat)
         growth = both.T @ (root.predicted(stamp, _UNSEEN_PROCESS_NOISE)[1] - root.cov) @ both
@@ -249,10 +242,9 @@ class Tracker:
 
     def _from_here(self, track: Track) -> People:
         """A person as last reported, in the camera's axes of now."""
-        if track.pose is None or self._pose is None:
+        if track.camera_to_fixed is None or self._camera_to_fixed is None:
             return track.last
-        now_from_then = np.linalg.inv(self._pose) @ track.pose
-        return track.last.moved(Rotation.from_matrix(now_from_then[:3, :3]), now_from_then[:3, 3])
+        return track.last.moved(self._camera_to_fixed.inverse() @ track.camera_to_fixed)
 
 
 def _filtered(
@@ -274,11 +266,6 @@ def _filtered(
     elif seconds(stamp - root.stamp) > patience_s:
         return ConstantVelocityFilter(position, cov, stamp), True
     return root, False
-
-
-def _seen_from(pose: np.ndarray, position: np.ndarray) -> np.ndarray:
-    """(3,) in the camera's frame."""
-    return pose[:3, :3].T @ (position - pose[:3, 3])
 
 
 def _concatenate(parts: list[People]) -> People:

@@ -110,11 +110,12 @@ def _follow(pipeline: MultiPipeline, scenes: list[video.Clip], chosen: tuple[int
             bench: MultiviewBenchmark) -> list[float]:
     """Figures of one choice of cameras: errors in m, shares, and what the covariances hold."""
     pipeline.reset()
-    truth = scenes[0].poses @ scenes[0].camera_to_scene[:3, :3].T + scenes[0].camera_to_scene[:3, 3]
+    truth = scenes[0].camera_to_scene.apply(scenes[0].poses)
     found, errors, covs = [], [], []
     for number, pose in enumerate(truth[:bench.frames]):
         frames = [Frame(_blank(clip.camera, camera * bench.frames + number), clip.camera,
-                        round(number * clip.seconds * 1e9), None, clip.camera_to_scene)
+                        round(number * clip.seconds * 1e9),
+                        camera_to_fixed=clip.camera_to_scene)
                   for camera, clip in zip(chosen, scenes)]
         people = pipeline.step(frames).people
         row = _nearest(people, pipeline.cameras[0].body, pose)
