@@ -40,8 +40,9 @@ class UprightView:
         camera_to_fixed = taken.camera_to_fixed
         if camera_to_fixed is not None:
             camera_to_fixed = camera_to_fixed @ self._upright_from_taken(taken).inverse()
+        ground = taken.ground and replace(taken.ground, up=self.up(taken.ground.up))
         return replace(taken, image=self._rotated(taken.image), camera=camera,
-                       camera_to_fixed=camera_to_fixed,
+                       camera_to_fixed=camera_to_fixed, ground=ground,
                        depth=None if taken.depth is None else self._rotated(taken.depth))
 
     def people_as_taken(self, people: People, taken: Frame) -> People:

@@ -72,6 +72,9 @@ class _Recorded:
     def __init__(self, people: dict[int, People]):
         self.people = people
 
+    def configure(self, score_threshold: float, max_people: int) -> None:
+        """Keep the people as they were found."""
+
     def detect(self, frames: list[Frame]) -> list[People]:
         """By the number that an image's first pixels hold."""
         return [self.people[_number_in(frame.image)] for frame in frames]
@@ -266,7 +269,7 @@ def _score(fitter: Fitter, moment: Crowd) -> _Outcome:
              for points, cov, pose in zip(moment.points, moment.cov, moment.poses)]
     fuser = Fuser(fitter)
     rows = fuser.associate(views)
-    people = fuser.fuse(views, rows).people
+    people, _ = fuser.fuse(views, rows)
     who = np.stack([np.where(column >= 0, np.append(of, -2)[column], -2)
                     for of, column in zip(moment.who, rows.T)], 1)  # -2: nobody there
     pairs = np.array([*_pairs(who), sum(count * (count - 1) // 2

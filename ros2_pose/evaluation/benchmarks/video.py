@@ -31,7 +31,7 @@ from ros2_pose.evaluation.metrics.pose import (
 )
 from ros2_pose.geometry import Transform
 from ros2_pose.offline.sources import VideoSource
-from ros2_pose.people import LOST, People
+from ros2_pose.people import LOST, Ground, People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17
 
@@ -92,12 +92,13 @@ def _pose(people: list[dict]) -> np.ndarray:
 def follow(pipeline: Pipeline, clip: Clip, frames: int) -> np.ndarray:
     """(T, 12, 3) m: the person of a clip as the pipeline finds him; NaN where it does not."""
     pipeline.reset()
-    pitch, roll = np.arcsin(-clip.up[2]), np.arctan2(-clip.up[0], -clip.up[1])
-    pipeline.configure(replace(pipeline.config, camera_pitch_deg=float(np.degrees(pitch)),
-                               camera_roll_deg=float(np.degrees(roll))))
+    ground = Ground(clip.up)
     shots = islice(VideoSource(clip.video, clip.camera), frames)
-    return np.stack([_nearest(pipeline.step(shot.frame), pipeline.body, clip.camera, truth)
-                     for shot, truth in zip(tqdm(shots, clip.video.stem, frames), clip.poses)])
+    found = []
+    for shot, truth in zip(tqdm(shots, clip.video.stem, frames), clip.poses):
+        people = pipeline.step(replace(shot.frame, ground=ground))
+        found.append(_nearest(people, pipeline.body, clip.camera, truth))
+    return np.stack(found)
 
 
 def _nearest(people: People, body: BodyModel, camera: Camera, truth: np.ndarray) -> np.ndarray:
