@@ -135,17 +135,17 @@ def quat_product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def quat_from_rotvec(rotvec: Tensor) -> Tensor:
-    """(..., 4) quaternions of rotation vectors (..., 3) rad."""
+    """Convert rotation vectors (..., 3), rad, to quaternions (..., 4)."""
     half = rotvec / 2
     angle = half.norm(dim=-1, keepdim=True)
     return torch.cat([half * torch.sinc(angle / torch.pi), angle.cos()], -1)
 
 
 def quat_from_rotmat(rotmat: Tensor) -> Tensor:
-    """(..., 4) quaternions of rotation matrices (..., 3, 3).
+    """Convert rotation matrices (..., 3, 3) to quaternions (..., 4).
 
-    The row of 4 q q^T with the longest diagonal element is q but for its length, which is divided
-    out; no element of that row's norm is near zero.
+    A row of 4 q q^T is a multiple of q. The row with the greatest diagonal element is normalised:
+    its norm is never near zero.
     """
     outer = rotmat.flatten(-2) @ constant(_outer_terms, rotmat) + constant(_outer_at_zero, rotmat)
     outer = outer.unflatten(-1, (4, 4))
@@ -155,7 +155,7 @@ def quat_from_rotmat(rotmat: Tensor) -> Tensor:
 
 
 def rotvec_from_quat(quat: Tensor) -> Tensor:
-    """(..., 3) rotation vectors, rad, not longer than pi, of quaternions (..., 4)."""
+    """Convert quaternions (..., 4) to rotation vectors (..., 3), rad, at most pi long."""
     quat = torch.where(quat[..., 3:] < 0, -quat, quat)
     sine, cosine = quat[..., :3].norm(dim=-1, keepdim=True), quat[..., 3:]
     safe = sine.clamp(min=_SMALL)
@@ -164,7 +164,7 @@ def rotvec_from_quat(quat: Tensor) -> Tensor:
 
 
 def rotvec_product(*rotvecs: Tensor) -> Tensor:
-    """(..., 3) rad: the last rotation vector (..., 3) first, then the one before it, and so on."""
+    """Compose rotation vectors (..., 3), rad, the last one first; returns (..., 3), rad."""
     quat, *others = map(quat_from_rotvec, rotvecs)
     for other in others:
         quat = quat_product(quat, other)
@@ -172,18 +172,18 @@ def rotvec_product(*rotvecs: Tensor) -> Tensor:
 
 
 def rotmat_from_quat(quat: Tensor) -> Tensor:
-    """(..., 3, 3) rotation matrices of unit quaternions (..., 4)."""
+    """Convert unit quaternions (..., 4) to rotation matrices (..., 3, 3)."""
     products = (quat[..., :, None] * quat[..., None, :]).flatten(-2)
     return (products @ constant(_rotmat_terms, quat)).unflatten(-1, (3, 3))
 
 
 def rotmat_from_rotvec(rotvec: Tensor) -> Tensor:
-    """(..., 3, 3) rotation matrices of rotation vectors (..., 3) rad."""
+    """Convert rotation vectors (..., 3), rad, to rotation matrices (..., 3, 3)."""
     return rotmat_from_quat(quat_from_rotvec(rotvec))
 
 
 def rotmat_from_columns(columns: Tensor) -> Tensor:
-    """Rotation matrices whose first two columns are those given, orthonormalized (Gram-Schmidt).
+    """Complete two columns to rotation matrices, orthonormalised by Gram-Schmidt.
 
     Args:
         columns (..., 3, 2): linearly independent, of any length.
@@ -199,7 +199,7 @@ def rotmat_from_columns(columns: Tensor) -> Tensor:
 
 
 def angle_between(quat: Tensor, other: Tensor) -> Tensor:
-    """(...) angle between rotations (..., 4), rad, 0 to pi."""
+    """Return angles (...), rad, 0 to pi, between rotations (..., 4)."""
     apart, together = (quat - other).norm(dim=-1), (quat + other).norm(dim=-1)
     return 4 * torch.minimum(apart, together).atan2(torch.maximum(apart, together))
 
@@ -208,8 +208,7 @@ def angle_between(quat: Tensor, other: Tensor) -> Tensor:
 
 
 def constant(terms, like: Tensor) -> Tensor:
-    """The tensor that a function without arguments makes, kept, with the dtype and device of
-    `like`."""
+    """Return the cached result of `terms()` with the dtype and device of `like`."""
     return _kept(terms, like.dtype, like.device)
 
 

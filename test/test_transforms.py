@@ -111,7 +111,7 @@ def test_within_the_tolerance_the_newest_is_taken_of_that_link_alone():
 
 @pytest.mark.parametrize("target, source, word", [
     ("mpa", "base", "nothing is known of 'mpa'"), ("map", "camera", "nothing is known of 'camera'"),
-    ("map", "island", "'island' hangs below 'sea', 'map' below 'map'")])
+    ("map", "island", "root of 'island' is 'sea', that of 'map' is 'map'")])
 def test_errors_name_the_frames_and_say_why(target, source, word):
     buffer = TransformBuffer()
     buffer.add_static("map", "base", _at(1))

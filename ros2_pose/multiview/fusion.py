@@ -131,6 +131,7 @@ class Fuser:
                        for name, shape in _BODY.items()}
             people = people.with_fields(**unknown)
         moved = people.moved(view.camera_to_common)
+        assert people.root is not None and moved.joints is not None and moved.joint_cov is not None
         joint_cov = moved.joint_cov + self._drift_m(view)**2 * np.eye(3)
         return ViewDetections(np.full(len(people), number), rays, cov, moved.joints, joint_cov,
                               people.root[:, 2])
@@ -181,7 +182,8 @@ class Fuser:
                                   for shape in shapes))
         state = (torch.from_numpy(getattr(people, name)) for name in BodyState._fields)
         depth = self.fitter.model(*state, with_vertices=False).keypoints[..., 2].numpy()
-        measured = (people.joint_source == DEPTH).any(1)
+        assert people.joint_source is not None and people.root_cov is not None
+        measured = np.any(people.joint_source == DEPTH, axis=1)
         std = np.sqrt(people.root_cov[:, 2, 2]) * np.where(measured, 1.0, _DISCOUNT)
         # The body's distance is one number: each keypoint carries its share of the information.
         std = np.sqrt(len(COCO17) * std**2 + _RELATIVE_M**2)[:, None].repeat(len(COCO17), 1)
@@ -259,7 +261,9 @@ def rough_people(views: list[View], rows: np.ndarray) -> People:
         people = view.in_common
         for person in np.flatnonzero(column >= 0):
             row = column[person]
-            if people.root is not None and np.isfinite(people.root[row]).all():
+            if people.root is None or people.root_cov is None:
+                continue
+            if np.isfinite(people.root[row]).all():
                 precision = np.linalg.inv(people.root_cov[row, :3, :3])
                 information[person] += precision
                 weighted[person] += precision @ people.root[row, :, None]
@@ -288,7 +292,9 @@ def _best_view(views: list[View], rows: np.ndarray) -> tuple[int, int]:
     known = []
     for number, (view, row) in enumerate(zip(views, rows)):
         root, root_cov = view.people.root, view.people.root_cov
-        if row >= 0 and root is not None and np.isfinite(root[row]).all():
+        if row < 0 or root is None or root_cov is None:
+            continue
+        if np.isfinite(root[row]).all():
             known.append((np.trace(root_cov[row, :3, :3]), number, row))
     _, best, row = min(known)
     return best, row

@@ -135,22 +135,22 @@ class MultiPipeline:
         stamp = max(frame.stamp for frame in present.values())
         if steps_back(stamp, self.tracker.latest):
             self.reset()
-        prepared: list[PreparedFrame | None] = [None] * len(frames)
+        prepared: dict[int, PreparedFrame] = {}
         for number, frame in present.items():
             frame = replace(frame, ground=self._ground(number, frame))
             prepared[number] = self.cameras[number].prepare(frame)
-        upright = [one.upright for one in prepared if one is not None]
-        detected = self.cameras[0].network.detect(upright)
+        detected = self.cameras[0].network.detect([one.upright for one in prepared.values()])
         views: list[View | None] = [None] * len(frames)
-        for number, people in zip(present, detected):
-            views[number], note = self._view(number, people, prepared[number], stamp)
+        for (number, one), people in zip(prepared.items(), detected):
+            views[number], note = self._view(number, people, one, stamp)
             if note:
                 notes.append(f"camera {number + 1}: {note}")
         people, rows = self._fused(views, stamp)
         if not len(people) and any(views):
             people = people.with_fields(joints=np.zeros((0, len(SMPL24), 3)))  # 3D, of 0 people
         people = people.with_fields(note="; ".join(notes))
-        return MultiviewResult(people, tuple(views), rows, tuple(prepared))
+        return MultiviewResult(people, tuple(views), rows,
+                               tuple(prepared.get(number) for number in range(len(frames))))
 
     def _checked(self, frames: list[Frame | None]) -> tuple[dict[int, Frame], list[str]]:
         """The usable frames by camera, in rising order, and notes on those left out."""
@@ -196,7 +196,7 @@ class MultiPipeline:
         """All people once, and their rows (P, V) in the views; see `MultiviewResult`."""
         seen = {number: view for number, view in enumerate(views) if view is not None}
         numbers, present = list(seen), list(seen.values())
-        ids = [[(number, one) for one in view.people.ids] for number, view in seen.items()]
+        ids = [[(number, one) for one in view.people.ids or ()] for number, view in seen.items()]
         rows = np.zeros((0, 0), int)
         if present:
             rows = self.fuser.associate(present, self._prior_log_odds(ids))
@@ -236,6 +236,7 @@ class MultiPipeline:
         """Give each camera the bodies of its people that other views see, too."""
         in_several = (rows >= 0).sum(1) > 1
         for view, number, column in zip(views, numbers, rows.T):
+            assert view.people.ids is not None
             for person in np.flatnonzero((column >= 0) & in_several):
                 body = tracks[person].body
                 if body is not None:
@@ -260,7 +261,7 @@ def ground_of_camera(camera_to_fixed: Transform, up: np.ndarray, floor_m: float 
 def _tracked_body(people: People, row: int, disagreement_s: float, frames: int,
                   stamp: int) -> TrackedBody | None:
     """The body that a track keeps, in the common frame; None if there is none."""
-    if not np.isfinite(people.root[row]).all():
+    if people.root is None or not np.isfinite(people.root[row]).all():
         return None
     state = BodyState(*(torch.from_numpy(getattr(people, name)[row])
                         for name in BodyState._fields))

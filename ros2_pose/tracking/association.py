@@ -59,13 +59,14 @@ def associate_by_position(tracks: list[Track], people: People,
         people: with root (P, 3) m and root_cov (P, 6, 6), in a frame that stands still.
         stamp: ns, not before that of any track.
     """
-    tracks = [track for track in tracks if track.root is not None]
-    if not tracks or not len(people):
+    filters = {i: track.root for i, track in enumerate(tracks) if track.root is not None}
+    if not filters or people.root is None or people.root_cov is None or not len(people):
         return []
+    tracks = [tracks[i] for i in filters]
     cov = people.root_cov[:, :3, :3] + _ROOT_STD_M**2 * np.eye(3)
-    distance = np.stack([track.root.squared_mahalanobis(people.root, cov, stamp)
-                         for track in tracks])  # (T, P)
-    track_cov = np.stack([track.root.predicted(stamp)[1][:3, :3] for track in tracks])
+    distance = np.stack([root.squared_mahalanobis(people.root, cov, stamp)
+                         for root in filters.values()])  # (T, P)
+    track_cov = np.stack([root.predicted(stamp)[1][:3, :3] for root in filters.values()])
     log_volume = np.linalg.slogdet(track_cov[:, None] + cov)[1]
     inside = distance <= ROOT_GATE
     cost = np.where(inside, distance + log_volume, _IMPOSSIBLE)

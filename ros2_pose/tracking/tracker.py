@@ -268,6 +268,7 @@ class Tracker:
         rotmat = (self._camera_to_fixed or Transform.identity()).rotmat
         both = np.kron(np.eye(2), rotmat)  # position, and velocity
         step = rotmat.T @ self._velocity(root) * unseen_s
+        assert person.root_cov is not None
         growth = both.T @ (root.predicted(stamp, _UNSEEN_PROCESS_NOISE)[1] - root.cov) @ both
         root_cov = person.root_cov.copy()
         root_cov[:, :3, :3] += growth[:3, :3]
