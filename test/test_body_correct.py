@@ -6,8 +6,10 @@ import torch
 from scipy.optimize import least_squares
 from scipy.spatial.transform import Rotation
 
-from ros2_pose.body.align import align_as_printed, align_model
-from ros2_pose.body.correct import correct, fuse
+from ros2_pose.body.align import align_model
+from ros2_pose.body.correct import correct
+from ros2_pose.body.gaussian import fuse
+from ros2_pose.evaluation.benchmarks.align_as_printed import align_as_printed
 from ros2_pose.evaluation.benchmarks.correction import correction_rows, made_up_people
 
 K = 14
@@ -15,7 +17,7 @@ K = 14
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    """Tensors are small: threads would wait for each other, for long on a busy machine."""
+    """Tensors are small: threads would mostly wait for each other."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -39,7 +41,7 @@ def isotropic(sigma, size=2):
 
 
 def exact(people, seed, turn_rad=0.0):
-    """Bodies in place (P, K, 3), what a camera sees of them, and the same bodies turned, moved."""
+    """Bodies in place (P, K, 3), what a camera sees of them, and the same bodies rotated, moved."""
     rng = np.random.default_rng(seed)
     placed = torch.tensor(rng.normal(0, (0.3, 0.5, 0.2), (people, K, 3)) + (0.4, -0.2, 3.5))
     axes = rng.normal(size=(people, 3))
@@ -61,12 +63,12 @@ def behind(joints):
 
 
 @pytest.mark.parametrize("turn_rad", [0.0, 0.2, 0.4])
-def test_exact_points_give_back_rotation_place_and_depth(turn_rad):
+def test_exact_points_recover_rotation_position_and_depth(turn_rad):
     placed, points, model, turns = exact(50, 0, turn_rad)
     cov, joint_cov = tiny_errors(50)
     found = align_model(points, cov, model, joint_cov)
     assert found.ok.all()
-    np.testing.assert_allclose(found.rotation, turns, atol=1e-5)
+    np.testing.assert_allclose(found.rotmat, turns, atol=1e-5)
     np.testing.assert_allclose(found.joints, placed, atol=1e-4)
     corrected = correct(points, cov, model, joint_cov)
     np.testing.assert_allclose(corrected.points, points, atol=1e-6)
@@ -74,7 +76,7 @@ def test_exact_points_give_back_rotation_place_and_depth(turn_rad):
 
 
 def test_alignment_is_the_least_squares_of_scipy(case):
-    """With one variance for all and the prior on the turn, as residuals; no point far off."""
+    """With equal variances, the prior on the rotation as residuals, and no outlier."""
     for person in range(5):
         _, _, body, _ = (value[person] for value in case)
         placed = body + torch.tensor([0.3, 0.1, 4.0])
@@ -93,7 +95,7 @@ def test_alignment_is_the_least_squares_of_scipy(case):
 
         best = least_squares(residuals, np.r_[0.0, 0, 0, placed.mean(0)], xtol=1e-12)
         np.testing.assert_allclose(found.position[0], best.x[3:], atol=2e-3)
-        np.testing.assert_allclose(Rotation.from_matrix(found.rotation[0].numpy()).as_rotvec(),
+        np.testing.assert_allclose(Rotation.from_matrix(found.rotmat[0].numpy()).as_rotvec(),
                                    best.x[:3], atol=2e-3)
 
 
@@ -102,7 +104,7 @@ def test_rotations_are_never_reflections(case):
     mirrored = joints * torch.tensor([-1.0, 1, 1])
     garbage = torch.tensor(np.random.default_rng(0).normal(size=points.shape))
     for some, body in ((points, joints), (points, mirrored), (garbage, joints)):
-        rotation = align_model(some, cov, body, joint_cov).rotation
+        rotation = align_model(some, cov, body, joint_cov).rotmat
         np.testing.assert_allclose(torch.linalg.det(rotation), 1, atol=1e-9)
         np.testing.assert_allclose(rotation @ rotation.mT, np.tile(np.eye(3), (60, 1, 1)),
                                    atol=1e-9)
@@ -113,22 +115,23 @@ def test_as_printed_is_a_procrustes_that_may_reflect():
     _, points, model, _ = exact(200, 1, turn_rad=1.5)
     cov, joint_cov = tiny_errors(200)
     sigma = torch.ones(200, K, dtype=torch.float64)
-    printed = align_as_printed(points, sigma, model, iterations=1)
-    determinants = torch.linalg.det(printed.rotation)
+    printed_points, printed_rotmat, printed_depths = align_as_printed(points, sigma, model,
+                                                                      iterations=1)
+    determinants = torch.linalg.det(printed_rotmat)
     repaired = align_model(points, cov, model, joint_cov)
-    assert (determinants < 0).any() and (torch.linalg.det(repaired.rotation) > 0).all()
+    assert (determinants < 0).any() and (torch.linalg.det(repaired.rotmat) > 0).all()
     person = int(determinants.argmax())  # one who is not mirrored
     flat, shape = (v[person] - v[person].mean(0) for v in (points, model))
     flat, shape = flat.numpy(), (shape / shape.std(correction=0)).numpy()
     oracle = Rotation.align_vectors(shape, np.c_[flat / flat.std(), np.zeros(K)])[0].as_matrix()
-    np.testing.assert_allclose(printed.rotation[person], oracle, atol=1e-6)
+    np.testing.assert_allclose(printed_rotmat[person], oracle, atol=1e-6)
     turned = shape @ oracle
-    np.testing.assert_allclose(printed.depths[person], turned[:, 2], atol=1e-6)
-    np.testing.assert_allclose(printed.points[person] - points[person].mean(0),
+    np.testing.assert_allclose(printed_depths[person], turned[:, 2], atol=1e-6)
+    np.testing.assert_allclose(printed_points[person] - points[person].mean(0),
                                turned[:, :2] * flat.std(), atol=1e-6)
 
 
-def test_turning_the_image_turns_the_result(case):
+def test_rotated_image_gives_rotated_result(case):
     points, cov, joints, joint_cov = case
     turn = Rotation.from_rotvec([0, 0, 0.7]).as_matrix()
     turn = torch.tensor(turn)
@@ -139,14 +142,14 @@ def test_turning_the_image_turns_the_result(case):
     np.testing.assert_allclose(there.joints, here.joints @ turn.T, atol=1e-2)
 
 
-def test_a_model_anywhere_gives_the_same(case):
+def test_result_does_not_depend_on_the_models_position(case):
     points, cov, joints, joint_cov = case
     here = correct(points, cov, joints, joint_cov)
     there = correct(points, cov, joints + torch.tensor([5.0, -3, -20]), joint_cov)
     np.testing.assert_allclose(there.joints, here.joints, atol=1e-6)
 
 
-def test_points_far_off_hardly_matter(case, sample):
+def test_outliers_have_little_influence(case, sample):
     points, cov, joints, joint_cov = case
     moved = points.clone()
     moved[:, 3] += 0.3 * torch.sign(moved[:, 3])
@@ -161,7 +164,7 @@ def test_points_far_off_hardly_matter(case, sample):
 # ------------------------------------------------------------------------------------ fusion
 
 
-def test_fusion_is_the_mean_by_information():
+def test_fusion_is_the_information_weighted_mean():
     rng = np.random.default_rng(0)
     roots = rng.normal(size=(2, 30, 2, 2))
     a, b = roots @ roots.swapaxes(-1, -2) + 0.01 * np.eye(2)
@@ -169,13 +172,13 @@ def test_fusion_is_the_mean_by_information():
     point, cov = (v.numpy() for v in fuse(*map(torch.tensor, (x, a, y, b))))
     information = np.linalg.inv(a) + np.linalg.inv(b)
     np.testing.assert_allclose(cov, np.linalg.inv(information), rtol=1e-6)
-    towards = np.linalg.inv(a) @ x[..., None] + np.linalg.inv(b) @ y[..., None]
-    np.testing.assert_allclose(point, np.linalg.solve(information, towards)[..., 0], rtol=1e-6)
+    weighted = np.linalg.inv(a) @ x[..., None] + np.linalg.inv(b) @ y[..., None]
+    np.testing.assert_allclose(point, np.linalg.solve(information, weighted)[..., 0], rtol=1e-6)
     for other in (a, b):
         assert np.linalg.eigvalsh(other - cov).min() > -1e-9
 
 
-def test_fusion_takes_what_is_known():
+def test_fusion_takes_the_estimate_that_is_known():
     x, y = torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 5.0]])
     cov, nan = torch.eye(2)[None], torch.full((1, 2), torch.nan)
     nan_cov = torch.full((1, 2, 2), torch.nan)
@@ -240,12 +243,12 @@ def test_alone_as_in_a_batch_and_in_single_precision(case, sample, align, shared
         np.testing.assert_allclose(a[0], b[7], atol=1e-10)
         assert c.dtype == torch.float32
         np.testing.assert_allclose(c, b, atol=1e-3)
-    nobody = correct(*(value[:0] for value in values), align=align)
-    assert nobody.points.shape == (0, K, 2) and nobody.ok.shape == (0,)
+    empty = correct(*(value[:0] for value in values), align=align)
+    assert empty.points.shape == (0, K, 2) and empty.ok.shape == (0,)
 
 
 @pytest.mark.parametrize("align", [True, False])
-def test_what_is_missing_comes_from_the_other(case, align):
+def test_missing_points_come_from_the_model_and_back(case, align):
     points, cov, joints, joint_cov = (value.clone() for value in case)
     if not align:
         joints = align_model(points, cov, joints, joint_cov).joints
@@ -264,7 +267,7 @@ def test_what_is_missing_comes_from_the_other(case, align):
     assert corrected.joints[:, rest].isfinite().all()
 
 
-def test_who_cannot_be_aligned_keeps_his_points(case):
+def test_people_that_cannot_be_aligned_keep_their_points(case):
     points, cov, joints, joint_cov = (value[:6].clone() for value in case)
     points[0, 3:] = torch.nan  # three left
     points[1] = 0.1  # all in one place
@@ -278,7 +281,7 @@ def test_who_cannot_be_aligned_keeps_his_points(case):
     assert corrected.joints[:5].isnan().all()
 
 
-def test_a_model_behind_the_camera_or_elsewhere_is_not_believed(case):
+def test_a_model_behind_the_camera_or_far_off_is_rejected(case):
     points, cov, joints, joint_cov = (value[:2] for value in case)
     placed = joints + torch.tensor([[[0.0, 0, -4]], [[9.0, 0, 3]]])
     corrected = correct(points, cov, placed, joint_cov, align=False)
@@ -288,8 +291,8 @@ def test_a_model_behind_the_camera_or_elsewhere_is_not_believed(case):
 
 @pytest.mark.parametrize("align", [True, False])
 @pytest.mark.parametrize("shared", [True, False])
-def test_whatever_comes_in_what_goes_out_is_sound(case, sample, align, shared):
-    """NaN, infinite, huge, zero and negative numbers anywhere: no exception, nothing wild."""
+def test_invalid_numbers_give_finite_results_or_the_points_given(case, sample, align, shared):
+    """NaN, infinite, huge, zero and negative numbers: no exception, nothing out of range."""
     points, cov, joints, own = case
     values = [points, cov, joints, sample.body_cov if shared else own]
     if not align:
@@ -310,7 +313,7 @@ def test_whatever_comes_in_what_goes_out_is_sound(case, sample, align, shared):
             np.testing.assert_array_equal(corrected.points[~ok], broken[0][~ok])
 
 
-def test_points_on_a_line_give_a_place_or_nothing(case):
+def test_collinear_points_give_a_plausible_depth_or_none(case):
     points, cov, joints, joint_cov = (value.clone() for value in case)
     points[..., 0] = 0.1
     corrected = correct(points, cov, joints, joint_cov)
@@ -321,7 +324,7 @@ def test_points_on_a_line_give_a_place_or_nothing(case):
 # ---------------------------------------------------------------------------- what it gains
 
 
-def test_the_repaired_correction_gains_and_the_printed_one_loses():
+def test_correction_reduces_errors_and_the_printed_one_does_not():
     raw, _, printed, aligned, fused, shared = correction_rows(people=300)
     assert shared.all < fused.all < 1.7 < raw.all < printed.all
     assert fused.all < aligned.all < raw.all
@@ -329,7 +332,7 @@ def test_the_repaired_correction_gains_and_the_printed_one_loses():
     assert shared.visible < fused.visible < raw.visible < printed.visible
 
 
-def test_the_covariance_given_is_that_of_the_errors(sample):
+def test_covariance_is_that_of_the_errors(sample):
     corrected = correct(sample.points, isotropic(sample.sigma), sample.body, sample.body_cov)
     error = (corrected.points - sample.truth)[..., None]
     squared = (error.mT @ torch.linalg.inv(corrected.cov) @ error)[..., 0, 0]

@@ -49,7 +49,7 @@ def people():
 
 @pytest.fixture(scope="module")
 def scenes(model, people):
-    """For each person an image of a sensor, with a wall somewhere behind, and nobody else."""
+    """An image of a sensor for each person alone, with a wall behind."""
     rng = np.random.default_rng(5)
     return [sensed(depth_image(model, people.rows([i]), CAMERA, z + rng.uniform(0.4, 3)), rng)
             for i, z in enumerate(people.root[:, 2].tolist())]
@@ -57,7 +57,7 @@ def scenes(model, people):
 
 @pytest.fixture(scope="module")
 def guesses(people):
-    """Bodies that are a tenth too near or too far, each joint turned by a few degrees."""
+    """Bodies that are a tenth too near or too far, each joint rotated by a few degrees."""
     rng = np.random.default_rng(6)
     wrong = torch.tensor(0.1 * rng.choice([-1, 1], (COUNT, 1)))
     rotations = torch.tensor(rng.normal(0, np.radians(4), (COUNT, 24, 3)))
@@ -82,7 +82,7 @@ def measure_each(gauge, scenes, states, observed=None):
     return tuple(np.concatenate([getattr(f, name) for f in found]) for name in ("root_z", "std"))
 
 
-def test_a_tenth_wrong_becomes_a_hundredth(gauge, scenes, people, guesses):
+def test_depth_error_falls_from_ten_to_one_percent(gauge, scenes, people, guesses):
     root_z, std = measure_each(gauge, scenes, guesses)
     truth = people.root[:, 2].numpy()
     assert np.isfinite(root_z).mean() > 0.9
@@ -101,7 +101,7 @@ def test_the_correction_is_a_factor_where_the_body_fits_the_image(gauge, model, 
         assert found.root_z[0] == pytest.approx(factor * state.root[0, 2].item(), rel=0.01)
 
 
-def test_somebody_half_in_front_does_not_pull(gauge, model, people, guesses):
+def test_an_occluding_person_does_not_bias_the_depth(gauge, model, people, guesses):
     rng, some = np.random.default_rng(7), range(8)
     scenes, shift = [], torch.tensor([0.35, 0.0, 0.0])
     for i in some:
@@ -145,14 +145,14 @@ def test_which_joints_are_seen(gauge, model, upright):
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, np.inf, -1.0])
-def test_no_depth_is_no_answer(gauge, people, value):
+def test_no_depth_gives_no_measurement(gauge, people, value):
     found = measure(gauge, np.full((480, 640), value, np.float32), people)
     assert np.isnan(found.root_z).all() and np.isnan(found.std).all()
     assert not found.share.any() and not found.joint_seen.any()
 
 
-def test_something_else_is_not_measured(gauge, scenes, people):
-    """A wall that hides everybody, and a room that nobody is in."""
+def test_a_wall_is_not_measured_as_a_person(gauge, scenes, people):
+    """A wall in front of all people, and a room without people."""
     nearest, farthest = people.root[:, 2].min().item(), people.root[:, 2].max().item()
     for wall in (0.6 * nearest, 1.5 * farthest):
         found = measure(gauge, np.full((480, 640), wall, np.float32), people)
@@ -167,7 +167,7 @@ def test_alone_and_together_are_the_same(gauge, scenes, guesses):
             np.testing.assert_allclose(one[0], all_of_them[i], rtol=1e-5)
 
 
-def test_odd_people_have_no_answer_and_harm_nobody(gauge, scenes, guesses):
+def test_invalid_people_are_not_measured_and_do_not_influence_others(gauge, scenes, guesses):
     odd = guesses.rows([0] * 6)
     odd.root[1] = torch.tensor([0.0, 0.0, -3.0])  # behind the camera
     odd.root[2] = torch.tensor([30.0, 0.0, 3.0])  # outside of the image
@@ -185,7 +185,7 @@ def test_odd_people_have_no_answer_and_harm_nobody(gauge, scenes, guesses):
     (np.ones((240, 320), np.float32), "320x240.*640x480.*registered"),
     (np.ones((0, 0), np.float32), "0x0"), (np.ones((480, 640, 1), np.float32), "1x640x480"),
     (np.ones((480, 640), np.uint16), "uint16.*depth_from_image")])
-def test_what_is_no_depth_of_this_camera(gauge, guesses, depth, words):
+def test_depth_of_another_size_or_type_is_refused(gauge, guesses, depth, words):
     with pytest.raises(DepthError, match=words):
         measure(gauge, depth, guesses)
 
@@ -202,7 +202,7 @@ def test_millimetres_and_metres_agree(gauge, scenes, guesses):
     assert found[0] == pytest.approx(found[1], abs=1e-3)
 
 
-def test_a_lens_that_bends(gauge, model, people):
+def test_a_distorted_lens(gauge, model, people):
     camera = replace(CAMERA, distortion=(-0.25, 0.06, 0.0, 0.0))
     state = people.rows([1])
     found = measure(gauge, depth_image(model, state, camera, wall=6.0), state, camera)
@@ -210,7 +210,7 @@ def test_a_lens_that_bends(gauge, model, people):
 
 
 def test_a_body_without_a_coarse_surface(scenes, people, guesses):
-    """As users' SMPL files are."""
+    """Like SMPL files of users."""
     arrays = replace(read_open_body(OPEN_BODY), coarse_faces=np.zeros((0, 3), np.int64))
     root_z, _ = measure_each(DepthGauge(BodyModel(arrays)), scenes, guesses)
     assert np.nanmedian(np.abs(root_z / people.root[:, 2].numpy() - 1)) < 0.01

@@ -1,4 +1,4 @@
-"""The lift: what it may not depend on, what it makes of missing keypoints, and how it learns."""
+"""The lift: invariances, missing keypoints, and training."""
 
 import csv
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ros2_pose.body.lift import FILE, HYPOTHESES, Lift, view
+from ros2_pose.body.lift import FILE, HYPOTHESES, Lift, person_view
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.synthetic.keypoints import Projector
 from ros2_pose.errors import PoseError
@@ -29,7 +29,7 @@ def people():
 
 
 def turned(points, cov, rotation):
-    """Keypoints and covariances in a camera turned by (3, 3)."""
+    """Keypoints and covariances in a camera rotated by (3, 3)."""
     rays = torch.nn.functional.pad(points, (0, 1), value=1.0) @ rotation.T
     image = rays[..., :2] / rays[..., 2:]
     jacobian = (rotation[:2, :2] - image[..., None] * rotation[2:, :2]) / rays[..., 2:, None]
@@ -37,15 +37,16 @@ def turned(points, cov, rotation):
 
 
 def test_a_camera_turned_sideways_sees_the_same_people(lift, people):
-    """Yaw changes the rays' direction, which the network is told, but not what a person looks
-    like: the view's keypoints are the same, and so is the distance, nearly."""
+    """Yaw changes the direction of the rays, a feature of its own, but not the keypoints relative
+    to the virtual camera, nor, nearly, the distance."""
     rotation = rotmat_from_rotvec(torch.tensor([0.0, 0.2, 0.0]))
     points, cov = turned(people.points, people.cov, rotation)
-    here, there = view(people.points, people.cov), view(points, cov)
+    features, _, rays_std = person_view(people.points, people.cov)
+    turned_features, _, turned_rays_std = person_view(points, cov)
     level = (people.root[:, 1] / people.root[:, 2]).abs() < 0.05  # others roll
-    close = (here.features - there.features)[level][:, :-3].abs()
-    assert close.mean() < 0.03
-    np.testing.assert_allclose(there.spread[level], here.spread[level], rtol=0.1)
+    difference = (features - turned_features)[level][:, :-3].abs()
+    assert difference.mean() < 0.03
+    np.testing.assert_allclose(turned_rays_std[level], rays_std[level], rtol=0.1)
 
 
 def test_distance_scales_and_pose_stays(lift, people):
@@ -64,8 +65,8 @@ def test_missing_points_may_hold_anything(lift, people):
     cov[missing] = torch.nan
     for a, b in zip(lift(people.points, people.cov), lift(points, cov)):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-    nobody = lift(torch.full((1, 17, 2), torch.nan), torch.full((1, 17, 2, 2), torch.nan))
-    assert all(value.isfinite().all() for value in nobody)
+    unseen = lift(torch.full((1, 17, 2), torch.nan), torch.full((1, 17, 2, 2), torch.nan))
+    assert all(value.isfinite().all() for value in unseen)
 
 
 def test_alone_as_in_a_batch_and_finite(lift, people):
@@ -74,13 +75,12 @@ def test_alone_as_in_a_batch_and_finite(lift, people):
     for a, b in zip(alone, together):
         assert a.isfinite().all() and b.shape[:2] == (64, HYPOTHESES)
         np.testing.assert_allclose(a[0], b[3], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(together.quats.norm(dim=3), 1, atol=1e-5)
+    np.testing.assert_allclose(together.theta.norm(dim=3), 1, atol=1e-5)
     assert lift(people.points[:0], people.cov[:0]).root.shape == (0, HYPOTHESES, 3)
 
 
 def test_left_is_left(lift):
-    """A person who faces the camera, and the same points with left and right changed round: seen
-    from behind."""
+    """A person that faces the camera; with left and right exchanged, one seen from behind."""
     names = {"shoulder": (0.2, -0.5), "elbow": (0.25, -0.25), "wrist": (0.27, 0.0),
              "hip": (0.12, 0.0), "knee": (0.13, 0.42), "ankle": (0.14, 0.82)}
     points = torch.full((1, 17, 2), torch.nan)
@@ -91,7 +91,7 @@ def test_left_is_left(lift):
     likeliest = []
     for seen in (points, points[:, COCO17.mirror]):
         lifted = lift(seen, cov)
-        likeliest.append(rotmat_from_quat(lifted.quats[0, lifted.logits[0].argmax(), 0]))
+        likeliest.append(rotmat_from_quat(lifted.theta[0, lifted.logits[0].argmax(), 0]))
     front, back = likeliest
     assert front[2, 2] < -0.7 and back[2, 2] > 0.7  # the body's z axis looks out of the chest
     assert front[1, 1] < -0.8 and back[1, 1] < -0.8  # and its y axis up

@@ -1,4 +1,4 @@
-"""The body: against a naive forward pass, mirror symmetry, and the facts its file promises."""
+"""The body model: against a naive forward pass, mirror symmetry, and its file."""
 
 import numpy as np
 import pytest
@@ -79,7 +79,7 @@ def test_alone_is_as_in_a_batch(model, people):
     np.testing.assert_allclose(alone.vertices[0], together.vertices[1], atol=1e-9)
 
 
-def test_nobody(model):
+def test_no_people(model):
     out = model(torch.zeros(0, 24, 4), torch.zeros(0, 10), torch.zeros(0, 3))
     assert out.joints.shape == (0, 24, 3) and out.keypoints.shape == (0, 17, 3)
     assert out.vertices.shape == (0, len(model.template), 3)
@@ -144,7 +144,7 @@ def test_shipped_file_is_small_and_needs_no_pickle():
 
 
 def test_bent_limbs_keep_their_girth(model):
-    """No candy wrapper, no collapse: around a bent elbow and a twisted forearm nothing shrinks."""
+    """A bent elbow and a twisted forearm keep their girth: no candy-wrapper effect."""
     rotvecs = np.zeros((1, 24, 3))
     elbow, wrist = SMPL24.index("left_elbow"), SMPL24.index("left_wrist")
     rotvecs[0, elbow] = [0, -1.5, 0]

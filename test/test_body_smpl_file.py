@@ -1,4 +1,4 @@
-"""Users' SMPL files: what official ones hold is read, everything else is refused by name."""
+"""SMPL files of users: the official formats are read, everything else is refused."""
 
 import pickle
 import sys
@@ -18,7 +18,7 @@ V = 6890
 
 @pytest.fixture(scope="module")
 def arrays():
-    """What an SMPL file holds, with random numbers; its pelvis is not at the origin."""
+    """The arrays of an SMPL file with random numbers; its pelvis is not at the origin."""
     rng = np.random.default_rng(0)
     regressor = np.zeros((24, V))
     for joint in range(24):

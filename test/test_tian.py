@@ -238,7 +238,7 @@ def test_a_head_that_knows_nothing_says_what_the_lift_says(net):
     cell = roi.cell_size(enlarged, net.config.cells)[:, None]
     rays = (enlarged[:, None, :2] + found.points * cell - 48) / 96  # a picture of 96 px
     lifted = Lift.load()(rays, (found.std * cell / 96).square().diag_embed())
-    best = lifted.quats[torch.arange(2), lifted.logits.argmax(1)]
+    best = lifted.theta[torch.arange(2), lifted.logits.argmax(1)]
     camera = torch.tensor([[96.0, 96, 48, 48]]).repeat(2, 1)
     quats = along_ray(torch.nn.functional.normalize(found.quats, dim=2),
                       camera_facing(boxes, camera))

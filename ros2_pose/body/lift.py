@@ -1,12 +1,13 @@
-"""Lift: first bodies from uncertain 2D keypoints, by a small network.
+"""Lift: hypotheses of bodies from uncertain 2D keypoints, by a small network.
 
 In one view a pose has several explanations (a limb bent towards the camera or away, a body facing
-or turned away), so the network gives a few hypotheses, each with its probability and its own
-uncertainty; the fit chooses. Trained by `ros2_pose.training.train_lift` on synthetic people alone.
+the camera or turned away), so the network gives a few hypotheses, each with a probability and a
+standard deviation; the fit chooses. It is trained by `ros2_pose.training.train_lift` on synthetic
+people alone.
 
-The network looks at everybody through a camera turned towards him: keypoints are rays relative to
-the mean ray, divided by their spread, so that neither the place in the image nor the distance
-changes what it sees but through three explicit numbers.
+The network sees each person in a virtual camera that points at the person: keypoints are rays
+relative to the mean ray, divided by their standard deviation over the body. Position in the image
+and distance reach it only as four explicit numbers.
 """
 
 from __future__ import annotations
@@ -24,41 +25,42 @@ from ros2_pose.skeleton import COCO17, SMPL24
 FILE = Path(__file__).parent / "data" / "lift.pt"
 HYPOTHESES = 3
 _K, _J = len(COCO17), len(SMPL24)
-_PARTS = {"rotations": 6 * _J, "betas": 10, "root": 3, "log_turn_std": _J, "log_root_std": 3}
-_SMALLEST_SPREAD = 1e-4  # of rays; people are larger, and nothing is divided by zero
-_USUAL_LOG_SPREAD = -1.1  # of a body's keypoints, m, logarithm
-_LEAST_REL_STD = 1e-3  # of the spread; nobody knows a keypoint better
-
-
-class LiftInput(NamedTuple):
-    """How people are seen by a camera turned towards each of them."""
-
-    features: Tensor  # (P, 6 * 17 + 4)
-    rotmat: Tensor  # (P, 3, 3) from the camera to the one turned towards the person
-    rays_std: Tensor  # (P,) of the rays, m at 1 m
+_OUTPUTS = {"rotations": 6 * _J, "betas": 10, "root": 3, "log_rotation_std": _J, "log_root_std": 3}
+_LEAST_RAYS_STD = 1e-4  # no person is as small; avoids a division by zero
+_MEAN_LOG_BODY_STD = -1.1  # logarithm of the std of a body's keypoints, m
+_LEAST_REL_STD = 1e-3  # of a keypoint, relative to the std of the rays
+_NEAREST_RAY = 0.05  # least z of a ray in the virtual camera
+_LEAST_UP_IN_IMAGE = 0.1  # a camera that looks straight up or down is not rolled
+_ROOT_CLAMP = 5.0  # of the root's log distance
+_LOG_STD_RANGE = -4.5, 1.0
 
 
 class Lifted(NamedTuple):
-    """What the network says of P people, H hypotheses each, in the camera frame."""
+    """H hypotheses of each of P people in the camera frame."""
 
-    quats: Tensor  # (P, H, 24, 4) x, y, z, w of each joint relative to its parent; [0], to camera
+    theta: Tensor  # (P, H, 24, 4) unit quaternions x, y, z, w, as in `BodyState`
     betas: Tensor  # (P, H, 10)
     root: Tensor  # (P, H, 3) m
     rotation_std: Tensor  # (P, H, 24) rad, of a joint's rotation about any axis
-    root_std: Tensor  # (P, H, 3) to the side, down, log distance; in its parts
+    root_std: Tensor  # (P, H, 3) relative to the distance: right, down, logarithm of the distance
     logits: Tensor  # (P, H) of the hypotheses' probabilities
 
     def states(self) -> BodyState:
-        """(P * H) states, a person's hypotheses after each other."""
-        return BodyState(*(value.flatten(0, 1) for value in (self.quats, self.betas, self.root)))
+        """Return (P * H) states, a person's hypotheses after each other."""
+        return BodyState(*(value.flatten(0, 1) for value in (self.theta, self.betas, self.root)))
+
+    def select(self, hypothesis: Tensor) -> Lifted:
+        """Return one hypothesis of each person, by index (P,); fields without the dimension H."""
+        people = torch.arange(len(hypothesis), device=hypothesis.device)
+        return Lifted(*(value[people, hypothesis] for value in self))
 
     def to(self, dtype: torch.dtype) -> Lifted:
-        """The same in another precision."""
+        """Return the same in another precision."""
         return Lifted(*(value.to(dtype) for value in self))
 
 
 class Lift(nn.Module):
-    """A residual MLP from a `View` to `Lifted`."""
+    """A residual MLP from the features of `person_view` to `Lifted`."""
 
     def __init__(self, width: int = 576, blocks: int = 3) -> None:
         super().__init__()
@@ -67,11 +69,11 @@ class Lift(nn.Module):
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(),
                           nn.Linear(width, width)) for _ in range(blocks))
         self.leave = nn.Sequential(nn.LayerNorm(width),
-                                   nn.Linear(width, HYPOTHESES * (sum(_PARTS.values()) + 1)))
+                                   nn.Linear(width, HYPOTHESES * (sum(_OUTPUTS.values()) + 1)))
 
     @staticmethod
     def load(path: str | Path = FILE) -> Lift:
-        """The shipped network, or one trained by `ros2_pose.training.train_lift`."""
+        """Load the shipped network, or one trained by `ros2_pose.training.train_lift`."""
         weights = torch.load(path, map_location="cpu", weights_only=True)
         width, _ = weights["enter.weight"].shape
         network = Lift(width, sum(name.endswith("1.weight") for name in weights) - 1)
@@ -79,93 +81,120 @@ class Lift(nn.Module):
         return network.eval().requires_grad_(False)
 
     def forward(self, points: Tensor, cov: Tensor, up: Tensor | None = None) -> Lifted:
-        """Lift people.
+        """Propose bodies.
 
-        points: (P, 17, 2) COCO keypoints, normalised and undistorted: x/z, y/z. NaN: missing.
-        cov: (P, 17, 2, 2) their covariance in the same unit. NaN: missing.
-        up: (3,) the world's up in the camera frame, if the camera may be rolled.
+        Args:
+            points (P, 17, 2): COCO keypoints, normalised and undistorted: x/z, y/z. NaN: missing.
+            cov (P, 17, 2, 2): their covariance in the same unit. NaN: missing.
+            up (3,): the world's up in the camera frame, if the camera may be rolled.
         """
-        seen_from = view(points, cov, up)
-        hidden = self.enter(seen_from.features)
+        features, rotmat, rays_std = person_view(points, cov, up)
+        hidden = self.enter(features)
         for block in self.blocks:
             hidden = hidden + block(hidden)
         out = self.leave(hidden).unflatten(1, (HYPOTHESES, -1))
-        *parts, logit = out.split([*_PARTS.values(), 1], 2)
-        return _to_camera(dict(zip(_PARTS, parts)), logit[..., 0], seen_from)
+        *values, logit = out.split([*_OUTPUTS.values(), 1], 2)
+        return _to_camera(dict(zip(_OUTPUTS, values)), logit[..., 0], rotmat, rays_std)
 
 
-def view(points: Tensor, cov: Tensor, up: Tensor | None = None) -> LiftInput:
-    """Turn a camera towards each person; arguments as of `Lift.forward`."""
-    level = torch.eye(3).to(points) if up is None else _level(up.to(points))
+def person_view(points: Tensor, cov: Tensor,
+                up: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Describe each person as seen by a virtual camera that points at the person.
+
+    Args:
+        points (P, 17, 2), cov (P, 17, 2, 2), up (3,): see `Lift.forward`.
+    Returns:
+        features (P, 6 * 17 + 4): for each keypoint whether it is seen, its position, logarithmic
+            standard deviations and correlation; then log rays_std and the ray to the person.
+        rotmat (P, 3, 3): from the camera to the virtual camera.
+        rays_std (P,): standard deviation of a person's rays about their mean, m at 1 m.
+    """
+    level = torch.eye(3).to(points) if up is None else _roll_to_level(up.to(points))
     seen = points.isfinite().all(2) & cov.isfinite().flatten(2).all(2)
-    share = seen.to(points) / seen.sum(1, keepdim=True).clamp(min=1)
+    weight = seen.to(points) / seen.sum(1, keepdim=True).clamp(min=1)
     points = torch.where(seen[..., None], points, 0.0)
+    cov = torch.where(seen[..., None, None], cov, 0.0)
+    mean_ray = (weight[..., None] * points).sum(1) @ level[:2, :2].T
+    towards_person = rotmat_towards(mean_ray)
+    rotmat = towards_person @ level
+    image, cov = _rotated_image(points, cov, rotmat)
+    mean = (weight[..., None] * image).sum(1, keepdim=True)
+    variance = (weight * (image - mean).square().sum(2)).sum(1)
+    rays_std = variance.sqrt().clamp(min=_LEAST_RAYS_STD)
+    relative = (image - mean) / rays_std[:, None, None]
+    relative_cov = cov / rays_std[:, None, None, None].square()
+    keypoints = torch.cat([relative, _log_std_and_correlation(relative_cov)], 2)
+    keypoints = torch.where(seen[..., None], keypoints, 0.0)
+    keypoints = torch.cat([seen[..., None].to(points), keypoints], 2).flatten(1)
+    size_and_ray = torch.cat([rays_std[:, None].log(), towards_person[:, 2]], 1)
+    return torch.cat([keypoints, size_and_ray], 1), rotmat, rays_std
+
+
+def _rotated_image(points: Tensor, cov: Tensor, rotmat: Tensor) -> tuple[Tensor, Tensor]:
+    """Points (P, K, 2) and cov (P, K, 2, 2) in a camera rotated by rotmat (P, 3, 3)."""
     rays = torch.cat([points, torch.ones_like(points[..., :1])], 2)
-    turned = towards((share[..., None] * points).sum(1) @ level[:2, :2].T)
-    rotmat = turned @ level
     rays = rays @ rotmat.transpose(1, 2)
-    depth = rays[..., 2:].clamp(min=0.05)
+    depth = rays[..., 2:].clamp(min=_NEAREST_RAY)
     image = rays[..., :2] / depth
-    by_point = (rotmat[:, None, :2, :2] - image[..., None] * rotmat[:, None, 2:, :2]) / depth[
-        ..., None
-    ]
-    cov = by_point @ torch.where(seen[..., None, None], cov, 0.0) @ by_point.transpose(2, 3)
-    mean = (share[..., None] * image).sum(1, keepdim=True)
-    rays_std = (share * (image - mean).square().sum(2)).sum(1).sqrt().clamp(min=_SMALLEST_SPREAD)
-    where = torch.cat([(image - mean) / rays_std[:, None, None],
-                       _spread_of(cov / rays_std[:, None, None, None].square())], 2)
-    where = torch.where(seen[..., None], where, 0.0)
-    features = torch.cat([seen[..., None].to(points), where], 2).flatten(1)
-    size = torch.cat([rays_std[:, None].log(), turned[:, 2]], 1)
-    return LiftInput(torch.cat([features, size], 1), rotmat, rays_std)
+    by_point = rotmat[:, None, :2, :2] - image[..., None] * rotmat[:, None, 2:, :2]
+    by_point = by_point / depth[..., None]
+    return image, by_point @ cov @ by_point.transpose(2, 3)
 
 
-def _level(up: Tensor) -> Tensor:
-    """(3, 3) roll about the line of sight after which up (3,) is upwards in the image."""
-    across, along = up[0], -up[1]
-    length = torch.hypot(across, along)
-    if length < 0.1:  # straight down or up: any roll is as good
+def _roll_to_level(up: Tensor) -> Tensor:
+    """(3, 3) roll about the optical axis after which up (3,) points upwards in the image."""
+    right, upwards = up[0], -up[1]
+    length = torch.hypot(right, upwards)
+    if length < _LEAST_UP_IN_IMAGE:
         return torch.eye(3).to(up)
-    sine, cosine = across / length, along / length
+    sine, cosine = right / length, upwards / length
     roll = torch.eye(3).to(up)
     roll[0, 0] = roll[1, 1] = cosine
     roll[0, 1], roll[1, 0] = sine, -sine
     return roll
 
 
-def towards(centre: Tensor) -> Tensor:
-    """(P, 3, 3) turns that bring the ray through centre (P, 2) onto the axis, without a roll."""
+def rotmat_towards(ray: Tensor) -> Tensor:
+    """Return rotations that bring rays onto the optical axis, without a roll.
+
+    Args:
+        ray (P, 2): x/z, y/z.
+    Returns:
+        (P, 3, 3) from the camera to one that points along the ray.
+    """
     forward = torch.nn.functional.normalize(
-        torch.cat([centre, torch.ones_like(centre[:, :1])], 1), dim=1)
+        torch.cat([ray, torch.ones_like(ray[:, :1])], 1), dim=1)
     right = torch.nn.functional.normalize(
         torch.stack([forward[:, 2], torch.zeros_like(forward[:, 0]), -forward[:, 0]], 1), dim=1)
     return torch.stack([right, torch.linalg.cross(forward, right), forward], 1)
 
 
-def _spread_of(cov: Tensor) -> Tensor:
+def _log_std_and_correlation(cov: Tensor) -> Tensor:
     """(..., 3) log standard deviations and correlation of covariances (..., 2, 2)."""
     variance = cov.diagonal(dim1=-2, dim2=-1).clamp(min=_LEAST_REL_STD**2)
     correlation = cov[..., 0, 1] / variance.prod(-1).sqrt()
     return torch.cat([variance.log() / 2, correlation[..., None]], -1)
 
 
-def _to_camera(parts: dict[str, Tensor], logits: Tensor, seen_from: LiftInput) -> Lifted:
-    """Out of the turned cameras, and out of units of spread."""
-    back = seen_from.rotmat.transpose(1, 2)[:, None]
-    rotmats = rotmat_from_columns(parts["rotations"].unflatten(2, (_J, 3, 2)) + _NEUTRAL.to(
-        logits))
-    rotmats = torch.cat([(back @ rotmats[:, :, 0])[:, :, None], rotmats[:, :, 1:]], 2)
-    rays_std = seen_from.rays_std[:, None, None]
-    across = parts["root"][..., :2] * rays_std
-    far = (parts["root"][..., 2:].clamp(-5, 5) + _USUAL_LOG_SPREAD).exp()
-    root = torch.cat([across, torch.ones_like(far)], 2) * (far / rays_std)
-    root = (back @ root[..., None])[..., 0]
-    rotation_std, root_std = (parts[name].clamp(-4.5, 1.0).exp()
-                          for name in ("log_turn_std", "log_root_std"))
-    return Lifted(quat_from_rotmat(rotmats), parts["betas"], root, rotation_std, root_std,
-                  logits)
+def _to_camera(outputs: dict[str, Tensor], logits: Tensor, rotmat: Tensor,
+               rays_std: Tensor) -> Lifted:
+    """Transform outputs (P, H, ...) from the virtual cameras and their units to the camera."""
+    to_camera = rotmat.transpose(1, 2)[:, None]
+    columns = outputs["rotations"].unflatten(2, (_J, 3, 2)) + _T_POSE_COLUMNS.to(logits)
+    rotmats = rotmat_from_columns(columns)
+    root_rotmat = (to_camera @ rotmats[:, :, 0])[:, :, None]
+    rotmats = torch.cat([root_rotmat, rotmats[:, :, 1:]], 2)
+    rays_std = rays_std[:, None, None]
+    ray = outputs["root"][..., :2] * rays_std
+    log_body_std = outputs["root"][..., 2:].clamp(-_ROOT_CLAMP, _ROOT_CLAMP) + _MEAN_LOG_BODY_STD
+    body_std = log_body_std.exp()  # m; divided by that of the rays it is the distance
+    root = torch.cat([ray, torch.ones_like(body_std)], 2) * (body_std / rays_std)
+    root = (to_camera @ root[..., None])[..., 0]
+    rotation_std = outputs["log_rotation_std"].clamp(*_LOG_STD_RANGE).exp()
+    root_std = outputs["log_root_std"].clamp(*_LOG_STD_RANGE).exp()
+    return Lifted(quat_from_rotmat(rotmats), outputs["betas"], root, rotation_std, root_std, logits)
 
 
-# Facing the camera, limbs as in the T-pose: what a network that knows nothing would say.
-_NEUTRAL = torch.eye(3, 2).repeat(_J, 1, 1)
-_NEUTRAL[0] = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]])
+# First two columns of the rotations of a T-pose that faces the camera: an output of zeros.
+_T_POSE_COLUMNS = torch.eye(3, 2).repeat(_J, 1, 1)
+_T_POSE_COLUMNS[0] = torch.tensor([[1.0, 0.0], [0.0, -1.0], [0.0, 0.0]])

@@ -1,7 +1,8 @@
 """SMPL-format body model: rest joints, posed joints, keypoints and vertices, batched in torch.
 
-Loper et al. 2015, "SMPL: A Skinned Multi-Person Linear Model". Model frame at rest: y up, facing
-+z, the person's left at +x. Camera frame: x right, y down, z forward. Metres, quaternions x,y,z,w.
+Model frame at rest: y up, facing +z, the person's left at +x. Camera frame: x right, y down,
+z forward. Metres, quaternions x, y, z, w.
+Source: Loper et al. 2015, SMPL: A Skinned Multi-Person Linear Model; without pose blend shapes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ros2_pose.body.joint_sets import Placements, placements
+from ros2_pose.body.joint_sets import joint_weights
 from ros2_pose.body.smpl_file import BodyArrays, read_open_body, read_smpl_file
 from ros2_pose.geometry import rotmat_from_quat
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
@@ -33,43 +34,43 @@ class BodyOutput(NamedTuple):
 
 @dataclass(frozen=True)
 class Rig:
-    """What joints and keypoints need of a body, linear in betas; no mesh.
+    """Joints and K keypoints of a body without its mesh, linear in betas.
 
-    A keypoint is a sum of points, each rigidly attached to one joint. That is exact, not an
-    approximation: a keypoint is a convex combination of vertices, a vertex one of rigid points.
+    A keypoint is a weighted sum of N points, each rigidly attached to one joint. That is exact: a
+    keypoint is a weighted sum of vertices, and a skinned vertex is one of rigidly attached points.
     """
 
-    rest: Tensor  # (24, 3) joints at betas = 0, pelvis at the origin
+    rest: Tensor  # (24, 3) m, joints at betas = 0, pelvis at the origin
     rest_by_beta: Tensor  # (24, 3, 10)
-    point_joint: Tensor  # (N,) the joint that a point is attached to
-    point_share: Tensor  # (17, N) 0..1, rows sum to 1: which points make a keypoint
-    offset: Tensor  # (N, 3) from that joint, in its frame
+    point_joint: Tensor  # (N,) index of the joint that a point is attached to
+    point_share: Tensor  # (K, N) weights of the points in a keypoint; rows sum to 1
+    offset: Tensor  # (N, 3) m from that joint, in its frame
     offset_by_beta: Tensor  # (N, 3, 10)
 
     def to(self, like: Tensor) -> Rig:
-        """The same with the dtype and device of a tensor."""
+        """Return the same with the dtype and device of `like` (...)."""
         index = self.point_joint.to(like.device)
         moved = {name: getattr(self, name).to(like) for name in
                  ("rest", "rest_by_beta", "point_share", "offset", "offset_by_beta")}
         return replace(self, point_joint=index, **moved)
 
     def joints_rest(self, betas: Tensor) -> Tensor:
-        """(B, 24, 3) joints in the T-pose for betas (B, 10)."""
+        """Return the joints (B, 24, 3) m in the T-pose for betas (B, 10)."""
         return self.rest + (self.rest_by_beta @ betas[:, None, :, None])[..., 0]
 
     @cached_property
     def parents(self) -> Tensor:
-        """(24,) each joint's parent; the pelvis is its own."""
+        """(24,) index of each joint's parent; the pelvis is its own parent."""
         return torch.tensor([max(p, 0) for p in SMPL24.parents], device=self.rest.device)
 
     @cached_property
     def bone_by_beta(self) -> Tensor:
-        """(24, 3, 10) growth of the bone that leads to each joint."""
+        """(24, 3, 10) derivative by betas of the bone from the parent to each joint."""
         return self.rest_by_beta - self.rest_by_beta[self.parents]
 
     @cached_property
     def is_below(self) -> Tensor:
-        """(24, 24) 1 where column j is joint i itself or further out in i's branch of the tree."""
+        """(24, 24) 1 where joint j (column) is joint i (row) or one of its descendants."""
         below = torch.eye(len(SMPL24))
         for child, parent in enumerate(SMPL24.parents):
             if parent >= 0:
@@ -78,27 +79,26 @@ class Rig:
 
     @cached_property
     def share_below(self) -> Tensor:
-        """(17, 24, N) share of each point in a keypoint, if the point hangs on joint i's branch."""
+        """(K, 24, N) weight of each point in a keypoint; 0 for points not below joint i."""
         return self.point_share[:, None] * self.is_below[:, self.point_joint]
 
     @cached_property
     def share_below_flat(self) -> Tensor:
-        """(17 * 24, N) the same."""
+        """(K * 24, N) `share_below`, flattened."""
         return self.share_below.flatten(0, 1)
 
     @cached_property
     def share_below_sum(self) -> Tensor:
-        """(17, 24, 1) share of a keypoint that hangs on joint i's branch."""
+        """(K, 24, 1) weight of the part of a keypoint that is below joint i."""
         return self.share_below.sum(2)[..., None]
 
 
 class BodyModel(torch.nn.Module):
     """A body in SMPL's format: the shipped open body, or a user's SMPL file.
 
-    template (V, 3), shapedirs (V, 3, 10), weights (V, 24), J_regressor (24, V),
-    keypoint_regressor (17, V), keypoint_joints (17, 24), beta_std (10,) of adults: float32
-    buffers. faces (F, 3), coarse_vertices (V',), coarse_faces (F', 3), parents (24,): int64
-    buffers.
+    Buffers, float32: template (V, 3) m, shapedirs (V, 3, 10), weights (V, 24), J_regressor (24, V),
+    keypoint_regressor (17, V), keypoint_joints (17, 24), beta_std (10,) of adults.
+    Buffers, int64: faces (F, 3), coarse_vertices (V',), coarse_faces (F', 3), parents (24,).
     """
 
     def __init__(self, arrays: BodyArrays) -> None:
@@ -120,39 +120,41 @@ class BodyModel(torch.nn.Module):
 
     @staticmethod
     def load(path: str | Path | None = None) -> BodyModel:
-        """The shipped open body, or an SMPL file (.npz or .pkl) of the user's."""
+        """Load the shipped open body, or the user's SMPL file (.npz or .pkl)."""
         return BodyModel(read_open_body(OPEN_BODY) if path is None else read_smpl_file(path))
 
     @property
     def is_open(self) -> bool:
-        """Whether betas mean what they mean for the open body."""
+        """Whether betas are those of the open body, for which the networks were trained."""
         return len(self.coarse_faces) > 0
 
     @cached_property
     def stature(self) -> tuple[Tensor, Tensor]:
-        """Height () m at betas = 0, and its derivative (10,) by them."""
+        """Height () m at betas = 0, and its derivative (10,) by betas."""
         top, sole = self.template[:, 1].argmax(), self.template[:, 1].argmin()
         by_beta = self.shapedirs[top, 1] - self.shapedirs[sole, 1]
         return self.template[top, 1] - self.template[sole, 1], by_beta
 
     def rig(self, like: Tensor, joint_set: JointSet = COCO17) -> Rig:
-        """The body's rig with the dtype and device of a tensor; its keypoints are a joint set's."""
+        """Return the rig of a joint set's keypoints, with dtype and device of `like` (...)."""
         key = (like.dtype, like.device, joint_set.name)
         if key not in self._rigs:
-            self._rigs[key] = _fold(self._arrays, placements(self._arrays, joint_set)).to(like)
+            self._rigs[key] = _fold(self._arrays, *joint_weights(self._arrays, joint_set)).to(like)
         return self._rigs[key]
 
     def joints_rest(self, betas: Tensor) -> Tensor:
-        """(B, 24, 3) joints in the T-pose for betas (B, 10); model frame, pelvis at the origin."""
+        """Return joints (B, 24, 3) m in the T-pose for betas (B, 10); pelvis at the origin."""
         return self.rig(betas).joints_rest(betas)
 
     def forward(self, theta: Tensor, betas: Tensor, root: Tensor | None = None,
                 with_vertices: bool = True) -> BodyOutput:
         """Pose the body.
 
-        theta: (B, 24, 4) unit quaternions x,y,z,w of each joint relative to its parent;
-            theta[:, 0] turns the body into the camera frame (facing the camera: diag(1, -1, -1)).
-        betas: (B, 10). root: (B, 3) m, where the pelvis is; None is the origin.
+        Args:
+            theta (B, 24, 4): unit quaternions x, y, z, w of each joint relative to its parent;
+                theta[:, 0] rotates body to camera (facing the camera: diag(1, -1, -1)).
+            betas (B, 10).
+            root (B, 3): m, the pelvis in the camera frame; None: the origin.
         """
         rig = self.rig(betas)
         rest = self.joints_rest(betas)
@@ -164,9 +166,12 @@ class BodyModel(torch.nn.Module):
         return BodyOutput(joints, keypoints, vertices)
 
     def coarse_surface(self, theta: Tensor, betas: Tensor, root: Tensor) -> Tensor:
-        """(B, V', 3) m the vertices that coarse_faces (F', 3) index; V' = 0 for SMPL's own files.
+        """Pose the vertices of the coarse surface only.
 
-        Arguments as of `forward`.
+        Args:
+            theta (B, 24, 4), betas (B, 10), root (B, 3) m: see `forward`.
+        Returns:
+            (B, V', 3) m, the vertices that coarse_faces (F', 3) index; V' = 0 for SMPL files.
         """
         rest = self.joints_rest(betas)
         global_rotmats = global_rotmats_of(rotmat_from_quat(theta))
@@ -175,7 +180,7 @@ class BodyModel(torch.nn.Module):
 
     def _skin(self, betas: Tensor, rest: Tensor, global_rotmats: Tensor, joints: Tensor,
               chosen: Tensor | slice = slice(None)) -> Tensor:
-        """Linear blend skinning (Loper et al. 2015, eq. 2), without pose blend shapes."""
+        """Vertices (B, V, 3) m by linear blend skinning (Loper et al. 2015, eq. 2)."""
         shapedirs, weights = self.shapedirs[chosen].to(betas), self.weights[chosen].to(betas)
         shaped = self.template[chosen].to(betas) - self.origin.to(betas)
         growth = shapedirs - self.origin_by_beta.to(betas)
@@ -186,7 +191,13 @@ class BodyModel(torch.nn.Module):
 
 
 def global_rotmats_of(rotmats: Tensor) -> Tensor:
-    """(B, 24, 3, 3) accumulated rotations, body part to camera, from those relative to parents."""
+    """Accumulate rotations along the tree.
+
+    Args:
+        rotmats (B, 24, 3, 3): each joint relative to its parent; [0]: body to camera.
+    Returns:
+        (B, 24, 3, 3) body part to camera.
+    """
     levels = [rotmats[:, :1]]
     for children, parents in _LEVELS:
         levels.append(levels[-1][:, parents] @ rotmats[:, children])
@@ -194,51 +205,76 @@ def global_rotmats_of(rotmats: Tensor) -> Tensor:
 
 
 def joints_from_rotmats(rig: Rig, global_rotmats: Tensor, rest: Tensor) -> Tensor:
-    """(B, 24, 3) posed joints relative to the pelvis: each is the sum of the bones up to it."""
+    """Return posed joints relative to the pelvis: each is the sum of the bones that lead to it.
+
+    Args:
+        global_rotmats (B, 24, 3, 3): body part to camera.
+        rest (B, 24, 3): m, joints in the T-pose.
+    Returns:
+        (B, 24, 3) m.
+    """
     bones = rest - rest[:, rig.parents]
     return rig.is_below.T @ (global_rotmats[:, rig.parents] @ bones[..., None])[..., 0]
 
 
 def attached_points(rig: Rig, betas: Tensor, global_rotmats: Tensor, joints: Tensor) -> Tensor:
-    """(B, N, 3) the points of a rig, from accumulated rotations and posed joints."""
+    """Return a rig's points (B, N, 3) m, attached to posed joints.
+
+    Args:
+        betas (B, 10).
+        global_rotmats (B, 24, 3, 3): body part to camera.
+        joints (B, 24, 3): m, posed.
+    """
     offset = rig.offset + (rig.offset_by_beta @ betas[:, None, :, None])[..., 0]
     moved = (global_rotmats[:, rig.point_joint] @ offset[..., None])[..., 0]
     return joints[:, rig.point_joint] + moved
 
 
-def _levels() -> list[tuple[slice, slice | list[int]]]:
-    """Each depth of the tree from the hips outwards: its joints, which SMPL numbers in a row, and
-    their parents' places among the joints of the depth before."""
-    levels, before = [], range(1)
+def _tree_levels() -> list[tuple[slice, slice | list[int]]]:
+    """For each depth of the tree from the hips outwards, its joints and their parents.
+
+    The joints of a depth are consecutive in SMPL's order: a slice. Their parents are indices among
+    the joints of the depth before, a slice where they are consecutive.
+    """
+    levels: list[tuple[slice, slice | list[int]]] = []
+    before = range(1)
     while before.stop < len(SMPL24):
         children = [c for c, p in enumerate(SMPL24.parents) if p in before]
-        placements = [SMPL24.parents[c] - before.start for c in children]
-        run = slice(placements[0], placements[0] + len(placements))
-        is_run = placements == list(range(run.start, run.stop))
-        levels.append((slice(children[0], children[-1] + 1), run if is_run else placements))
+        parents = [SMPL24.parents[c] - before.start for c in children]
+        consecutive = slice(parents[0], parents[0] + len(parents))
+        is_consecutive = parents == list(range(consecutive.start, consecutive.stop))
         before = range(children[0], children[-1] + 1)
+        levels.append((slice(before.start, before.stop),
+                       consecutive if is_consecutive else parents))
     return levels
 
 
-_LEVELS = _levels()
+_LEVELS = _tree_levels()
 
 
-def _fold(body: BodyArrays, keypoints: Placements) -> Rig:
-    """Fold skinning weights and places on the body into points attached to joints.
+def _fold(body: BodyArrays, by_vertex: np.ndarray, by_joint: np.ndarray) -> Rig:
+    """Fold skinning weights and keypoints (see `joint_weights`) into points attached to joints.
 
     keypoint = sum_v r_v sum_j w_vj (G_j (v - J_j) + P_j) = sum_j c_j (P_j + G_j offset_j) with
     c_j = sum_v r_v w_vj and offset_j = sum_v r_v w_vj v / c_j - J_j, all linear in betas.
     """
-    by_beta = np.concatenate([body.template[..., None], body.shapedirs], -1).astype(np.float64)
-    rest = np.einsum("jv,vxb->jxb", body.J_regressor, by_beta)
-    shares = np.einsum("kv,vj->kvj", keypoints.by_vertex, body.weights)
-    total = shares.sum(1) + keypoints.by_joint
-    keypoint, joint = np.nonzero(np.abs(total) > 1e-7)  # a place may lie outside
-    means = np.einsum("nv,vxb->nxb", shares[keypoint, :, joint], by_beta)
-    means += keypoints.by_joint[keypoint, joint][:, None, None] * rest[joint]
+    # Last axis: the value at betas = 0, then the derivatives by the ten betas.
+    vertices = np.concatenate([body.template[..., None], body.shapedirs], -1).astype(np.float64)
+    rest = np.einsum("jv,vxb->jxb", body.J_regressor, vertices)
+    shares = np.einsum("kv,vj->kvj", by_vertex, body.weights)
+    total = shares.sum(1) + by_joint
+    keypoint, joint = np.nonzero(np.abs(total) > 1e-7)  # weights may be negative
+    means = np.einsum("nv,vxb->nxb", shares[keypoint, :, joint], vertices)
+    means += by_joint[keypoint, joint][:, None, None] * rest[joint]
     offset = means / total[keypoint, joint][:, None, None] - rest[joint]
     point_share = np.zeros((len(total), len(joint)))
     point_share[keypoint, np.arange(len(joint))] = total[keypoint, joint]
     rest = rest - rest[:1]
-    tensors = (rest[..., 0], rest[..., 1:], joint, point_share, offset[..., 0], offset[..., 1:])
-    return Rig(*(torch.as_tensor(t) for t in tensors))
+    return Rig(
+        rest=torch.as_tensor(rest[..., 0]),
+        rest_by_beta=torch.as_tensor(rest[..., 1:]),
+        point_joint=torch.as_tensor(joint),
+        point_share=torch.as_tensor(point_share),
+        offset=torch.as_tensor(offset[..., 0]),
+        offset_by_beta=torch.as_tensor(offset[..., 1:]),
+    )

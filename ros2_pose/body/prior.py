@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,22 +39,18 @@ _HINGES = (("left_knee", 0, 1), ("right_knee", 0, 1), ("left_elbow", 1, -1), ("r
 _HINGE_SLACK_RAD = 0.1
 _HINGE_STD_RAD = 0.07
 
-_LONGEST_HALF_CHORD = 0.95
+_LONGEST_HALF_CHORD = 0.95  # of a unit quaternion's vector part: 144 degrees
 
 _STANDING_SHARE = 0.4
 _SITTING_SHARE = 0.15
 
 
-class Quadratic(NamedTuple):
-    """A cost near a point: value, gradient and Gauss-Newton Hessian."""
-
-    cost: Tensor  # (B,)
-    gradient: Tensor  # (B, 69)
-    hessian: Tensor  # (B, 69, 69)
-
-
 class PosePrior(torch.nn.Module):
-    """mean (23, 3), a chord; whitener (69, 69), lower triangular W with W^T W = precision."""
+    """A Gaussian over the chords (2 q_xyz, see `kinematics`) of 23 joint rotations, with limits.
+
+    Buffers: mean (23, 3); whitener (69, 69), lower triangular W with W^T W = precision;
+    precision (69, 69).
+    """
 
     def __init__(self, mean: np.ndarray, whitener: np.ndarray) -> None:
         super().__init__()
@@ -70,26 +66,37 @@ class PosePrior(torch.nn.Module):
             whitener[_LOWER] = file["whitener"]
             return PosePrior(file["mean"], whitener)
 
-    def residual(self, chords: Tensor) -> Tensor:
-        """(B, 69) whitened distance of chords (B, 23, 3) to the mean pose."""
-        return (chords - self.mean.to(chords)).flatten(1) @ self.whitener.T.to(chords)
+    def quadratic(self, chords: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Evaluate the negative log density up to a constant, and its derivatives by chords.
 
-    def quadratic(self, chords: Tensor) -> Quadratic:
-        """The prior's cost at chords (B, 23, 3), with its derivatives by them."""
+        Args:
+            chords (B, 23, 3): 2 q_xyz of each joint but the root.
+        Returns:
+            cost (B,), gradient (B, 69) and Gauss-Newton Hessian (B, 69, 69).
+        """
+        precision = self.precision.to(chords)
         offset = (chords - self.mean.to(chords)).flatten(1)
-        pull = offset @ self.precision.to(chords)
+        weighted_offset = offset @ precision
         beyond, slope = _beyond_hinges(chords.flatten(1))
-        cost = ((offset * pull).sum(1) + beyond.square().sum(1)) / 2
-        hessian = self.precision.to(chords) + slope.square().diag_embed()
-        return Quadratic(cost, pull + beyond * slope, hessian)
+        cost = ((offset * weighted_offset).sum(1) + beyond.square().sum(1)) / 2
+        gradient = weighted_offset + beyond * slope
+        hessian = precision + slope.square().diag_embed()
+        return cost, gradient, hessian
 
     def pose(self, white: Tensor) -> Tensor:
-        """(B, 23, 4) unit quaternions x, y, z, w whose `residual` is white (B, 69): poses as likely
-        as white is under a standard normal distribution (no chord grows longer than 1.9)."""
+        """Map white noise to poses of the prior's distribution, without the limits.
+
+        Args:
+            white (B, 69): offset from the mean in whitened units, standard normal for samples.
+        Returns:
+            (B, 23, 4) unit quaternions x, y, z, w; chords longer than 1.9 are shortened.
+        """
         offset = torch.linalg.solve_triangular(self.whitener.to(white), white.T, upper=False).T
-        half = (self.mean.to(white) + offset.unflatten(1, (-1, 3))) / 2
-        half = half * (_LONGEST_HALF_CHORD / half.norm(dim=2, keepdim=True)).clamp(max=1)
-        return torch.cat([half, (1 - half.square().sum(2, keepdim=True)).sqrt()], 2)
+        vector_part = (self.mean.to(white) + offset.unflatten(1, (-1, 3))) / 2
+        length = vector_part.norm(dim=2, keepdim=True)
+        vector_part = vector_part * (_LONGEST_HALF_CHORD / length).clamp(max=1)
+        scalar_part = (1 - vector_part.square().sum(2, keepdim=True)).sqrt()
+        return torch.cat([vector_part, scalar_part], 2)
 
 
 _LOWER = np.tril_indices(_DOF)
@@ -100,7 +107,7 @@ _HINGE_SLOPE = torch.as_tensor(-_BENT_SIGN / _HINGE_STD_RAD)
 
 
 def _beyond_hinges(chords: Tensor) -> tuple[Tensor, Tensor]:
-    """Whitened overstretch (B, 69) of knees and elbows, and its derivative (diagonal)."""
+    """Overstretch (B, 69) of knees and elbows in standard deviations, and its derivative."""
     slope = _HINGE_SLOPE.to(chords)
     beyond = slope * chords - _HINGE_SLACK_RAD / _HINGE_STD_RAD
     is_beyond = beyond > 0

@@ -1,7 +1,7 @@
-"""Reads body files: our own npz, and official SMPL files without trusting what is pickled in them.
+"""Readers of body files: the open body's npz, and official SMPL files.
 
-A pickle can run any code. The reader admits numpy arrays, scipy's sparse matrices and chumpy's
-objects (as dead records: chumpy itself is never imported) and refuses every other name.
+A pickle can run any code. The reader of SMPL files admits numpy arrays, scipy's sparse matrices and
+the state of chumpy's objects (chumpy itself is never imported), and refuses every other name.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _REMEDY = "use an unmodified SMPL file from smpl.is.tue.mpg.de"
 
 
 class SmplFileError(PoseError):
-    """A body file that cannot be used; the message says why and what to do."""
+    """A body file that cannot be used; the message says why, and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -40,35 +40,44 @@ class BodyArrays:
     faces: np.ndarray  # (F, 3)
     keypoint_regressor: np.ndarray  # (17, V)
     keypoint_joints: np.ndarray  # (17, 24)
-    beta_std: np.ndarray  # (10,) among adults
-    coarse_faces: np.ndarray  # (F', 3) a rougher surface over some of the vertices; may be empty
+    beta_std: np.ndarray  # (10,) standard deviation among adults
+    coarse_faces: np.ndarray  # (F', 3) a coarse surface over some of the vertices; may be empty
 
 
 def read_open_body(path: str | Path) -> BodyArrays:
-    """A file written by `ros2_pose.assets.open_body`."""
+    """Read a file written by `ros2_pose.assets.open_body`."""
     with np.load(path, allow_pickle=False) as file:
         data = dict(file)
     count = len(data["v_template"])
     weights = np.zeros((count, len(SMPL24)))
     np.put_along_axis(weights, data["weight_joints"].astype(int), data["weight_values"], 1)
-    regressors = {}
-    for name, size in (("J_regressor", len(SMPL24)), ("keypoint_regressor", len(COCO17))):
-        regressors[name] = np.zeros((size, count))
-        regressors[name][data[name + "_rows"], data[name + "_columns"]] = data[name + "_values"]
     return BodyArrays(
         template=data["v_template"].astype(np.float64),
         shapedirs=data["shapedirs"].astype(np.float64),
-        weights=weights / weights.sum(1, keepdims=True), faces=data["faces"].astype(np.int64),
-        **{name: r / r.sum(1, keepdims=True) for name, r in regressors.items()},
+        weights=weights / weights.sum(1, keepdims=True),
+        J_regressor=_read_regressor(data, "J_regressor", (len(SMPL24), count)),
+        faces=data["faces"].astype(np.int64),
+        keypoint_regressor=_read_regressor(data, "keypoint_regressor", (len(COCO17), count)),
         keypoint_joints=np.zeros((len(COCO17), len(SMPL24))),
         beta_std=data["beta_std"].astype(np.float64),
-        coarse_faces=data["coarse_faces"].astype(np.int64))
+        coarse_faces=data["coarse_faces"].astype(np.int64),
+    )
+
+
+def _read_regressor(data: dict, name: str, shape: tuple[int, int]) -> np.ndarray:
+    """A regressor stored as rows, columns and values; each row sums to 1."""
+    regressor = np.zeros(shape)
+    regressor[data[name + "_rows"], data[name + "_columns"]] = data[name + "_values"]
+    return regressor / regressor.sum(1, keepdims=True)
 
 
 def read_smpl_file(path: str | Path) -> BodyArrays:
-    """An SMPL_*.npz or .pkl. Its pose blend shapes are not used; ten betas are.
+    """Read an SMPL_*.npz or .pkl: ten betas, without pose blend shapes.
 
     COCO's face points are vertices of SMPL's mesh, the other keypoints are SMPL's joints.
+
+    Raises:
+        SmplFileError: the file is missing, damaged, or of another body model.
     """
     path = Path(path)
     if not path.is_file():
@@ -77,17 +86,27 @@ def read_smpl_file(path: str | Path) -> BodyArrays:
     data = _read_npz(path) if path.suffix == ".npz" else _read_pickle(path)
     arrays = {ours: _array(data, theirs, path) for ours, theirs in _NAMES.items()}
     count = _check(arrays, path)
-    regressor, joints = np.zeros((len(COCO17), count)), np.zeros((len(COCO17), len(SMPL24)))
+    keypoint_regressor = np.zeros((len(COCO17), count))
     for name, vertex in _SMPL_FACE.items():
-        regressor[COCO17.index(name), vertex] = 1
+        keypoint_regressor[COCO17.index(name), vertex] = 1
+    keypoint_joints = np.zeros((len(COCO17), len(SMPL24)))
     for name in COCO17.names[5:]:
-        joints[COCO17.index(name), SMPL24.index(name)] = 1
-    return BodyArrays(arrays["template"], arrays["shapedirs"][..., :BETAS], arrays["weights"],
-                      arrays["J_regressor"], arrays["faces"].astype(np.int64), regressor, joints,
-                      np.ones(BETAS), np.zeros((0, 3), np.int64))
+        keypoint_joints[COCO17.index(name), SMPL24.index(name)] = 1
+    return BodyArrays(
+        template=arrays["template"],
+        shapedirs=arrays["shapedirs"][..., :BETAS],
+        weights=arrays["weights"],
+        J_regressor=arrays["J_regressor"],
+        faces=arrays["faces"].astype(np.int64),
+        keypoint_regressor=keypoint_regressor,
+        keypoint_joints=keypoint_joints,
+        beta_std=np.ones(BETAS),
+        coarse_faces=np.zeros((0, 3), np.int64),
+    )
 
 
 def _check(arrays: dict[str, np.ndarray], path: Path) -> int:
+    """Raise SmplFileError if arrays are not SMPL's; return the number of vertices."""
     count, joints = _SMPL_VERTICES, len(SMPL24)
     shapes = {"template": (count, 3), "weights": (count, joints), "J_regressor": (joints, count)}
     for ours, theirs in _NAMES.items():
@@ -110,6 +129,7 @@ def _check(arrays: dict[str, np.ndarray], path: Path) -> int:
 
 
 def _array(data: dict, name: str, path: Path) -> np.ndarray:
+    """An array of a file as float64; raises SmplFileError if it is missing or has no numbers."""
     if name not in data:
         raise SmplFileError(f"{path}: no {name!r} in it, only {', '.join(sorted(map(str, data)))}; "
                             "use an SMPL_*.pkl or .npz from smpl.is.tue.mpg.de")
@@ -124,7 +144,7 @@ def _array(data: dict, name: str, path: Path) -> np.ndarray:
 
 
 def _read_npz(path: Path) -> dict:
-    """The needed arrays of an npz; a pickled one (an object array) goes through the whitelist."""
+    """The needed arrays of an npz; pickled ones (object arrays) pass the same restrictions."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {name: _read_npy(archive, name) for name in _NAMES.values()
@@ -136,17 +156,20 @@ def _read_npz(path: Path) -> dict:
 
 
 def _read_npy(archive: zipfile.ZipFile, name: str):
+    """An array of an npz, or the object pickled in its place."""
     with archive.open(name + ".npy") as file:
         version = np.lib.format.read_magic(file)
-        read = {(1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0}[version]
-        if read(file)[2].hasobject:
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0,
+                       (2, 0): np.lib.format.read_array_header_2_0}[version]
+        _, _, dtype = read_header(file)
+        if dtype.hasobject:
             return _Unpickler(file, encoding="latin1").load()
     with archive.open(name + ".npy") as file:
         return np.lib.format.read_array(file, allow_pickle=False)
 
 
 def _read_pickle(path: Path) -> dict:
+    """The dict of a pickle, with the restrictions of this module."""
     try:
         with open(path, "rb") as file:
             data = _Unpickler(file, encoding="latin1").load()
@@ -162,7 +185,7 @@ def _read_pickle(path: Path) -> dict:
 
 
 class _Record:
-    """Stands for an object of a class that is not loaded: only its state is kept."""
+    """An object of a class that is not loaded: only its state is kept."""
 
     def __init__(self, *args, **kwargs) -> None:
         self.state: dict = {}
@@ -182,6 +205,7 @@ class _SparseRows(_Sparse):
 
 
 def _dense(value) -> np.ndarray:
+    """A dense array of an array, a sparse matrix or a chumpy object."""
     if isinstance(value, np.ndarray) and value.dtype.hasobject and value.size == 1:
         value = value.reshape(-1)[0]
     if isinstance(value, _Sparse):
@@ -194,7 +218,7 @@ def _dense(value) -> np.ndarray:
 
 
 def _chumpy(state: dict) -> np.ndarray:
-    """chumpy.Ch keeps its array as x; chumpy.Select picks idxs out of another object a."""
+    """The array of a chumpy object: x of chumpy.Ch; elements idxs of a of chumpy.Select."""
     if "x" in state:
         return np.asarray(state["x"])
     if "a" in state and "idxs" in state:
@@ -214,7 +238,11 @@ class _Unpickler(ArrayUnpickler):
         return super().find_class(module, name)
 
 
-# What Python 2 and 3 make an object with: of a class that was let in.
-_MAKERS = {(module, name): value for name, value, modules in (
-    ("_reconstructor", object().__reduce__()[0], ("copy_reg", "copyreg")),
-    ("object", object, ("__builtin__", "builtins"))) for module in modules}
+# With these Python 2 and 3 make an object of a class that was admitted.
+_RECONSTRUCTOR = object().__reduce__()[0]
+_MAKERS = {
+    ("copy_reg", "_reconstructor"): _RECONSTRUCTOR,
+    ("copyreg", "_reconstructor"): _RECONSTRUCTOR,
+    ("__builtin__", "object"): object,
+    ("builtins", "object"): object,
+}

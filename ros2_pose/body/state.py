@@ -1,42 +1,70 @@
-"""BodyState: the unknowns of the fit for P people."""
+"""BodyState: the unknowns of the fit for P people; and rows of tuples of per-person tensors."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from ros2_pose.body.kinematics import turned
+from ros2_pose.body.kinematics import rotated
+
+PerPerson = TypeVar("PerPerson", bound=Any)  # a NamedTuple of tensors (P, ...)
+
+
+def rows_of(values: PerPerson, people: Tensor) -> PerPerson:
+    """Return the rows of some people (P,) bool from a NamedTuple of tensors (P, ...)."""
+    if people.all():
+        return values
+    return values._make(value[people] for value in values)
+
+
+def with_rows(values: PerPerson, people: Tensor, new: PerPerson) -> PerPerson:
+    """Return a NamedTuple of tensors (P, ...) with the rows `people` (P,) bool taken from `new`."""
+    if people.all():
+        return new
+    return values._make(torch.index_put(old, (people,), rows.to(old))
+                        for old, rows in zip(values, new))
+
+
+def where_rows(mask: Tensor, first: PerPerson, second: PerPerson) -> PerPerson:
+    """Return rows of `first` where mask (P,) is true and rows of `second` elsewhere."""
+    return first._make(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
+                       for a, b in zip(first, second))
 
 
 class BodyState(NamedTuple):
-    """Pose, shape and place in the camera frame; NaN where a person has none."""
+    """Pose, shape and position of P people in the camera frame; NaN for a person without them."""
 
-    theta: Tensor  # (P, 24, 4) unit quaternions x, y, z, w; theta[:, 0] turns body into camera
+    theta: Tensor  # (P, 24, 4) unit quaternions x, y, z, w; theta[:, 0] rotates body to camera
     betas: Tensor  # (P, 10)
     root: Tensor  # (P, 3) m, the pelvis
 
     @staticmethod
     def missing(like: Tensor) -> BodyState:
-        """P people without a state; like (P, ...) gives P, dtype and device."""
+        """Return a state of NaN for P people with the dtype and device of `like` (P, ...)."""
         return BodyState(*(like.new_full((len(like), *shape), torch.nan)
                            for shape in ((24, 4), (10,), (3,))))
 
     @property
     def is_finite(self) -> Tensor:
-        """(P,) bool."""
+        """(P,) bool: the person has a state."""
         return torch.stack([value.flatten(1).isfinite().all(1) for value in self]).all(0)
 
     def rows(self, index: Tensor) -> BodyState:
-        """The states of some people, by mask or indices."""
+        """Return the states of some people.
+
+        Args:
+            index (P,) bool, or (N,) int: a mask, or indices.
+        """
         return BodyState(*(value[index] for value in self))
 
-    def where(self, mask: Tensor, other: BodyState) -> BodyState:
-        """Own state where mask (P,) is true, the other's elsewhere."""
-        return BodyState(*(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
-                           for a, b in zip(self, other)))
-
     def moved(self, rotvecs: Tensor, betas: Tensor, root: Tensor) -> BodyState:
-        """Turned by small rotation vectors (P, 24, 3) on the right of rotations, and shifted."""
-        return BodyState(turned(self.theta, rotvecs), self.betas + betas, self.root + root)
+        """Return the state after a step of the unknowns.
+
+        Args:
+            rotvecs (P, 24, 3): small rotation vectors, rad, in each joint's own axes (multiplied
+                on the right of theta).
+            betas (P, 10), root (P, 3) m: added.
+        """
+        return BodyState(rotated(self.theta, rotvecs), self.betas + betas, self.root + root)

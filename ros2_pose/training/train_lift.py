@@ -42,7 +42,7 @@ _LOG_EVERY = 500
 def losses(lifted: Lifted, truth: Projections, model: BodyModel) -> dict[str, Tensor]:
     """The terms of the loss, each a mean over people, and what a person reads (mm, %)."""
     betas, root = truth.betas[:, None], truth.root[:, None]
-    rotmats = rotmat_from_quat(lifted.quats)
+    rotmats = rotmat_from_quat(lifted.theta)
     posed = pose_rig(model.rig(rotmats), rotmats.flatten(0, 1), lifted.betas.flatten(0, 1),
                      lifted.root.flatten(0, 1))
     joints = posed.joints.unflatten(0, (-1, HYPOTHESES)) - lifted.root[:, :, None]
@@ -52,7 +52,7 @@ def losses(lifted: Lifted, truth: Projections, model: BodyModel) -> dict[str, Te
     shift = _relative_shift(lifted.root, root)
     terms = {
         "shape": shape_loss(lifted.betas, betas.expand_as(lifted.betas)),
-        "pose": pose_loss(lifted.quats, quat_from_rotmat(truth.rotmats)[:, None]),
+        "pose": pose_loss(lifted.theta, quat_from_rotmat(truth.rotmats)[:, None]),
         "smpl": (off / _JOINT_UNIT_M).mean(2),
         "root": shift.abs().sum(2) / _ROOT_UNIT,
         "nll": gaussian_nll(squared_angle, lifted.rotation_std, 3).sum(2) / 24

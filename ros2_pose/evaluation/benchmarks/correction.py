@@ -20,11 +20,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ros2_pose.body.align import align_as_printed, align_model
+from ros2_pose.body.align import align_model
 from ros2_pose.body.correct import correct
 from ros2_pose.body.kinematics import ROTATIONS, joint_jacobian, pose_rig, project
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
+from ros2_pose.evaluation.benchmarks.align_as_printed import align_as_printed
 from ros2_pose.geometry import rotmat_from_quat, rotmat_from_rotvec
 from ros2_pose.skeleton import SMPL24
 
@@ -67,8 +68,8 @@ def correction_rows(people: int = 3000, seed: int = 0) -> list[CorrectionRow]:
     own_cov = sample.body_cov.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
     estimates = {
         "points as measured": points,
-        "as printed, w = 1": align_as_printed(points, torch.ones_like(sigma), body).points,
-        "as printed, w = 1/c": align_as_printed(points, sigma, body).points,
+        "as printed, w = 1": align_as_printed(points, torch.ones_like(sigma), body)[0],
+        "as printed, w = 1/c": align_as_printed(points, sigma, body)[0],
         "repaired, without fusion": project(align_model(points, cov, body, own_cov).joints),
         "repaired, with fusion": correct(points, cov, body, own_cov).points,
         "repaired, fusion by shared errors": correct(points, cov, body, sample.body_cov).points}

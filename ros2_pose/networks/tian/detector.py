@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from ros2_pose import oks
 from ros2_pose.body.align import align_model
 from ros2_pose.body.correct import correct
-from ros2_pose.body.lift import Lift, towards
+from ros2_pose.body.lift import Lift, rotmat_towards
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.config import ConfigError, PoseConfig, from_dict, setting
@@ -218,7 +218,7 @@ class TianNet(nn.Module):
             lifted = self.lift((pixels - size / 2) / focal, variance.diag_embed())
         best = lifted.logits.argmax(1)
         people = torch.arange(len(boxes), device=boxes.device)
-        quats, std = lifted.quats[people, best], lifted.rotation_std[people, best]
+        quats, std = lifted.theta[people, best], lifted.rotation_std[people, best]
         camera = torch.cat([focal.expand(2), size / 2]).expand(len(boxes), -1)
         quats = along_ray(quats, camera_facing(boxes, camera).mT)
         opposite = (quats * _NEUTRAL.to(quats)).sum(2, keepdim=True) < 0  # q and -q are the same
@@ -364,7 +364,7 @@ class Tian(PoseNetwork):
                  max_people: int = 20) -> None:
         super().__init__()
         self.net = net.eval().to(memory_format=torch.channels_last)
-        self.rotation_std = self.net.rotation_std
+        self.rotation_std = self.net.turn_std
         self.correct, self.body = correct, BodyModel.load()
         self.score_threshold, self.max_people = score_threshold, max_people
 
@@ -420,7 +420,7 @@ class Tian(PoseNetwork):
                      camera: Camera) -> People:
         """With what the SMPL head says, placed where the keypoints are (Algorithm 1, repaired)."""
         middle = (people.boxes[:, :2] + people.boxes[:, 2:]) / 2
-        rotmat = towards(torch.from_numpy(camera.normalise(middle))).mT
+        rotmat = rotmat_towards(torch.from_numpy(camera.normalise(middle))).mT
         theta = along_ray(F.normalize(quats, dim=2), rotmat)
         model = self.body(theta.float(), betas.float(), with_vertices=False)
         points, cov = (torch.from_numpy(value) for value in
@@ -428,7 +428,7 @@ class Tian(PoseNetwork):
         spread = float(self.net.model_std)**2 * torch.eye(3).expand(*points.shape[:2], 3, 3)
         positions = model.keypoints.double()
         aligned = align_model(points, cov, positions, spread)
-        rotation, ok = aligned.rotation, aligned.ok[:, None]
+        rotation, ok = aligned.rotmat, aligned.ok[:, None]
         root = (aligned.joints - positions @ rotation.mT).nanmean(1)
         theta = along_ray(theta, rotation)
         joints = model.joints.double() @ rotation.mT + root[:, None]
@@ -465,7 +465,7 @@ def camera_facing(boxes: Tensor, camera: Tensor) -> Tensor:
     middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     ray = (middle - camera[:, 2:]) / camera[:, :2]
     known = ray.isfinite().all(1)
-    rotmat = towards(torch.where(known[:, None], ray, 0.0)).mT
+    rotmat = rotmat_towards(torch.where(known[:, None], ray, 0.0)).mT
     return torch.where(known[:, None, None], rotmat, torch.eye(3).to(rotmat))
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ros2_pose.body import fitter as solve
+from ros2_pose.body.fit_cost import MIN_DEPTH_M, linearise
+from ros2_pose.body.fit_problem import with_hypothesis
 from ros2_pose.body.fitter import FitSettings, Fitter, Previous, Sighting
 from ros2_pose.body.kinematics import (
     UNKNOWNS,
@@ -18,6 +19,7 @@ from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.state import BodyState
+from ros2_pose.body.temporal_prior import with_previous
 from ros2_pose.geometry import (
     angle_between,
     quat_from_rotmat,
@@ -62,7 +64,7 @@ def people(prior):
 
 
 def make_people(prior, count, seed=0):
-    """People near the prior's mean, turned by any yaw, 2 to 6 m away."""
+    """People near the prior's mean, rotated by any yaw, 2 to 6 m away."""
     rng = np.random.default_rng(seed)
     white = torch.tensor(rng.normal(0, 0.6, (count, 69)))
     yaw = torch.tensor(rng.uniform(0, 2 * np.pi, count))
@@ -83,22 +85,22 @@ def observe(model, state, noise_px=1.0, seed=0):
     return points, (torch.eye(2, dtype=torch.float64) * std**2).expand(len(points), 17, 2, 2)
 
 
-def problem_of(fitter, state, with_previous=False, **known):
-    """The problem whose solution is about `state`, with all its terms."""
+def problem_of(fitter, state, has_previous=False, **known):
+    """A problem with all terms and with its solution near `state`."""
     points, cov = observe(fitter.model, state, 3.0)
     sighting = Sighting(points, cov, **known)
     lifted = fitter.propose(sighting)
-    problem = fitter.problem(sighting, lifted)
-    problem = fitter.with_lift(problem, solve.of_each(lifted, lifted.logits.argmax(1)))
-    if with_previous:
-        frames = torch.ones(len(points))
-        problem = solve.with_previous(
-            problem, Previous(perturbed(state, 0.05, 9), 0.1 * frames, frames, 0 * frames))
-    return problem.with_error_at(state.root[:, 2])
+    problem = with_hypothesis(fitter.problem(sighting, lifted),
+                              lifted.select(lifted.logits.argmax(1)), state.root[:, 2])
+    if not has_previous:
+        return problem
+    frames = torch.ones(len(points))
+    previous = Previous(perturbed(state, 0.05, 9), 0.1 * frames, frames, 0 * frames)
+    return with_previous(problem, previous)
 
 
 def moved(state, step):
-    """Turned about the camera's axes, and shifted: what the unknowns mean."""
+    """The state after a step of the 85 unknowns: rotations about the camera's axes."""
     rotations = rotmat_from_rotvec(step[:, :72].reshape(-1, 24, 3))
     local = rotmat_from_quat(state.theta)
     accumulated = [local[:, 0]]
@@ -141,27 +143,27 @@ def test_keypoint_and_joint_jacobians_are_their_derivatives(model, people):
 
 
 @pytest.mark.parametrize("known", [
-    {}, {"with_previous": True}, {"height": 1.8}, {"depth": 3.0, "depth_std": 0.05},
+    {}, {"has_previous": True}, {"height": 1.8}, {"depth": 3.0, "depth_std": 0.05},
     {"up": (0.1, -0.9, 0.4)}, {"floor": (0.0, -1.0, 0.0, 1.2)}], ids=lambda known: "".join(known))
 def test_gradient_is_the_derivative_of_the_cost(fitter, people, known):
-    known = {name: value if name == "with_previous" else
+    known = {name: value if name == "has_previous" else
              torch.tensor(value, dtype=torch.float64).expand(
                  (len(people.root),) if isinstance(value, float) else (len(value),))
              for name, value in known.items()}
     problem = problem_of(fitter, people, **known)
     state = perturbed(people, 0.1)
-    gradient = solve.linearise(problem, state).gradient
-    numeric = differences(lambda s: solve.linearise(problem, s).cost, state)
+    gradient = linearise(problem, state).gradient
+    numeric = differences(lambda s: linearise(problem, s).cost, state)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-5, atol=1e-5 * gradient.abs().max())
 
 
 def test_hessian_is_symmetric_and_positive(fitter, people):
-    hessian = solve.linearise(problem_of(fitter, people), perturbed(people, 0.1)).hessian
+    hessian = linearise(problem_of(fitter, people), perturbed(people, 0.1)).hessian
     np.testing.assert_allclose(hessian, hessian.transpose(1, 2), rtol=1e-9, atol=1e-9)
     assert torch.linalg.eigvalsh(hessian).min() > 0
 
 
-def test_chord_is_that_of_the_angle():
+def test_chord_length_is_that_of_the_angle():
     a, b = torch.nn.functional.normalize(torch.randn(2, 20, 4, dtype=torch.float64), dim=-1)
     angle = angle_between(a, b)
     chord, cosine = chord_difference(a, b)
@@ -197,26 +199,26 @@ def test_cold_start_recovers_depth_and_joints(model, fitter, people):
 
 
 def proposal(state, std=0.05):
-    """What a network that saw the picture may say of people."""
+    """The proposal of a network that is right about people."""
     known = torch.full((len(state.betas), 1, 24), std).double()
     return Lifted(*(value[:, None].clone() for value in state), known,
                   torch.full_like(known[..., :3], 0.1), torch.zeros(len(known), 1))
 
 
-def test_a_body_that_came_with_the_picture_is_one_more_hypothesis(model, fitter, people):
-    """It helps where it is right, and whoever has none is fitted as without."""
+def test_a_proposed_body_is_one_more_hypothesis(model, fitter, people):
+    """It helps where it is right; people without a proposal are fitted as before."""
     seen = observe(model, people)
     without = fit(fitter, *seen)
     joints = model(*people, with_vertices=False).joints
-    told = fit(fitter, *seen, proposed=proposal(people))
-    assert hip_centred_error_m(told.joints, joints).mean() \
+    with_proposal = fit(fitter, *seen, proposed=proposal(people))
+    assert hip_centred_error_m(with_proposal.joints, joints).mean() \
         < 0.6 * hip_centred_error_m(without.joints, joints).mean()
     unknown = proposal(people)
     for value in unknown:
         value[::2] = torch.nan
     half = fit(fitter, *seen, proposed=unknown)
     torch.testing.assert_close(half.joints[::2], without.joints[::2])
-    torch.testing.assert_close(half.joints[1::2], told.joints[1::2])
+    torch.testing.assert_close(half.joints[1::2], with_proposal.joints[1::2])
 
 
 def test_every_facing_is_found(model, prior, fitter):
@@ -241,7 +243,7 @@ def test_warm_start_follows_a_moved_person(model, fitter, people):
     np.testing.assert_allclose(step.median(), 0.05, atol=0.03)
 
 
-def test_warm_start_from_another_person_starts_over(model, fitter, people):
+def test_warm_start_from_another_person_restarts(model, fitter, people):
     points, cov = observe(model, people)
     wrong = people.rows(torch.tensor([5, 4, 3, 2, 1, 0]))
     result, cold = (
@@ -264,8 +266,8 @@ def test_one_wrong_image_does_not_move_a_body(model, fitter, people):
     assert (second.disagreement_s > 0).float().mean() > 0.5
 
 
-def test_a_track_far_off_comes_right_within_its_patience(model, fitter, people):
-    """Turned round and a metre away: others cannot be followed into the right pose."""
+def test_a_wrong_track_restarts_within_its_patience(model, fitter, people):
+    """Rotated by half a turn and a metre away: a warm fit cannot find the right pose."""
     points, cov = observe(model, people)
     cold = fit(fitter, points, cov)
     wrong = moved(people, torch.zeros(len(points), UNKNOWNS, dtype=torch.float64).index_fill(
@@ -294,7 +296,7 @@ def test_anisotropic_pixels_and_float32(model, fitter, people):
     assert (result.root[:, 2] / people.root[:, 2] - 1).abs().median() < 0.05
 
 
-def test_an_outlier_hardly_moves_the_rest(model, fitter, people):
+def test_an_outlier_has_little_influence(model, fitter, people):
     points, cov = observe(model, people)
     spoilt = points.clone()
     spoilt[:, COCO17.index("left_wrist")] += 0.3
@@ -342,27 +344,27 @@ def test_half_a_person_is_fitted_with_less_certainty(model, fitter, people):
     assert (variance(half) > 1.5 * variance(whole)).all()
 
 
-def test_nobody(fitter):
+def test_no_people(fitter):
     result = fit(fitter, torch.zeros(0, 17, 2), torch.zeros(0, 17, 2, 2))
     assert result.joints.shape == (0, 24, 3) and result.joint_cov.shape == (0, 24, 3, 3)
     assert result.root_cov.shape == (0, 6, 6) and result.ok.shape == (0,)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e6, -1e6])
-def test_nonsense_gives_no_nan_in_people_who_are_ok(fitter, value):
+def test_degenerate_keypoints_give_no_nan_in_people_that_are_ok(fitter, value):
     points = torch.full((1, 17, 2), value, dtype=torch.float64)
     result = fit(fitter, points, torch.full((1, 17, 2, 2), 0.0, dtype=torch.float64))
     for field in result:
         if field.is_floating_point():
             assert result.ok[0] == bool(field[0].isfinite().all())
-    assert not result.ok[0] or result.root[0, 2] > solve.MIN_DEPTH_M
+    assert not result.ok[0] or result.root[0, 2] > MIN_DEPTH_M
 
 
 # ------------------------------------------------------------------------------- covariance
 
 
 def test_covariances_are_calibrated(model, prior, fitter):
-    """The truth lies as far off, in standard deviations, as the covariance says (3 dof: 2.4)."""
+    """The median squared Mahalanobis distance is that of 3 degrees of freedom, 2.4."""
     state = make_people(prior, 40, seed=5)
     result = fit(fitter, *observe(model, state, 5.0))
     truth = model(*state, with_vertices=False).joints
@@ -374,7 +376,7 @@ def test_covariances_are_calibrated(model, prior, fitter):
     assert torch.linalg.eigvalsh(result.root_cov).min() > 0
 
 
-def test_depth_is_less_certain_than_place_in_the_image(model, fitter, people):
+def test_depth_is_less_certain_than_position_in_the_image(model, fitter, people):
     variance = fit(fitter, *observe(model, people)).root_cov.diagonal(dim1=1, dim2=2)
     assert (variance[:, 2] > 4 * variance[:, 1]).all()
 
@@ -388,11 +390,11 @@ def test_a_known_height_gives_the_distance(model, fitter):
     base, by_beta = model.stature
     height = base + tall.betas @ by_beta.double()
     points, cov = observe(model, tall)
-    prior_mean, known = fit(fitter, points, cov), fit(fitter, points, cov, height=height)
+    unknown, known = fit(fitter, points, cov), fit(fitter, points, cov, height=height)
     def error(result):
         return (result.root[:, 2] / tall.root[:, 2] - 1).abs().median()
-    assert error(prior_mean) > 0.07 > 0.035 > error(known)
-    assert (known.root_cov[:, 2, 2] < 0.6 * prior_mean.root_cov[:, 2, 2]).all()
+    assert error(unknown) > 0.07 > 0.035 > error(known)
+    assert (known.root_cov[:, 2, 2] < 0.6 * unknown.root_cov[:, 2, 2]).all()
 
 
 def test_a_measured_depth_gives_distance_and_size(model, fitter):
@@ -402,17 +404,17 @@ def test_a_measured_depth_gives_distance_and_size(model, fitter):
     depth = small.root[:, 2].clone()
     depth[0] = torch.nan
     std = torch.full_like(depth, 0.03)
-    prior_mean = fit(fitter, points, cov)
+    unknown = fit(fitter, points, cov)
     measured = fit(fitter, points, cov, depth=depth, depth_std=std)
     assert ((measured.root[1:, 2] - small.root[1:, 2]).abs() < 0.1).all()
-    np.testing.assert_allclose(measured.root[0], prior_mean.root[0], atol=1e-6)
-    assert (measured.root_cov[1:, 2, 2] < 0.3 * prior_mean.root_cov[1:, 2, 2]).all()
+    np.testing.assert_allclose(measured.root[0], unknown.root[0], atol=1e-6)
+    assert (measured.root_cov[1:, 2, 2] < 0.3 * unknown.root_cov[1:, 2, 2]).all()
     np.testing.assert_allclose(measured.betas[1:, 0].median(), small.betas[1:, 0].median(),
                                atol=0.3)
 
 
 def test_a_floor_gives_the_distance(model, fitter):
-    """People on a floor seen from above, whose size alone would put them elsewhere."""
+    """Tall people on a floor seen from above: by the mean height they would be too near."""
     people = make_people(fitter.prior, 20, seed=8)
     people = people._replace(betas=people.betas + torch.tensor([1.0] + [0.0] * 9))
     ankles = [COCO17.index("left_ankle"), COCO17.index("right_ankle")]
@@ -422,17 +424,17 @@ def test_a_floor_gives_the_distance(model, fitter):
     shift[:, 1] = height - fitter.settings.ankle_height_m - lowest
     people = people._replace(root=people.root + shift)
     points, cov = observe(model, people)
-    prior_mean = fit(fitter, points, cov)
+    unknown = fit(fitter, points, cov)
     floor = torch.tensor([0.0, -1.0, 0.0, height], dtype=torch.float64)
     standing = fit(fitter, points, cov, floor=floor)
     def error(result):
         return (result.root[:, 2] / people.root[:, 2] - 1).abs().median()
-    assert error(standing) < 0.5 * error(prior_mean)
-    assert (standing.root_cov[:, 2, 2] < prior_mean.root_cov[:, 2, 2]).all()
+    assert error(standing) < 0.5 * error(unknown)
+    assert (standing.root_cov[:, 2, 2] < unknown.root_cov[:, 2, 2]).all()
 
 
 def test_a_track_keeps_its_shape(model, fitter):
-    """Somebody moves: bone lengths settle, and do not breathe with the pose."""
+    """Bone lengths of a moving person converge, and do not change with the pose."""
     prior = fitter.prior
     rng = np.random.default_rng(2)
     state, result, first, lengths = make_people(prior, 1, seed=3), None, None, []
@@ -446,19 +448,27 @@ def test_a_track_keeps_its_shape(model, fitter):
         bones = result.joints[0, 1:] - result.joints[0, list(SMPL24.parents[1:])]
         lengths.append(bones.norm(dim=1))
         first = first or result
-    assert result.root_cov[0, 2, 2] > 0.5 * first.root_cov[0, 2, 2]  # his height is still a guess
+    assert result.root_cov[0, 2, 2] > 0.5 * first.root_cov[0, 2, 2]  # the height is still unknown
     late = torch.stack(lengths[30:])
     assert (late.std(0) / late.mean(0)).max() < 0.01
     assert (late[0] / late[-1] - 1).abs().max() < 0.03
 
 
-def test_keypoints_in_3d_fix_place_and_pose(model, fitter, people):
+def test_keypoints_in_3d_determine_position_and_pose(model, fitter, people):
     truth = model(*people, with_vertices=False)
     cov = (torch.eye(3, dtype=torch.float64) * 0.005**2).expand(len(people.root), 17, 3, 3)
     exact = Fitter(model, fitter.prior, fitter.lift, FitSettings(keypoint_error_m=0.002))
     result = fit(exact, truth.keypoints, cov)
     assert (result.root - people.root).norm(dim=1).max() < 0.03
     assert hip_centred_error_m(result.joints, truth.joints).median() < 0.015
+
+
+def test_a_fitter_is_not_changed_in_place(fitter):
+    taller = fitter.with_settings(FitSettings(adult_height_m=1.9))
+    assert taller.settings.adult_height_m == 1.9 != fitter.settings.adult_height_m
+    assert taller.model is fitter.model and taller.lift is fitter.lift
+    with pytest.raises(AttributeError):
+        fitter.settings = taller.settings
 
 
 def test_another_joint_set(model, fitter, people):

@@ -1,0 +1,74 @@
+"""The temporal prior: people change little from one frame to the next, their shape not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ros2_pose.body.fit_cost import Linearisation
+from ros2_pose.body.fit_problem import Problem
+from ros2_pose.body.gaussian import add_information
+from ros2_pose.body.kinematics import ROTATIONS, SHAPE_AND_ROOT
+from ros2_pose.body.state import BodyState
+
+
+class Previous(NamedTuple):
+    """P people in an earlier image; a person with NaN is started from the lift."""
+
+    state: BodyState
+    seconds: Tensor  # (P,) time since then
+    frames: Tensor  # (P,) number of images in which they have been fitted
+    disagreement_s: Tensor  # (P,) s, see `BodyFit`
+
+    def rows(self, people: Tensor) -> Previous:
+        """Return some of the people (P,) bool, in the precision of the fit, float64."""
+        return Previous(BodyState(*(value[people].double() for value in self.state)),
+                        self.seconds[people], self.frames[people], self.disagreement_s[people])
+
+
+def with_previous(problem: Problem, previous: Previous) -> Problem:
+    """Add Gaussian priors around the previous frame.
+
+    Rotations and root change by a random amount that grows with time. The shape is constant: the
+    prior is as certain as an average over the frames so far, at most `shape_frames`.
+    """
+    settings, dtype = problem.settings, problem.rotation_precision
+    seconds = previous.seconds.to(dtype)[:, None]
+    rotation_std_rad = settings.least_rotation_rad + settings.rotation_rate_rad_s * seconds
+    root_std_m = settings.least_step_m + settings.speed_m_s * seconds
+    rotation_precision = (rotation_std_rad**-2)[..., None].expand(-1, 1, 24)
+    frames = previous.frames.to(dtype).clamp(max=settings.shape_frames)
+    betas_precision = (frames / settings.shape_std**2)[:, None].expand(-1, 10)
+    precision = torch.cat([betas_precision, (root_std_m**-2).expand(-1, 3)], 1)
+    shape_and_root = torch.cat([previous.state.betas, previous.state.root], 1)
+    prior_mean, prior_precision = add_information(
+        problem.prior_mean, problem.prior_precision,
+        more_precision=precision.diag_embed(), more_information=precision * shape_and_root)
+    return replace(
+        problem,
+        rotation_xyzw=torch.cat([problem.rotation_xyzw, previous.state.theta[:, None]], 1),
+        rotation_precision=torch.cat([problem.rotation_precision, rotation_precision], 1),
+        prior_mean=prior_mean,
+        prior_precision=prior_precision,
+    )
+
+
+def without_previous(local: Linearisation, temporal: Problem, image: Problem) -> Linearisation:
+    """Remove the temporal prior's part of the Hessian, for the covariance of one image alone.
+
+    An error of one image (above all of the height) is an error of all images before it: a hundred
+    of them are not more certain than one, and the covariance must not shrink with their number.
+
+    Args:
+        local: the cost of `temporal` at the solution.
+        temporal, image: the problem with and without the temporal prior.
+    """
+    hessian = local.hessian.clone()
+    rotations = temporal.rotation_precision.sum(1) - image.rotation_precision.sum(1)
+    hessian.diagonal(dim1=1, dim2=2)[:, ROTATIONS] -= rotations.repeat_interleave(3, dim=1)
+    shape_and_root = temporal.prior_precision - image.prior_precision
+    hessian[:, SHAPE_AND_ROOT, SHAPE_AND_ROOT] -= shape_and_root
+    return local._replace(hessian=hessian)
