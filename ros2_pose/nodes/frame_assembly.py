@@ -57,7 +57,7 @@ class SingleCameraAssembly:
         people = self.pipeline.step(frame)
         if people.note and frame.camera is None and arrival.camera_problem:
             note = arrival.camera_problem
-        if frame.pose is None and self.frames.fixed_problem:
+        if frame.camera_to_fixed is None and self.frames.fixed_problem:
             people = people.without_velocities()  # they would be those beside a moving camera
         people = people.with_fields(note=note or people.note)
         camera, _ = self.pipeline.camera(frame)
@@ -115,4 +115,4 @@ def frame_of(arrival: Arrival, frames: TfListener) -> tuple[Frame, str]:
         except ImageError as error:
             note = f"depth: {error}"
     return Frame(read(message), arrival.camera, stamp_of(message.header), depth,
-                 frames.pose(message.header)), note
+                 frames.camera_to_fixed(message.header)), note

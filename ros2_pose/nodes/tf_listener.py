@@ -12,15 +12,15 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
+from ros2_pose.geometry import Transform, TransformError
 from ros2_pose.nodes.message_factory import make
 from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.people import People
-from ros2_pose.sync.tf_buffer import Transform, TransformBuffer, TransformError
+from ros2_pose.sync.tf_buffer import TransformBuffer
 
 _DEPTH = 100  # tf2's
 _DYNAMIC = QoSProfile(depth=_DEPTH)
@@ -75,11 +75,11 @@ class TfListener:
         with self._lock:
             return self._buffer.lookup_from(target, header, tolerance)
 
-    def pose(self, header) -> np.ndarray | None:
-        """(4, 4) from the image's frame to the one that stands still; None if it is not known."""
+    def camera_to_fixed(self, header) -> Transform | None:
+        """From the image's frame to the one that stands still; None if it is not known."""
         self.fixed_problem, still = "", self._settings().still_frame
         try:
-            return self.lookup(still, header).matrix if still else None
+            return self.lookup(still, header) if still else None
         except TransformError as error:
             self.fixed_problem = str(error)
             return None
@@ -101,7 +101,7 @@ class TfListener:
             transform = self.lookup(frame_id, header)
         except TransformError as error:
             return PeopleInFrame(there, people.without_bodies(people.note or str(error)))
-        return PeopleInFrame(there, people.moved(transform.rotation, transform.translation))
+        return PeopleInFrame(there, people.moved(transform))
 
     # Callbacks: store and return ----------------------------------------------------------------
 

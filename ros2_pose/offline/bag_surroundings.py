@@ -11,12 +11,13 @@ from typing import Any
 
 from rosbags.highlevel import AnyReader
 
+from ros2_pose.geometry import Transform, TransformError
 from ros2_pose.messages.image import ImageError, depth_from_image
 from ros2_pose.messages.standard import stamp_of
 from ros2_pose.offline.bag_files import messages_of
 from ros2_pose.offline.sources import SourceError
 from ros2_pose.sync.image_sync import DepthQueue
-from ros2_pose.sync.tf_buffer import Transform, TransformBuffer, TransformError
+from ros2_pose.sync.tf_buffer import TransformBuffer
 
 _TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 _TF_AHEAD_S = (1.0, 3.0, 10.0)  # tried in turn

@@ -114,7 +114,7 @@ def _told(shot: RecordedFrame, people: People | None) -> tuple[RecordedFrame, Pe
     shot = replace(shot, frame_id=target.frame_id)
     if target.transform is None:
         return shot, people.without_bodies(people.note or target.problem)
-    return shot, people.moved(target.transform.rotation, target.transform.translation)
+    return shot, people.moved(target.transform)
 
 
 def _ignore(summary: Summary, shot: RecordedFrame, stamps: StampFilter) -> None:

@@ -14,6 +14,7 @@ from rosbags.highlevel import AnyReader
 
 from ros2_pose.camera import Camera, CameraError
 from ros2_pose.errors import one_line
+from ros2_pose.geometry import Transform, TransformError
 from ros2_pose.messages.camera_info import calibration_key, camera_from_info, warning_of_offset
 from ros2_pose.messages.image import ImageError, rgb_from_compressed, rgb_from_image
 from ros2_pose.messages.standard import stamp_of
@@ -23,7 +24,6 @@ from ros2_pose.offline.bag_surroundings import BagDepth, BagTransforms, choose_d
 from ros2_pose.offline.bag_writer import BagSink, BagWriter, make
 from ros2_pose.offline.sources import RecordedFrame, SourceError, TargetFrame
 from ros2_pose.people import Frame
-from ros2_pose.sync.tf_buffer import Transform, TransformError
 
 __all__ = ["BagSink", "BagSource", "BagWriter", "make", "typestore"]
 
@@ -185,12 +185,12 @@ def _shot(message, calibration: _Calibration, received: int, number: int,
     except ImageError as error:
         return RecordedFrame(stamp, frame_id, str(number), None, str(error), received)
     depth, note = around.depth.of(stamp, received) if around.depth else (None, "")
-    pose, pose_note = around.lookup(around.settings.still_frame, header, received)
+    camera_to_fixed, pose_note = around.lookup(around.settings.still_frame, header, received)
     target = None
     if around.settings.target_frame.lstrip("/") not in ("", frame_id.lstrip("/")):
         target = TargetFrame(around.settings.target_frame,
                       *around.lookup(around.settings.target_frame, header, received))
-    frame = Frame(image, calibration.camera, stamp, depth, pose.matrix if pose else None)
+    frame = Frame(image, calibration.camera, stamp, depth, camera_to_fixed)
     return RecordedFrame(stamp, frame_id, str(number), frame, "", received, note or pose_note,
                 calibration.problem, bool(pose_note), target)
 
