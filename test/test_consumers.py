@@ -27,8 +27,8 @@ from ros2_pose.messages.people import (  # noqa: E402
 from ros2_pose.messages.standard import header_message, stamp_of  # noqa: E402
 from ros2_pose.nodes.message_factory import make  # noqa: E402
 from ros2_pose.offline import demo_clip
-from ros2_pose.offline.rosbag import BagWriter  # noqa: E402
-from ros2_pose.offline.rosbag import make as make_for_bag  # noqa: E402
+from ros2_pose.offline.rosbag_reader import BagWriter  # noqa: E402
+from ros2_pose.offline.rosbag_reader import make as make_for_bag  # noqa: E402
 from ros2_pose.people import TRACKED, People  # noqa: E402
 from ros2_pose.tools import (
     bench,

@@ -19,9 +19,9 @@ from ros2_pose.messages.camera_info import camera_info_message
 from ros2_pose.messages.image import image_message
 from ros2_pose.messages.standard import header_message, quaternion_message, vector_message
 from ros2_pose.node_config import NodeConfig
-from ros2_pose.offline.bag_files import _zstd
 from ros2_pose.offline.recording import RecordingOptions, open_recording
-from ros2_pose.offline.rosbag import BagSource, BagWriter, make, typestore
+from ros2_pose.offline.rosbag_files import _zstd
+from ros2_pose.offline.rosbag_reader import BagSource, BagWriter, make, typestore
 from ros2_pose.offline.sources import PictureSource, SourceError, VideoSource
 from ros2_pose.pipeline import PipelineError
 

@@ -16,7 +16,7 @@ import numpy as np
 from ros2_pose.camera import Camera
 from ros2_pose.messages.camera_info import camera_info_message
 from ros2_pose.messages.standard import header_message
-from ros2_pose.offline.rosbag import BagWriter, make
+from ros2_pose.offline.rosbag_reader import BagWriter, make
 from ros2_pose.weights import fetch
 
 FPS = 60.0

@@ -54,7 +54,7 @@ def open_recording(path: Path, wanted: RecordingOptions):
 
 
 def _folder(path: Path, wanted: RecordingOptions):
-    from ros2_pose.offline.bag_files import METADATA, files_of_bag
+    from ros2_pose.offline.rosbag_files import METADATA, files_of_bag
     if not (path / METADATA).exists() and any(
             p.suffix.lower() in PICTURES and not p.name.startswith(".") for p in path.iterdir()):
         return _pictures(path, picture_files(path), wanted)
@@ -64,7 +64,7 @@ def _folder(path: Path, wanted: RecordingOptions):
 
 
 def _file(path: Path, wanted: RecordingOptions):
-    from ros2_pose.offline.bag_files import METADATA, bag_name
+    from ros2_pose.offline.rosbag_files import METADATA, bag_name
     if not path.exists():
         raise SourceError(f"{path} does not exist")
     if not path.is_file():
@@ -88,7 +88,7 @@ def _what_it_is(path: Path, kind: Kind) -> str:
 
 
 def _bag(path: Path, wanted: RecordingOptions):
-    from ros2_pose.offline.rosbag import BagSource
+    from ros2_pose.offline.rosbag_reader import BagSource
     return BagSource(path, wanted.image_topic, wanted.camera_info_topic, wanted.camera,
                      wanted.settings, wanted.depth_topic)
 

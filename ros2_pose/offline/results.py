@@ -127,5 +127,5 @@ def sink_of(path: Path, fps: float, pipeline: Pipeline, settings: NodeConfig, st
     if suffix == _RERUN:
         from ros2_pose.offline.rerun import RerunLog
         return RerunLog(path, pipeline)
-    from ros2_pose.offline.rosbag import BagSink
+    from ros2_pose.offline.rosbag_reader import BagSink
     return BagSink(path, storage, pipeline, settings)

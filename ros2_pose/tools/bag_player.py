@@ -17,7 +17,7 @@ from rclpy.node import Node
 from rosbags.highlevel import AnyReader
 
 from ros2_pose.nodes.message_factory import message_class
-from ros2_pose.offline.rosbag import typestore
+from ros2_pose.offline.rosbag_reader import typestore
 
 _PATIENCE_S = 120.0  # for subscribers to come
 _DRAIN_S = 2.0  # for the last messages to be acknowledged

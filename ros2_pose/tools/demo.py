@@ -26,7 +26,7 @@ from ros2_pose.messages.standard import stamp_of
 from ros2_pose.msg import People as PeopleMessage
 from ros2_pose.msg import SkeletonInfo
 from ros2_pose.offline import demo_clip
-from ros2_pose.offline.rosbag import BagSource, BagWriter, typestore
+from ros2_pose.offline.rosbag_reader import BagSource, BagWriter, typestore
 from ros2_pose.people import TRACKED, People
 from ros2_pose.tools.node_process import NodeProcessError, observer, own_domain, process, wait_until
 

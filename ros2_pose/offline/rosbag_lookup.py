@@ -13,7 +13,7 @@ from rosbags.highlevel import AnyReader
 
 from ros2_pose.messages.image import ImageError, depth_from_image
 from ros2_pose.messages.standard import stamp_of
-from ros2_pose.offline.bag_files import messages_of
+from ros2_pose.offline.rosbag_files import messages_of
 from ros2_pose.offline.sources import SourceError
 from ros2_pose.sync.image_sync import DepthQueue
 from ros2_pose.sync.tf_buffer import Transform, TransformBuffer, TransformError

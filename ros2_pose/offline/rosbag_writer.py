@@ -28,7 +28,7 @@ from ros2_pose.messages.people import (
 from ros2_pose.messages.standard import header_message
 from ros2_pose.messages.tf import tf_message
 from ros2_pose.node_config import NodeConfig
-from ros2_pose.offline.bag_files import typestore
+from ros2_pose.offline.rosbag_files import typestore
 from ros2_pose.offline.sources import RecordedFrame, SourceError
 from ros2_pose.people import People
 from ros2_pose.pipeline import Pipeline

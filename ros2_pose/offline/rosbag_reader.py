@@ -18,9 +18,9 @@ from ros2_pose.messages.camera_info import calibration_key, camera_from_info, wa
 from ros2_pose.messages.image import ImageError, rgb_from_compressed, rgb_from_image
 from ros2_pose.messages.standard import stamp_of
 from ros2_pose.node_config import NodeConfig
-from ros2_pose.offline.bag_files import files_of_bag, is_of_ros1, messages_of, opened, typestore
-from ros2_pose.offline.bag_surroundings import BagDepth, BagTransforms, choose_depth_topic
-from ros2_pose.offline.bag_writer import BagSink, BagWriter, make
+from ros2_pose.offline.rosbag_files import files_of_bag, is_of_ros1, messages_of, opened, typestore
+from ros2_pose.offline.rosbag_lookup import BagDepth, BagTransforms, choose_depth_topic
+from ros2_pose.offline.rosbag_writer import BagSink, BagWriter, make
 from ros2_pose.offline.sources import RecordedFrame, SourceError, TargetFrame
 from ros2_pose.people import Frame
 from ros2_pose.sync.tf_buffer import Transform, TransformError
