@@ -118,7 +118,7 @@ def bag(request, tmp_path_factory):
     from ros2_pose.messages.camera_info import camera_info_message
     from ros2_pose.messages.image import image_message
     from ros2_pose.messages.standard import header_message
-    from ros2_pose.offline.rosbag_reader import typestore
+    from ros2_pose.offline.rosbag_files import typestore
     from ros2_pose.offline.rosbag_writer import STORAGE, make
     path = tmp_path_factory.mktemp("fuzz") / "bag"
     camera = Camera(32, 24, 30.0, 30.0, 16.0, 12.0)

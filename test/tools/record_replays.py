@@ -25,7 +25,7 @@ from ros2_pose.camera import rotation_of
 from ros2_pose.config import PoseConfig
 from ros2_pose.multiview.pipeline import MultiPipeline
 from ros2_pose.offline import demo_clip
-from ros2_pose.offline.rosbag_reader import typestore
+from ros2_pose.offline.rosbag_files import typestore
 from ros2_pose.people import Frame
 
 _IMAGES = 40
