@@ -12,7 +12,7 @@ from ros2_pose.sync.image_sync import PATIENCE
 OK, WARN, ERROR, STALE = (bytes([level]) for level in range(4))  # DiagnosticStatus.level
 _LATENCIES = 100  # kept
 _REPORTS = 5  # over which rates are computed: a slow camera has no image in some of them
-_INTERVALS = 11  # arrivals, whose mean interval sets the limit of silence
+_INTERVALS = 11  # arrivals kept; their mean interval sets the limit of silence
 _SILENT_S = 1.5  # least time without an image that counts as silence
 
 

@@ -47,7 +47,7 @@ def external_outputs(node: Node, config: NodeConfig) -> list[ExternalOutput]:
 
 
 class ExternalOutput:
-    """An output with a topic that lists people; an empty list ends what the last list said.
+    """An output with a topic that lists people; an empty list clears the last one.
 
     Class attributes:
         topic: name of the output.
@@ -122,7 +122,7 @@ class DetectionsOutput(ExternalOutput):
         return config.detections
 
     def publish(self, people: PeopleByFrame, size: tuple[int, int]) -> None:
-        """Publish the people that are seen in the image and have a body."""
+        """Publish the people that are detected in the image and have a body."""
         if self._publisher.get_subscription_count():
             message = external.detections(make, *people.in_target_frame)
             self._publish_list(message, message.detections)

@@ -7,7 +7,6 @@ process of its own. Latency is from the publication of an image to the arrival o
 from __future__ import annotations
 
 import os
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -139,12 +138,12 @@ class ImagePublisher:
         self._images.publish(message)
 
     def publish_until(self, condition: Callable[[], bool], log: Path, seconds: float,
-                      child: subprocess.Popen) -> None:
+                      child) -> None:
         """Publish images until the condition holds. Raises NodeProcessError after `seconds`.
 
         Args:
             log: of the node, named in the error.
-            child: process of the node, which must not end meanwhile.
+            child: subprocess.Popen of the node, which must not end meanwhile.
         """
         def publish_and_check() -> bool:
             self.publish()
