@@ -1,18 +1,125 @@
-"""Rotations in torch: unit quaternions (x, y, z, w), rotation vectors and rotation matrices.
+"""Rigid transforms, and rotations as unit quaternions (x, y, z, w), vectors and matrices.
 
-Every function takes any leading shape, keeps dtype and device, and has finite derivatives
-everywhere, also at the identity and at half turns. Quaternions have norm 1; q and -q are the same
-rotation.
+`Transform` is the package's only type for SE(3). The functions on rotations work in torch: each
+takes any leading shape, keeps dtype and device, and has finite derivatives everywhere, also at the
+identity and at half turns. Quaternions have norm 1; q and -q are the same rotation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from ros2_pose.errors import PoseError
+
+_ROTATION_TOLERANCE = 1e-3  # of the elements of R R^T - I: matrices in files are rounded
 _SMALL = 1e-6  # of |sin(angle / 2)|: below it, a series in place of a division by it
+
+
+class TransformError(PoseError):
+    """Raised for a transform that is unusable or unknown; the message says which and why."""
+
+
+@dataclass(frozen=True, eq=False)
+class Transform:
+    """A rigid transform `a_from_b`: takes points of frame b to frame a, rotation first.
+
+    Args:
+        rotation: from the axes of b to those of a.
+        translation_m (3,): origin of b in a, m.
+    """
+
+    rotation: Rotation
+    translation_m: np.ndarray
+
+    @staticmethod
+    def identity() -> Transform:
+        """The transform from a frame to itself."""
+        return Transform(Rotation.identity(), np.zeros(3))
+
+    @staticmethod
+    def from_xyz_quat(xyz_quat: Sequence[float]) -> Transform:
+        """Make a transform of seven numbers: x, y, z in m, then quaternion x, y, z, w."""
+        return Transform(Rotation.from_quat(xyz_quat[3:]), np.array(xyz_quat[:3], float))
+
+    @staticmethod
+    def from_matrix(matrix: ArrayLike) -> Transform:
+        """Make a transform of a homogeneous matrix.
+
+        Args:
+            matrix (4, 4): rotation and translation in m; last row 0, 0, 0, 1.
+        Raises:
+            TransformError: if it is no rigid transform. The rotation may be rounded to 3 digits.
+        """
+        values = np.asarray(matrix, float)
+        if values.shape != (4, 4):
+            raise TransformError(f"a transform has shape {values.shape}, expected (4, 4)")
+        if not np.isfinite(values).all():
+            raise TransformError(f"a transform has numbers that are not finite: {values.tolist()}")
+        if not np.allclose(values[3], (0, 0, 0, 1), rtol=0, atol=1e-9):
+            raise TransformError(f"the last row of a transform is {values[3].tolist()}, expected "
+                                 "[0, 0, 0, 1]; transpose the matrix if it multiplies from the "
+                                 "right")
+        rotmat = values[:3, :3]
+        if np.abs(rotmat @ rotmat.T - np.eye(3)).max() > _ROTATION_TOLERANCE:
+            raise TransformError("the upper left 3x3 of a transform is no rotation, its columns "
+                                 f"are not orthonormal: {rotmat.tolist()}; remove scale and shear")
+        if np.linalg.det(rotmat) < 0:
+            raise TransformError("the upper left 3x3 of a transform is a reflection (determinant "
+                                 f"-1): {rotmat.tolist()}; use right-handed frames")
+        return Transform(Rotation.from_matrix(rotmat), values[:3, 3].copy())
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(4, 4) homogeneous matrix, m."""
+        matrix = np.eye(4)
+        matrix[:3, :3] = self.rotmat
+        matrix[:3, 3] = self.translation_m
+        return matrix
+
+    @property
+    def rotmat(self) -> np.ndarray:
+        """(3, 3) rotation matrix."""
+        return self.rotation.as_matrix()
+
+    def inverse(self) -> Transform:
+        """Return `b_from_a`."""
+        inverse = self.rotation.inv()
+        return Transform(inverse, -inverse.apply(self.translation_m))
+
+    def apply(self, points: np.ndarray) -> np.ndarray:
+        """Take points (..., 3), m, of frame b to frame a."""
+        return points @ self.rotmat.T + self.translation_m
+
+    def __matmul__(self, other: Transform) -> Transform:
+        """Compose: `a_from_b @ b_from_c` is `a_from_c`."""
+        return Transform(self.rotation * other.rotation,
+                         self.rotation.apply(other.translation_m) + self.translation_m)
+
+
+def with_root_rotated(theta: np.ndarray, rotation: Rotation) -> np.ndarray:
+    """Let the root's rotation of each body be followed by another one.
+
+    Args:
+        theta (P, 24, 4): rotations of joints, quaternions x, y, z, w, the root first; people with
+            NaN keep it.
+        rotation: one for all people, or P.
+    Returns:
+        (P, 24, 4), a copy.
+    """
+    rotated = theta.copy()
+    known = np.isfinite(theta[:, 0]).all(-1)
+    if known.any():
+        chosen = rotation if rotation.single else rotation[known]
+        rotated[known, 0] = (chosen * Rotation.from_quat(theta[known, 0])).as_quat()
+    return rotated
 
 
 def quat_product(left: Tensor, right: Tensor) -> Tensor:
@@ -28,17 +135,17 @@ def quat_product(left: Tensor, right: Tensor) -> Tensor:
 
 
 def quat_from_rotvec(rotvec: Tensor) -> Tensor:
-    """(..., 4) quaternions of rotation vectors (..., 3) rad."""
+    """Convert rotation vectors (..., 3), rad, to quaternions (..., 4)."""
     half = rotvec / 2
     angle = half.norm(dim=-1, keepdim=True)
     return torch.cat([half * torch.sinc(angle / torch.pi), angle.cos()], -1)
 
 
 def quat_from_rotmat(rotmat: Tensor) -> Tensor:
-    """(..., 4) quaternions of rotation matrices (..., 3, 3).
+    """Convert rotation matrices (..., 3, 3) to quaternions (..., 4).
 
-    The row of 4 q q^T with the longest diagonal element is q but for its length, which is divided
-    out; no element of that row's norm is near zero.
+    A row of 4 q q^T is a multiple of q. The row with the greatest diagonal element is normalised:
+    its norm is never near zero.
     """
     outer = rotmat.flatten(-2) @ constant(_outer_terms, rotmat) + constant(_outer_at_zero, rotmat)
     outer = outer.unflatten(-1, (4, 4))
@@ -48,7 +155,7 @@ def quat_from_rotmat(rotmat: Tensor) -> Tensor:
 
 
 def rotvec_from_quat(quat: Tensor) -> Tensor:
-    """(..., 3) rotation vectors, rad, not longer than pi, of quaternions (..., 4)."""
+    """Convert quaternions (..., 4) to rotation vectors (..., 3), rad, at most pi long."""
     quat = torch.where(quat[..., 3:] < 0, -quat, quat)
     sine, cosine = quat[..., :3].norm(dim=-1, keepdim=True), quat[..., 3:]
     safe = sine.clamp(min=_SMALL)
@@ -57,7 +164,7 @@ def rotvec_from_quat(quat: Tensor) -> Tensor:
 
 
 def rotvec_product(*rotvecs: Tensor) -> Tensor:
-    """(..., 3) rad: the last rotation vector (..., 3) first, then the one before it, and so on."""
+    """Compose rotation vectors (..., 3), rad, the last one first; returns (..., 3), rad."""
     quat, *others = map(quat_from_rotvec, rotvecs)
     for other in others:
         quat = quat_product(quat, other)
@@ -65,18 +172,18 @@ def rotvec_product(*rotvecs: Tensor) -> Tensor:
 
 
 def rotmat_from_quat(quat: Tensor) -> Tensor:
-    """(..., 3, 3) rotation matrices of unit quaternions (..., 4)."""
+    """Convert unit quaternions (..., 4) to rotation matrices (..., 3, 3)."""
     products = (quat[..., :, None] * quat[..., None, :]).flatten(-2)
     return (products @ constant(_rotmat_terms, quat)).unflatten(-1, (3, 3))
 
 
 def rotmat_from_rotvec(rotvec: Tensor) -> Tensor:
-    """(..., 3, 3) rotation matrices of rotation vectors (..., 3) rad."""
+    """Convert rotation vectors (..., 3), rad, to rotation matrices (..., 3, 3)."""
     return rotmat_from_quat(quat_from_rotvec(rotvec))
 
 
 def rotmat_from_columns(columns: Tensor) -> Tensor:
-    """Rotation matrices whose first two columns are those given, orthonormalized (Gram-Schmidt).
+    """Complete two columns to rotation matrices, orthonormalised by Gram-Schmidt.
 
     Args:
         columns (..., 3, 2): linearly independent, of any length.
@@ -92,7 +199,7 @@ def rotmat_from_columns(columns: Tensor) -> Tensor:
 
 
 def angle_between(quat: Tensor, other: Tensor) -> Tensor:
-    """(...) angle between rotations (..., 4), rad, 0 to pi."""
+    """Return angles (...), rad, 0 to pi, between rotations (..., 4)."""
     apart, together = (quat - other).norm(dim=-1), (quat + other).norm(dim=-1)
     return 4 * torch.minimum(apart, together).atan2(torch.maximum(apart, together))
 
@@ -101,8 +208,7 @@ def angle_between(quat: Tensor, other: Tensor) -> Tensor:
 
 
 def constant(terms, like: Tensor) -> Tensor:
-    """The tensor that a function without arguments makes, kept, with the dtype and device of
-    `like`."""
+    """Return the cached result of `terms()` with the dtype and device of `like`."""
     return _kept(terms, like.dtype, like.device)
 
 

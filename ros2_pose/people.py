@@ -1,4 +1,4 @@
-"""Frame and People: the only types that cross a border between the package's parts."""
+"""Frame, Ground and People: the data that pass between the rooms of the package."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
+from ros2_pose.geometry import Transform, with_root_rotated
 from ros2_pose.skeleton import COCO17, SMPL24
 
 INFERRED, OBSERVED, DEPTH = 0, 1, 2  # joint_source
@@ -39,36 +39,51 @@ _IN_SPACE = ("joints", "joint_cov", "joint_source", "theta", "betas", "root", "r
 
 
 class PeopleError(PoseError):
-    """A `People` whose fields do not fit together."""
+    """Raised for a `People` whose fields contradict each other; the message names the field."""
+
+
+@dataclass(frozen=True, eq=False)
+class Ground:
+    """The direction of gravity and the floor, seen by a camera.
+
+    Args:
+        up (3,): unit vector against gravity, in the camera frame.
+        height_m: of the camera above a level floor that people stand on; None if not known.
+    """
+
+    up: np.ndarray
+    height_m: float | None = None
 
 
 @dataclass(frozen=True)
 class Frame:
     """One image and what is known about it.
 
-    image: (H, W, 3) uint8, RGB, as the camera gave it (not undistorted).
-    camera: None if the camera is not calibrated; then there is no 3D.
-    stamp: time of exposure, nanoseconds on the clock of the recording.
-    depth: (H, W) float32, metres along the optical axis, aligned with the image; NaN where
-        unknown. None if there is no depth camera.
-    pose: (4, 4) takes points of the camera to a frame that stands still, at the stamp; None if
-        that is not known.
+    Args:
+        image (H, W, 3): uint8, RGB, as the camera gave it (not undistorted).
+        camera: intrinsics; None if the camera is not calibrated: then there is no 3D.
+        stamp: time of exposure, ns, on the clock of the recording.
+        depth (H, W): float32, m along the optical axis, aligned with the image; NaN where unknown.
+            None if there is no depth camera.
+        camera_to_fixed: from the camera frame to one that stands still, at the stamp; None if not
+            known.
+        ground: gravity and floor; None for those that the pipeline's settings describe.
     """
 
     image: np.ndarray
     camera: Camera | None = None
     stamp: int = 0
     depth: np.ndarray | None = None
-    pose: np.ndarray | None = None
+    camera_to_fixed: Transform | None = None
+    ground: Ground | None = None
 
 
 @dataclass(frozen=True)
 class People:
-    """The P people of one image; P = 0 is normal. A field that is not known is None.
+    """The P people of one image, P >= 0; a field that is not known is None.
 
-    Within a field, a person's or joint's unknown values are NaN.
-    Camera frame: x right, y down, z forward, metres; another after `moved`. Pixel centres lie at
-    +0.5.
+    Within a field, unknown values of a person or joint are NaN. Positions are in the camera frame
+    (x right, y down, z forward; m), or in another one after `moved`. Pixel centres lie at +0.5.
     """
 
     boxes: np.ndarray  # (P, 4) x min, y min, x max, y max, px
@@ -88,7 +103,7 @@ class People:
     tracking_state: np.ndarray | None = None  # (P,) TENTATIVE, TRACKED or LOST
     age: np.ndarray | None = None  # (P,) s since first seen
     ids: tuple[str, ...] | None = None  # (P,)
-    note: str = ""  # for a person to read: why something is missing, and what to do
+    note: str = ""  # text for users: what is missing, why, and what to do
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
@@ -103,72 +118,67 @@ class People:
         return len(self.boxes)
 
     def __getitem__(self, rows) -> People:
-        """Some of the people: rows is a slice, a mask or a list of indices."""
+        """Select people by a slice, a mask (P,) or a list of indices."""
         chosen = np.arange(len(self))[rows]
         if chosen.ndim != 1:
-            raise TypeError(f"choose people by a slice, a mask or a list, not by {rows!r}")
+            raise TypeError(f"select people by a slice, a mask or a list, not by {rows!r}")
         return People(**{f.name: _rows(getattr(self, f.name), chosen) for f in fields(self)})
 
     def with_fields(self, **values) -> People:
-        """A copy in which the named fields are replaced."""
+        """Return a copy in which the named fields are replaced."""
         return replace(self, **values)
 
-    def moved(self, rotation: Rotation, translation: np.ndarray) -> People:
-        """The same people in another frame, in which x is rotation x + translation (3,), m.
+    def moved(self, b_from_a: Transform) -> People:
+        """Express people of frame a in frame b.
 
-        Pixels stay. A velocity is turned and stays relative to what it was relative to: a frame
-        that moves itself takes nothing off.
+        Pixels stay. A velocity is rotated and stays relative to what it was relative to: the motion
+        of frame b itself is not subtracted.
         """
-        rotmat = rotation.as_matrix()
-        both = np.kron(np.eye(2), rotmat)  # place, and rotation about the axes
+        rotmat = b_from_a.rotmat
+        both = np.kron(np.eye(2), rotmat)  # position, and rotation about the axes
         changes = {
-            "joints": lambda positions: positions @ rotmat.T + translation,
-            "root": lambda positions: positions @ rotmat.T + translation,
+            "joints": b_from_a.apply,
+            "root": b_from_a.apply,
             "velocity": lambda vectors: vectors @ rotmat.T,
-            "theta": lambda quats: _root_turned(rotation, quats),
+            "theta": lambda quats: with_root_rotated(quats, b_from_a.rotation),
             "joint_cov": lambda cov: rotmat @ cov @ rotmat.T,
             "velocity_cov": lambda cov: rotmat @ cov @ rotmat.T,
             "root_cov": lambda cov: both @ cov @ both.T,
         }
-        return self.with_fields(**{name: change(getattr(self, name))
-                                   for name, change in changes.items()
-                                   if getattr(self, name) is not None})
+        moved = {}
+        for name, change in changes.items():
+            value = getattr(self, name)
+            if value is not None:
+                moved[name] = change(value)
+        return self.with_fields(**moved)
 
     def without_bodies(self, note: str) -> People:
-        """A copy that knows pixels alone; note says why."""
+        """Return a copy without 3D fields; note says why they are missing."""
         return self.with_fields(**dict.fromkeys(_IN_SPACE), note=note)
 
     def without_velocities(self) -> People:
-        """A copy in which no velocity is known."""
+        """Return a copy with NaN velocities."""
         if self.velocity is None:
             return self
         return self.with_fields(velocity=np.full_like(self.velocity, np.nan),
                                 velocity_cov=np.full_like(self.velocity_cov, np.nan))
 
     def with_sides_changed(self, rows: list[int]) -> People:
-        """A copy in which left and right keypoints of some people are changed round."""
+        """Return a copy in which left and right keypoints of the people in rows are swapped."""
         if not rows:
             return self
-        changed = {}
+        swapped = {}
         for name in ("keypoints", "keypoint_cov", "keypoint_scores"):
-            changed[name] = getattr(self, name).copy()
-            changed[name][rows] = changed[name][rows][:, COCO17.mirror]
-        return self.with_fields(**changed)
+            swapped[name] = getattr(self, name).copy()
+            swapped[name][rows] = swapped[name][rows][:, COCO17.mirror]
+        return self.with_fields(**swapped)
 
     @staticmethod
     def nobody() -> People:
-        """An image that was looked at and shows no one."""
+        """Return the P = 0 people of an image without any."""
         detected = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
         empty: dict[str, Any] = {name: np.zeros((0, *_SHAPES[name])) for name in detected}
         return People(**empty)
-
-
-def _root_turned(rotation: Rotation, theta: np.ndarray) -> np.ndarray:
-    """theta (P, 24, 4) with the root's rotation followed by another; NaN stays."""
-    turned, known = theta.copy(), np.isfinite(theta[:, 0]).all(-1)
-    if known.any():
-        turned[known, 0] = (rotation * Rotation.from_quat(theta[known, 0])).as_quat()
-    return turned
 
 
 def _rows(value, chosen):

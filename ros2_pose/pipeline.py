@@ -1,4 +1,4 @@
-"""From a frame to tracked people: the network, the tracker and the body layer in order."""
+"""One camera's pipeline: network, tracker and body fit, from a frame to tracked people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.depth import DepthError, DepthGauge, DepthMeasurement
 from ros2_pose.body.fitter import BodyFit, Fitter, Previous, Sighting
@@ -21,119 +20,143 @@ from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
+from ros2_pose.geometry import Transform, with_root_rotated
 from ros2_pose.imaging.contrast import has_contrast
 from ros2_pose.imaging.upright import UprightView, upright_view
 from ros2_pose.networks import NETWORKS
-from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, People
+from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, Ground, People
+from ros2_pose.sync.time_jump import steps_back
 from ros2_pose.tracking.tracker import Track, Tracker
 
 log = logging.getLogger(__name__)
 
-_PROPOSED_ROOT_STD = (0.05, 0.05, 0.2)  # to the side, down, log distance, of a network's bodies
+_PROPOSED_ROOT_STD = (0.05, 0.05, 0.2)  # to the side, down, log distance; of a network's bodies
 _LEAST_DETECTIONS = 20  # that the tracker chooses from, however few people are reported
-CONTINUES = 1 / 3  # of score_threshold: what a detection must score to continue a track
+CONTINUES = 1 / 3  # of score_threshold: score from which a detection continues a track
 
 
 class PipelineError(PoseError):
-    """A frame or a setting that cannot be worked with; the message says why and what to do."""
+    """Raised for an unusable frame or setting; the message says why and what to do."""
 
 
 class NoContrastError(PipelineError):
-    """A picture that shows nothing: nobody can be looked for in it."""
+    """Raised for an image without contrast, in which no people can be detected."""
+
+
+class PreparedFrame(NamedTuple):
+    """A frame as it was taken, and as networks and body fit see it."""
+
+    taken: Frame  # its camera is the one that bodies are fitted with; its ground is known
+    upright: Frame  # the same, rotated by `view` such that people stand upright in it
+    view: UprightView
+    note: str  # why there is no camera; empty if there is one
 
 
 class Pipeline:
-    """Looks at one image after another; `step` is all there is to it.
+    """Finds, tracks and fits the people of one camera's frames; call `step` for each frame.
 
-    Not thread-safe: one thread steps. Raises PipelineError for a device that is not there.
+    Not thread-safe: call it from one thread.
+
+    Raises:
+        PipelineError: if the device that the settings name is not available.
     """
 
     def __init__(self, config: PoseConfig = PoseConfig()):
         self.config = config
         self.device = _device(config.device, config.require_gpu)
-        network = NETWORKS[config.network].from_config(config, self._engine())
-        self.network = network.to(self.device)
-        # A few small matrices a person: a GPU would wait for its own launches.
+        engine = config.engine if self.device.type == "cpu" else "torch"
+        self.network = NETWORKS[config.network].from_config(config, engine).to(self.device)
+        # Bodies stay on the CPU: for a few small matrices a person, launches would dominate a GPU.
         self.body = BodyModel.load(config.body_model or None)
         self.network_name = self.network.name
         self.body_name = Path(config.body_model).stem or "open_body"
         self.fitter = Fitter(self.body, PosePrior.load(), Lift.load())
         self.depth_gauge = DepthGauge(self.body)
-        self.tracker = Tracker()
-        self.view = UprightView()
+        self.tracker = Tracker(config)
+        self._view = UprightView()
         self.configure(config)
-
-    def _engine(self) -> str:
-        """What runs the network: a GPU's is torch."""
-        return self.config.engine if self.device.type == "cpu" else "torch"
 
     def configure(self, config: PoseConfig) -> None:
         """Take over the settings that may change while running."""
         self.config = config
-        self.network.score_threshold = config.score_threshold * CONTINUES
-        self.network.max_people = max(config.max_people, _LEAST_DETECTIONS)
-        self.tracker.max_people = config.max_people
-        self.tracker.confirm_hits = config.confirm_hits
-        self.tracker.lost_s = config.lost_s
-        self.tracker.birth_score = config.score_threshold
-        self.tracker.still_mps = config.still_mps
-        self.fitter.settings = replace(self.fitter.settings, adult_height_m=config.adult_height_m)
-        self.rotate_upright(_up(config))
+        self.network.configure(score_threshold=config.score_threshold * CONTINUES,
+                               max_people=max(config.max_people, _LEAST_DETECTIONS))
+        self.tracker.configure(config)
+        self.fitter = self.fitter.with_settings(
+            replace(self.fitter.settings, adult_height_m=config.adult_height_m))
+        self._ground = ground_from_config(config)
 
     def another(self) -> Pipeline:
-        """One for another camera: it shares the networks and has seen nobody yet."""
+        """Make a pipeline for another camera: it shares network and models, and tracks no one."""
         other = copy(self)
-        other.tracker = Tracker()
-        other.configure(self.config)
+        other.tracker = Tracker(self.config)
         return other
 
     def reset(self) -> None:
-        """Forget everyone: the next frame is not a continuation of the last."""
+        """Forget all people: the next frame does not continue the last one."""
         self.tracker.reset()
 
     def step(self, frame: Frame) -> People:
-        """The people of a frame, those just lost from sight included.
+        """Find the people of a frame; those just lost from sight follow after them.
 
-        Frames come in the order of their stamps; a step back in time forgets everyone. Without a
-        usable camera there is no 3D and `People.note` says why. Raises PipelineError if the image
-        is none, NoContrastError if it shows nothing.
+        Frames come in the order of their stamps; a step back in time forgets all people. Without a
+        usable camera there is no 3D, and `People.note` says why.
+
+        Raises:
+            PipelineError: if the image is not uint8 RGB.
+            NoContrastError: if the image shows nothing.
         """
         check_image(frame.image)
-        frame, note = self.with_camera(frame)
-        upright = self.view.frame(frame)
-        people = self.follow(self.network.detect([upright])[0], upright, note)
-        return self.view.people_as_taken(people, frame)
+        prepared = self.prepare(frame)
+        detected = self.network.detect([prepared.upright])[0]
+        return prepared.view.people_as_taken(self.follow(detected, prepared), frame)
 
-    def with_camera(self, frame: Frame) -> tuple[Frame, str]:
-        """A frame with the camera that bodies are fitted with, and as of `camera`."""
-        camera, note = self.camera(frame)
-        return replace(frame, camera=camera), note
+    def prepare(self, frame: Frame) -> PreparedFrame:
+        """Choose a frame's camera and ground, and rotate it such that people are upright.
 
-    def rotate_upright(self, up: np.ndarray) -> None:
-        """Look at frames rotated such that `up`, (3,) in the camera frame, points up in them."""
-        view = upright_view(up, self.view)
-        if view != self.view and self.tracker.tracks:
-            log.warning("the camera is turned: everyone is forgotten")
-            self.reset()
-        self.view, self.up = view, view.up(up)
-
-    def follow(self, people: People, frame: Frame, note: str = "") -> People:
-        """`step`, from what the network found in a frame of `view.frame`; people stay in it.
-
-        note: why the frame has no camera, if it has none.
+        A change of that rotation forgets all people.
         """
-        if frame.stamp < self.tracker.latest:
-            log.warning("time went back by %.3f s: everyone is forgotten",
-                        (self.tracker.latest - frame.stamp) * 1e-9)
+        camera, note = self.camera(frame)
+        ground = frame.ground or self._ground
+        view = upright_view(ground.up, self._view)
+        if view != self._view and self.tracker.tracks:
+            log.warning("the camera's mounting has changed: all people are forgotten")
             self.reset()
-        people, tracks = self.tracker.assign(people, frame.stamp, frame.camera, frame.pose)
+        self._view = view
+        taken = replace(frame, camera=camera, ground=ground)
+        return PreparedFrame(taken, view.frame(taken), view, note)
+
+    def follow(self, people: People, prepared: PreparedFrame) -> People:
+        """Track and fit what the network detected in a prepared frame's upright image.
+
+        Returns:
+            People in pixels and camera frame of the upright frame.
+        """
+        frame = prepared.upright
+        if steps_back(frame.stamp, self.tracker.latest):
+            self.reset()
+        people, tracks = self.tracker.assign(people, frame.stamp, frame.camera,
+                                             frame.camera_to_fixed)
         if frame.camera is not None:
             people = self._with_bodies(people, tracks, frame, frame.camera)
-        note = note or people.note
+        note = prepared.note or people.note
         return self.tracker.report(people, tracks, frame.stamp).with_fields(note=note)
 
+    def tell_body(self, track_id: str, body: TrackedBody, camera_to_fixed: Transform) -> None:
+        """Replace a tracked person's body by what several cameras know of it.
+
+        Args:
+            track_id: of a person of this camera; without a body there is nothing to replace.
+            body: in the fixed frame.
+            camera_to_fixed: of this camera, when its frame was taken.
+        """
+        for track in self.tracker.tracks:
+            if track.id == track_id and track.body is not None:
+                track.body = TrackedBody(body.seen_from(camera_to_fixed), body.disagreement_s,
+                                         body.frames, track.body.stamp, camera_to_fixed)
+
     def camera(self, frame: Frame) -> tuple[Camera | None, str]:
-        """The camera that bodies of this frame are fitted with; None and why if there is none."""
+        """Return the camera that bodies of a frame are fitted with; None, and why, without one."""
         height, width = frame.image.shape[:2]
         if not self.config.body:
             return None, "body is off: 2D only"
@@ -150,12 +173,8 @@ class Pipeline:
     @torch.inference_mode()
     def _with_bodies(self, people: People, tracks: list[Track], frame: Frame,
                      camera: Camera) -> People:
-        clear = people.keypoint_scores >= self.config.keypoint_threshold
-        pixels = np.where(clear[..., None], people.keypoints, np.nan)
-        rays, cov = camera.normalise_with_cov(pixels, people.keypoint_cov)
-        sighting = Sighting(torch.from_numpy(rays), torch.from_numpy(cov), **self._surroundings(),
-                            proposed=self._proposed(people))
-        previous = previous_of(tracks, frame.stamp, frame.pose)
+        sighting = self._sighting(people, frame, camera)
+        previous = previous_of(tracks, frame.stamp, frame.camera_to_fixed)
         bodies = self.fitter.fit(sighting, previous)
         measured = None
         if frame.depth is not None:
@@ -164,15 +183,28 @@ class Pipeline:
             except DepthError as error:
                 people = people.with_fields(note=str(error))
             else:
-                bodies = self.fitter.fit(_with_depth(sighting, measured),
-                                         _at_depth(bodies, measured, previous))
+                with_depth = sighting._replace(depth=torch.from_numpy(measured.root_z),
+                                               depth_std=torch.from_numpy(measured.std))
+                bodies = self.fitter.fit(with_depth, _at_depth(bodies, measured, previous))
         for row, track in enumerate(tracks):
-            track.body = TrackedBody.of(bodies, row, int(previous.frames[row]) + 1, frame)
+            track.body = _tracked_body(bodies, row, int(previous.frames[row]) + 1, frame)
         people = _with_fit(people, bodies, measured)
         return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
 
+    def _sighting(self, people: People, frame: Frame, camera: Camera) -> Sighting:
+        """What is known of people in an upright frame before bodies are fitted."""
+        clear = people.keypoint_scores >= self.config.keypoint_threshold
+        pixels = np.where(clear[..., None], people.keypoints, np.nan)
+        rays, cov = camera.normalise_with_cov(pixels, people.keypoint_cov)
+        ground, floor = frame.ground or self._ground, None
+        if ground.height_m is not None:
+            floor = torch.from_numpy(np.append(ground.up, ground.height_m))
+        return Sighting(torch.from_numpy(rays), torch.from_numpy(cov),
+                        up=torch.from_numpy(ground.up), floor=floor,
+                        proposed=self._proposed(people))
+
     def _proposed(self, people: People) -> Lifted | None:
-        """The bodies that the network itself saw, as one more hypothesis of the fit."""
+        """The bodies that the network itself estimates, as one more hypothesis of the fit."""
         if people.theta is None or self.network.rotation_std is None:
             return None
         quats, betas, root = (torch.from_numpy(value)[:, None]
@@ -181,22 +213,15 @@ class Pipeline:
         root_std = torch.tensor(_PROPOSED_ROOT_STD).expand(len(people), 1, -1)
         return Lifted(quats, betas, root, rotation_std, root_std, torch.zeros(len(people), 1))
 
-    def _surroundings(self) -> dict[str, torch.Tensor]:
-        """Which way is up, and where the floor is if that is known."""
-        known = {"up": torch.from_numpy(self.up)}
-        if self.config.camera_height_m > 0:
-            known["floor"] = torch.tensor((*self.up, self.config.camera_height_m))
-        return known
-
     def _measure(self, depth: np.ndarray, camera: Camera, bodies: BodyFit) -> DepthMeasurement:
-        """How far people are; raises DepthError for an image of another size."""
+        """Measure people's distances; raises DepthError for a depth image of another size."""
         std = bodies.root_cov[:, 2, 2].sqrt().clamp(min=0.05).numpy()
         return self.depth_gauge.measure(depth, camera, bodies.state, std,
                                         bodies.joint_observed.numpy())
 
     def _corrected(self, people: People, sighting: Sighting, bodies: BodyFit,
                    camera: Camera) -> People:
-        """With keypoints corrected by the bodies, where there are bodies."""
+        """People with keypoints corrected by their bodies; without a body they stay."""
         corrected = self.fitter.correct(sighting, bodies)
         pixels, cov = camera.distort_with_cov(corrected.points.numpy(), corrected.cov.numpy())
         ok = (bodies.ok & corrected.ok).numpy()[:, None] & np.isfinite(pixels).all(-1) \
@@ -207,39 +232,27 @@ class Pipeline:
 
 
 class TrackedBody(NamedTuple):
-    """What a track knows of its body: the state of the last fit, and how it came about."""
+    """The body of a tracked person at the last fit: where the next fit starts."""
 
-    state: BodyState  # of one person
-    disagreement_s: float  # s, as of BodyFit
-    frames: int
-    stamp: int
-    pose: np.ndarray | None = None  # of the camera then, as of Frame
+    state: BodyState  # of one person, in the camera frame
+    disagreement_s: float  # s, see `BodyFit`
+    frames: int  # in which the body has been fitted
+    stamp: int  # ns, of the fit
+    camera_to_fixed: Transform | None = None  # at that stamp; None: not known
 
-    @staticmethod
-    def of(bodies: BodyFit, row: int, frames: int, frame: Frame) -> TrackedBody | None:
-        """None if the body was not found."""
-        if not bodies.ok[row]:
-            return None
-        state = BodyState(*(value[row] for value in bodies.state))
-        return TrackedBody(
-            state, float(bodies.disagreement_s[row]), frames, frame.stamp, frame.pose
-        )
-
-    def seen_from(self, pose: np.ndarray | None) -> BodyState:
-        """The state in the frame of a camera that has moved, while the person stood."""
-        if pose is None or self.pose is None:
+    def seen_from(self, camera_to_fixed: Transform | None) -> BodyState:
+        """Return the state in the frame of a camera that has moved while the person stood."""
+        if camera_to_fixed is None or self.camera_to_fixed is None:
             return self.state
-        now_from_then = np.linalg.inv(pose) @ self.pose
-        rotation = Rotation.from_matrix(now_from_then[:3, :3])
-        theta = self.state.theta.clone()
-        theta[0] = torch.from_numpy((rotation * Rotation.from_quat(theta[0].numpy())).as_quat())
-        root = torch.from_numpy(rotation.apply(self.state.root.numpy()) + now_from_then[:3, 3])
-        return self.state._replace(theta=theta, root=root)
+        now_from_then = camera_to_fixed.inverse() @ self.camera_to_fixed
+        theta = with_root_rotated(self.state.theta.numpy()[None], now_from_then.rotation)[0]
+        root = now_from_then.apply(self.state.root.numpy())
+        return self.state._replace(theta=torch.from_numpy(theta), root=torch.from_numpy(root))
 
 
 def _device(wanted: str, require_gpu: bool) -> torch.device:
     if wanted == "cpu" and require_gpu:
-        raise PipelineError("device: cpu is not what require_gpu asks for; choose one of the two")
+        raise PipelineError("device: cpu contradicts require_gpu; choose one of the two")
     if (wanted == "cuda" or require_gpu) and not torch.cuda.is_available():
         raise PipelineError(f"device: cuda is not available to torch {torch.__version__}; use auto "
                             "or cpu without require_gpu, or install a CUDA build")
@@ -248,14 +261,19 @@ def _device(wanted: str, require_gpu: bool) -> torch.device:
     return torch.device(wanted)
 
 
-def _up(config: PoseConfig) -> np.ndarray:
-    """(3,) the world's up in the camera frame, by the camera's pitch and roll."""
+def ground_from_config(config: PoseConfig) -> Ground:
+    """Return the ground of a camera with the mounting that the settings describe."""
     pitch, roll = np.radians((config.camera_pitch_deg, config.camera_roll_deg))
-    return np.array([-np.sin(roll) * np.cos(pitch), -np.cos(roll) * np.cos(pitch), -np.sin(pitch)])
+    up = np.array([-np.sin(roll) * np.cos(pitch), -np.cos(roll) * np.cos(pitch), -np.sin(pitch)])
+    return Ground(up, config.camera_height_m if config.camera_height_m > 0 else None)
 
 
 def check_image(image: np.ndarray) -> None:
-    """Raises PipelineError for what is no picture, and for one that shows nothing."""
+    """Raise PipelineError unless an image is (H, W, 3) uint8 RGB that shows something.
+
+    Raises:
+        NoContrastError: if it shows nothing.
+    """
     shape: tuple[int, ...] = getattr(image, "shape", ())
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or image.dtype != np.uint8:
         raise PipelineError(f"image is {getattr(image, 'dtype', type(image).__name__)} {shape}, "
@@ -266,13 +284,19 @@ def check_image(image: np.ndarray) -> None:
                               "of 255; look for a covered lens, darkness, or a wrong exposure")
 
 
-def previous_of(tracks: list[Track], stamp: int, pose: np.ndarray | None = None) -> Previous:
-    """The bodies of the images before, NaN for people who have none; pose: as of `Frame`."""
+def previous_of(tracks: list[Track], stamp: int,
+                camera_to_fixed: Transform | None = None) -> Previous:
+    """Return the last fitted body of each track; NaN for a person without one.
+
+    Args:
+        stamp: ns, of the frame that is fitted next.
+        camera_to_fixed: of that frame; bodies are expressed in its camera frame.
+    """
     zeros = torch.zeros(len(tracks))
     previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long(), zeros.clone())
     for row, track in enumerate(tracks):
         if track.body is not None:
-            for values, value in zip(previous.state, track.body.seen_from(pose)):
+            for values, value in zip(previous.state, track.body.seen_from(camera_to_fixed)):
                 values[row] = value
             previous.seconds[row] = (stamp - track.body.stamp) * 1e-9
             previous.frames[row] = track.body.frames
@@ -280,13 +304,17 @@ def previous_of(tracks: list[Track], stamp: int, pose: np.ndarray | None = None)
     return previous
 
 
-def _with_depth(sighting: Sighting, measured: DepthMeasurement) -> Sighting:
-    return sighting._replace(depth=torch.from_numpy(measured.root_z),
-                             depth_std=torch.from_numpy(measured.std))
+def _tracked_body(bodies: BodyFit, row: int, frames: int, frame: Frame) -> TrackedBody | None:
+    """The body that a track keeps; None if none was found."""
+    if not bodies.ok[row]:
+        return None
+    state = BodyState(*(value[row] for value in bodies.state))
+    return TrackedBody(state, float(bodies.disagreement_s[row]), frames, frame.stamp,
+                       frame.camera_to_fixed)
 
 
 def _at_depth(bodies: BodyFit, measured: DepthMeasurement, previous: Previous) -> Previous:
-    """The bodies just fitted, moved along the line of sight to where they were measured."""
+    """Bodies just fitted, moved along the line of sight to their measured distance."""
     factor = torch.from_numpy(measured.root_z) / bodies.root[:, 2]
     factor = torch.where(factor.isfinite(), factor, 1.0)
     state = bodies.state._replace(root=bodies.root * factor[:, None])

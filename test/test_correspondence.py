@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from test_triangulate import POSES, seen_by
 
-from ros2_pose.multiview.association import ViewDetections, cluster, correspond, log_odds
+from ros2_pose.multiview.association import ViewDetections, associate_views, cluster, log_odds
 
 
 def _partitions(count):
@@ -82,7 +82,7 @@ def test_people_in_a_room_are_told_apart(seed):
     figure = rng.uniform((-0.25, -0.25, 0), (0.25, 0.25, 1.7), (17, 3))
     spots = np.array([(-1, -1, 0), (-1, 0.6, 0), (0.1, -0.2, 0), (1.2, 0.8, 0)])
     bodies, who = _people(figure + spots[:, None], rng)
-    found = correspond(bodies, POSES)
+    found = associate_views(bodies, POSES)
     np.testing.assert_array_equal(np.equal.outer(found, found), np.equal.outer(who, who))
 
 
@@ -94,7 +94,7 @@ def test_epipolar_lines_alone_tell_people_apart_and_outliers_do_not():
     bodies = bodies._replace(joints=np.full_like(bodies.joints, np.nan))
     bodies.rays[:, :2] += 0.3 * rng.normal(size=(len(who), 2, 2))
     same = np.equal.outer(who, who)
-    found = correspond(bodies, POSES)
+    found = associate_views(bodies, POSES)
     np.testing.assert_array_equal(np.equal.outer(found, found), same)
     odds = log_odds(bodies, POSES)
     finite = np.isfinite(odds)
@@ -116,8 +116,8 @@ def test_what_was_known_before_decides_where_images_do_not():
     rng = np.random.default_rng(3)
     figure = rng.uniform((-0.25, -0.25, 0), (0.25, 0.25, 1.7), (17, 3))
     bodies, _ = _people(figure[None], rng)
-    assert correspond(bodies, POSES).max() == 0
-    assert correspond(bodies, POSES, np.full((4, 4), -1000.0)).max() == 3
+    assert associate_views(bodies, POSES).max() == 0
+    assert associate_views(bodies, POSES, np.full((4, 4), -1000.0)).max() == 3
 
 
 def test_who_has_no_body_and_no_keypoints_is_left_alone():
@@ -127,4 +127,4 @@ def test_who_has_no_body_and_no_keypoints_is_left_alone():
     for name in ("rays", "cov", "joints", "joint_cov"):
         getattr(bodies, name)[0] = np.nan
     assert np.isfinite(log_odds(bodies, POSES)[0, 1:]).all()
-    np.testing.assert_array_equal(correspond(bodies, POSES), [0, 1, 1, 1])
+    np.testing.assert_array_equal(associate_views(bodies, POSES), [0, 1, 1, 1])

@@ -40,10 +40,10 @@ from test_matrix import (
 )
 from tf2_msgs.msg import TFMessage
 
+from ros2_pose.geometry import Transform
 from ros2_pose.messages.standard import header_message, quaternion_message, vector_message
 from ros2_pose.nodes.message_factory import make
 from ros2_pose.pipeline import Pipeline
-from ros2_pose.sync.tf_buffer import Transform
 
 MAP_FROM_CAMERA = Transform(Rotation.from_euler("xyz", (-100, 3, 40), degrees=True),
                             np.array([3.0, -2.0, 1.5]))
@@ -104,7 +104,7 @@ class MultiviewResult:
     @staticmethod
     def _transform() -> TFMessage:
         values = make("geometry_msgs/msg/Transform",
-                      translation=vector_message(make, MAP_FROM_CAMERA.translation),
+                      translation=vector_message(make, MAP_FROM_CAMERA.translation_m),
                       rotation=quaternion_message(make, MAP_FROM_CAMERA.rotation.as_quat()))
         return TFMessage(transforms=[make(
             "geometry_msgs/msg/TransformStamped", transform=values, child_frame_id=FRAME,
@@ -139,7 +139,7 @@ def test_the_same_people_come_out_of_the_node(graph, start, pipeline, case, tran
         return
     film = _film(case, pipeline)  # the same by the pipeline alone, in the camera's frame
     expected = MAP_FROM_CAMERA.rotation.apply(_taken_from_upright(case).apply(
-        _roots(case, film))) + MAP_FROM_CAMERA.translation
+        _roots(case, film))) + MAP_FROM_CAMERA.translation_m
     found = np.array([[p.pose.pose.position.x, p.pose.pose.position.y, p.pose.pose.position.z]
                       for p in answer.people])
     apart = np.linalg.norm(found[:, None] - expected, axis=2)

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import CameraError
 from ros2_pose.config import ConfigError
+from ros2_pose.geometry import Transform
 from ros2_pose.messages import external as interop
 from ros2_pose.messages.camera_info import calibration_key, camera_from_info, warning_of_offset
 from ros2_pose.messages.markers import marker_array
@@ -307,8 +308,8 @@ def test_markers_are_deleted_once_and_only_when_gone(make, header, some_people):
 def test_a_label_is_beyond_the_head_in_every_frame(make, header, upright):
     """Turned into a frame with z up, the label stands as far over the person as before."""
     people, _ = upright
-    up = Rotation.from_matrix([[0, 0, 1], [-1, 0, 0], [0, -1, 0]])
-    for shown, axis, sign in ((people, "y", -1), (people.moved(up, np.zeros(3)), "z", 1)):
+    up = Transform(Rotation.from_matrix([[0, 0, 1], [-1, 0, 0], [0, -1, 0]]), np.zeros(3))
+    for shown, axis, sign in ((people, "y", -1), (people.moved(up), "z", 1)):
         label = marker_array(make, header, shown, set(), 0.5)[0].markers[2].pose.position
         head = shown.joints[0, SMPL24.index("head"), "xyz".index(axis)]
         assert sign * (getattr(label, axis) - head) == pytest.approx(0.35, abs=0.02)

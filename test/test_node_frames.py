@@ -30,6 +30,7 @@ from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo
 from tf2_msgs.msg import TFMessage
 
+from ros2_pose.geometry import Transform, TransformError
 from ros2_pose.imaging.contrast import grey_ramp
 from ros2_pose.messages.image import image_message
 from ros2_pose.messages.standard import header_message, quaternion_message, stamp_of, vector_message
@@ -38,7 +39,6 @@ from ros2_pose.nodes.pose_node import PoseNode
 from ros2_pose.people import LOST
 from ros2_pose.people import People as CorePeople
 from ros2_pose.skeleton import COCO17, SMPL24
-from ros2_pose.sync.tf_buffer import Transform, TransformError
 
 _BEGIN = 100 * 10**9  # ns
 _MS = 10**6
@@ -74,12 +74,12 @@ class Walker(FakePipeline):
         if not len(self.people) or self.people.joints is None:
             return self.people
         way = _camera(frame.stamp).inverse()
-        return _walked(self.people, frame.stamp).moved(way.rotation, way.translation)
+        return _walked(self.people, frame.stamp).moved(way)
 
 
 def _walked(people: CorePeople, stamp: int) -> CorePeople:
     step = _VELOCITY * (stamp - _BEGIN) * 1e-9
-    return people.moved(Rotation.identity(), step)
+    return people.moved(Transform(Rotation.identity(), step))
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def person(upright) -> CorePeople:
     """Someone in the map who walks."""
     start = _camera(_BEGIN)
     velocity = np.tile(_VELOCITY, (1, 1))
-    return upright[0].moved(start.rotation, start.translation).with_fields(
+    return upright[0].moved(start).with_fields(
         velocity=velocity, velocity_cov=np.tile(0.01 * np.eye(3), (1, 1, 1)),
         keypoints=np.full((1, 17, 2), 20.0), keypoint_cov=np.tile(np.eye(2), (1, 17, 1, 1)),
         keypoint_scores=np.full((1, 17), 0.8), boxes=np.array([[10.0, 10, 30, 40]]))
@@ -124,7 +124,7 @@ def _tf(*transforms) -> TFMessage:
     stamped = []
     for stamp, parent, child, place in transforms:
         values = make("geometry_msgs/msg/Transform",
-                      translation=vector_message(make, place.translation),
+                      translation=vector_message(make, place.translation_m),
                       rotation=quaternion_message(make, place.rotation.as_quat()))
         stamped.append(make("geometry_msgs/msg/TransformStamped", child_frame_id=child,
                             header=header_message(make, stamp, parent), transform=values))
@@ -182,7 +182,8 @@ def test_the_cameras_pose_is_in_the_frame(graph, start, person):
         graph.people.clear()
         graph.ask(images, _image(_BEGIN + 50 * _MS))
         expected = (_base(_BEGIN + 50 * _MS) @ _OPTICAL).matrix
-        np.testing.assert_allclose(node.pipeline.frames[-1].pose, expected, atol=1e-9)
+        found = node.pipeline.frames[-1].camera_to_fixed
+        np.testing.assert_allclose(found.matrix, expected, atol=1e-9)
         node.close()
         graph.executor.remove_node(node)
 
@@ -190,7 +191,7 @@ def test_the_cameras_pose_is_in_the_frame(graph, start, person):
 def test_without_a_frame_nobody_listens(graph, start, person):
     node, images = start(person), graph.camera()
     assert graph.ask(images, _image(_BEGIN)).header.frame_id == FRAME
-    assert node.pipeline.frames[-1].pose is None
+    assert node.pipeline.frames[-1].camera_to_fixed is None
     assert not node.get_subscriptions_info_by_topic("/tf")
 
 
@@ -242,7 +243,7 @@ def test_the_newest_transform_stands_in_for_a_moment(graph, start, person):
     seen = _walked(person, _BEGIN + 290 * _MS)
     way = _camera(_BEGIN + 200 * _MS) @ _camera(_BEGIN + 290 * _MS).inverse()
     np.testing.assert_allclose(_xyz(late.people[0].pose.pose.position),
-                               seen.moved(way.rotation, way.translation).root[0], atol=1e-6)
+                               seen.moved(way).root[0], atol=1e-6)
     assert graph.ask(images, _image(_BEGIN + 310 * _MS)).status == People.STATUS_2D_ONLY
     assert node.set_parameters([Parameter("tf_tolerance_s", value=0.3)])[0].successful
     assert graph.ask(images, _image(_BEGIN + 320 * _MS)).status == People.STATUS_OK
@@ -429,7 +430,7 @@ def test_the_installed_node_with_a_tree_that_comes_late(graph, tmp_path, clip, m
 def _pixels_off(person, info) -> float:
     """Median distance of the joints, taken back from the map into the image, to the keypoints."""
     back = _OPTICAL.inverse()
-    joints = back.rotation.apply(np.reshape(person.joints, (24, 3))) + back.translation
+    joints = back.rotation.apply(np.reshape(person.joints, (24, 3))) + back.translation_m
     pixels = joints @ np.reshape(info.k, (3, 3)).T
     pixels = pixels[:, :2] / pixels[:, 2:]
     names = [n for n in COCO17.names if n in SMPL24.names]

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from ros2_pose.geometry import Transform
 from ros2_pose.people import Frame, People, PeopleError
 
 
@@ -46,26 +47,24 @@ def _same(a: People, b: People) -> None:
 
 @pytest.fixture
 def motions():
-    """Two rotations and translations."""
+    """Two transforms."""
     rng = np.random.default_rng(5)
-    return [(Rotation.random(random_state=seed), rng.normal(size=3)) for seed in (1, 2)]
+    return [Transform(Rotation.random(random_state=seed), rng.normal(size=3)) for seed in (1, 2)]
 
 
 def test_moving_there_and_back_changes_nothing(some_people, motions):
-    rotation, shift = motions[0]
-    there = some_people.moved(rotation, shift)
+    there = some_people.moved(motions[0])
     assert np.abs(there.root - some_people.root).min() > 0.01
-    _same(some_people, there.moved(rotation.inv(), -rotation.inv().apply(shift)))
+    _same(some_people, there.moved(motions[0].inverse()))
 
 
 def test_two_moves_are_one(some_people, motions):
-    (first, a), (second, b) = motions
-    _same(some_people.moved(first, a).moved(second, b),
-          some_people.moved(second * first, second.apply(a) + b))
+    first, second = motions
+    _same(some_people.moved(first).moved(second), some_people.moved(second @ first))
 
 
 def test_moving_keeps_pixels_and_bones(some_people, motions):
-    moved = some_people.moved(*motions[0])
+    moved = some_people.moved(motions[0])
     for name in ("boxes", "keypoints", "keypoint_cov", "joint_source", "betas", "ids"):
         assert getattr(moved, name) is getattr(some_people, name), name
     assert np.array_equal(moved.theta[:, 1:], some_people.theta[:, 1:])
@@ -77,17 +76,17 @@ def test_moving_keeps_pixels_and_bones(some_people, motions):
 
 def test_a_moved_velocity_is_that_of_the_moved_place(some_people, motions):
     """The place a second later, moved, less the place now, moved."""
-    rotation, shift = motions[0]
+    rotation, shift = motions[0].rotation, motions[0].translation_m
     later = rotation.apply(some_people.root + some_people.velocity) + shift
-    moved = some_people.moved(rotation, shift)
+    moved = some_people.moved(motions[0])
     np.testing.assert_allclose(moved.velocity, later - moved.root)
 
 
 def test_moved_covariances_are_those_of_moved_samples(some_people, motions):
     """Draw places and bodies turned about the axes, move each, look at the spread."""
-    rotation, shift = motions[0]
+    rotation, shift = motions[0].rotation, motions[0].translation_m
     person = some_people[[0]].with_fields(root_cov=1e-4 * some_people.root_cov[:1])
-    moved = person.moved(rotation, shift)
+    moved = person.moved(motions[0])
     rng = np.random.default_rng(0)
     root = rng.multivariate_normal(np.zeros(6), person.root_cov[0], 200_000)
     positions = rotation.apply(person.root[0] + root[:, :3]) + shift - moved.root[0]
@@ -107,10 +106,10 @@ def test_moved_covariances_are_those_of_moved_samples(some_people, motions):
 def test_someone_without_a_body_is_moved_and_has_none(some_people, motions):
     theta, root = some_people.theta.copy(), some_people.root.copy()
     theta[1], root[1] = np.nan, np.nan
-    moved = some_people.with_fields(theta=theta, root=root).moved(*motions[0])
+    moved = some_people.with_fields(theta=theta, root=root).moved(motions[0])
     assert np.isnan(moved.theta[1]).all() and np.isnan(moved.root[1]).all()
     assert np.isfinite(moved.theta[[0, 2]]).all() and np.isfinite(moved.root[[0, 2]]).all()
-    assert People.nobody().moved(*motions[0]).joints is None
+    assert People.nobody().moved(motions[0]).joints is None
 
 
 def test_without_bodies_pixels_stay(some_people):

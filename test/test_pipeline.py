@@ -9,6 +9,7 @@ from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
+from ros2_pose.geometry import Transform
 from ros2_pose.imaging.contrast import grey_ramp
 from ros2_pose.messages.people import STATUS_2D_ONLY, STATUS_PARTIAL, status_of
 from ros2_pose.people import DEPTH, Frame, People
@@ -27,6 +28,9 @@ class MadeUpNetwork:
 
     def __init__(self, people: People):
         self.people = people
+
+    def configure(self, score_threshold, max_people):
+        """Find everyone, whatever is asked for."""
 
     def detect(self, images):
         return [self.people for _ in images]
@@ -179,14 +183,13 @@ def test_odd_covariances_are_no_evidence(look, person, value):
 
 def test_a_body_stands_where_it_stood_when_the_camera_has_moved(person):
     _, state = person
-    poses = [np.eye(4), np.eye(4)]
-    poses[1][:3, :3] = Rotation.from_euler("xyz", (0.1, 0.5, -0.2)).as_matrix()
-    poses[1][:3, 3] = 0.4, -0.1, 1.0
+    poses = [Transform.identity(), Transform(Rotation.from_euler("xyz", (0.1, 0.5, -0.2)),
+                                             np.array([0.4, -0.1, 1.0]))]
     body = BodyState(*(value[0].double() for value in state))
     moved = TrackedBody(body, 0.0, 5, 0, poses[0]).seen_from(poses[1])
-    back = poses[1][:3, :3] @ moved.root.numpy() + poses[1][:3, 3]
+    back = poses[1].apply(moved.root.numpy())
     np.testing.assert_allclose(back, body.root, atol=1e-9)
-    turned = poses[1][:3, :3] @ Rotation.from_quat(moved.theta[0].numpy()).as_matrix()
+    turned = poses[1].rotmat @ Rotation.from_quat(moved.theta[0].numpy()).as_matrix()
     np.testing.assert_allclose(turned, Rotation.from_quat(body.theta[0].numpy()).as_matrix(),
                                atol=1e-6)
     np.testing.assert_array_equal(moved.theta[1:], body.theta[1:])

@@ -5,8 +5,9 @@ import pytest
 from scipy.linalg import expm, logm
 from scipy.spatial.transform import Rotation
 
+from ros2_pose.geometry import Transform, TransformError
 from ros2_pose.sync import tf_buffer as transforms
-from ros2_pose.sync.tf_buffer import Transform, TransformBuffer, TransformError
+from ros2_pose.sync.tf_buffer import TransformBuffer
 
 _MS = 1_000_000
 
@@ -80,8 +81,8 @@ def test_transforms_out_of_order_find_their_places():
     buffer = TransformBuffer()
     for stamp in (300, 100, 200, 200):
         buffer.add("map", "base", stamp, _at(stamp))
-    assert buffer.lookup("map", "base", 150).translation[0] == pytest.approx(150)
-    assert buffer.lookup("map", "base", 250).translation[0] == pytest.approx(250)
+    assert buffer.lookup("map", "base", 150).translation_m[0] == pytest.approx(150)
+    assert buffer.lookup("map", "base", 250).translation_m[0] == pytest.approx(250)
 
 
 def test_nothing_is_extrapolated_and_the_error_says_by_how_much():
@@ -101,7 +102,7 @@ def test_within_the_tolerance_the_newest_is_taken_of_that_link_alone():
     buffer.add("map", "odom", 0, _at(100))
     for stamp in (0, 50 * _MS, 100 * _MS):
         buffer.add("odom", "base", stamp, _at(stamp / _MS))
-    assert buffer.lookup("map", "base", 75 * _MS, 80 * _MS).translation[0] == pytest.approx(175)
+    assert buffer.lookup("map", "base", 75 * _MS, 80 * _MS).translation_m[0] == pytest.approx(175)
     with pytest.raises(TransformError, match="75 ms before it"):
         buffer.lookup("map", "base", 75 * _MS, 70 * _MS)
     with pytest.raises(TransformError, match="after it"):  # the past does not come any more
@@ -110,7 +111,7 @@ def test_within_the_tolerance_the_newest_is_taken_of_that_link_alone():
 
 @pytest.mark.parametrize("target, source, word", [
     ("mpa", "base", "nothing is known of 'mpa'"), ("map", "camera", "nothing is known of 'camera'"),
-    ("map", "island", "'island' hangs below 'sea', 'map' below 'map'")])
+    ("map", "island", "root of 'island' is 'sea', that of 'map' is 'map'")])
 def test_errors_name_the_frames_and_say_why(target, source, word):
     buffer = TransformBuffer()
     buffer.add_static("map", "base", _at(1))
@@ -134,9 +135,9 @@ def test_a_jump_back_in_time_clears_what_is_not_static():
     for stamp in (4_000, 5_000):
         buffer.add("odom", "base", stamp * _MS, _at(3))
     buffer.add("odom", "base", 4_500 * _MS, _at(3))  # late, not a jump
-    assert buffer.lookup("map", "camera", 5_000 * _MS).translation[0] == 6
+    assert buffer.lookup("map", "camera", 5_000 * _MS).translation_m[0] == 6
     buffer.add("odom", "base", 1_000 * _MS, _at(4))  # the recording starts again
-    assert buffer.lookup("odom", "camera", 1_000 * _MS).translation[0] == 5
+    assert buffer.lookup("odom", "camera", 1_000 * _MS).translation_m[0] == 5
     with pytest.raises(TransformError, match="nothing is known of 'map'"):
         buffer.lookup("map", "camera", 5_000 * _MS)
 
@@ -145,7 +146,7 @@ def test_a_frame_may_change_its_parent():
     buffer = TransformBuffer()
     buffer.add("table", "cup", 0, _at(1))
     buffer.add("hand", "cup", 10, _at(2))
-    assert buffer.lookup("hand", "cup", 10).translation[0] == 2
+    assert buffer.lookup("hand", "cup", 10).translation_m[0] == 2
     with pytest.raises(TransformError, match="table"):
         buffer.lookup("table", "cup", 10)
 
@@ -189,5 +190,20 @@ def test_what_is_no_transform_is_refused(parent, child, position):
 
 
 def test_a_transform_is_its_matrix(rng):
-    matrix = _random(rng)
-    np.testing.assert_allclose(Transform.of(_numbers(matrix)).matrix, matrix, atol=1e-12)
+    matrix, points = _random(rng), rng.normal(size=(2, 5, 3))
+    for transform in (Transform.from_xyz_quat(_numbers(matrix)), Transform.from_matrix(matrix)):
+        np.testing.assert_allclose(transform.matrix, matrix, atol=1e-12)
+        np.testing.assert_allclose(transform.apply(points),
+                                   points @ matrix[:3, :3].T + matrix[:3, 3], atol=1e-12)
+        np.testing.assert_allclose(transform.inverse().matrix, np.linalg.inv(matrix), atol=1e-12)
+
+
+@pytest.mark.parametrize("spoil, word", [
+    (lambda m: m[:3], r"shape \(3, 4\)"),
+    (lambda m: m * np.nan, "not finite"),
+    (lambda m: m.T, "last row"),
+    (lambda m: m @ np.diag([2.0, 2, 2, 1]), "orthonormal"),
+    (lambda m: m @ np.diag([-1.0, 1, 1, 1]), "reflection")])
+def test_a_matrix_that_is_no_rigid_transform_is_refused(rng, spoil, word):
+    with pytest.raises(TransformError, match=word):
+        Transform.from_matrix(spoil(_random(rng)))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import Camera, rotation_of
+from ros2_pose.geometry import Transform
 from ros2_pose.imaging.upright import UprightView, upright_view
 from ros2_pose.people import Frame
 
@@ -45,8 +47,7 @@ def test_people_come_back_where_the_frame_was_taken(some_people, turns, centre):
     """A point of the world: through the upright frame's pose and camera, or those as taken."""
     rng = np.random.default_rng(turns)
     rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation * np.linalg.det(rotation), rng.normal(size=3)
+    pose = Transform(Rotation.from_matrix(rotation * np.linalg.det(rotation)), rng.normal(size=3))
     camera = Camera(64, 48, 50.0, 52.0, 30.0, 25.0, (-0.2, 0.05, 0.01, -0.02, 0.0),
                     centre_m=centre)
     image = rng.integers(0, 255, (48, 64, 3)).astype(np.uint8)
@@ -60,8 +61,8 @@ def test_people_come_back_where_the_frame_was_taken(some_people, turns, centre):
     people = some_people.with_fields(keypoints=np.tile(upright.camera.project(points[:17]),
                                                        (3, 1, 1)))
     back = view.people_as_taken(people, taken)
-    world = points @ upright.pose[:3, :3].T + upright.pose[:3, 3]
-    np.testing.assert_allclose(back.joints[0] @ pose[:3, :3].T + pose[:3, 3], world, atol=1e-9)
+    world = upright.camera_to_fixed.apply(points)
+    np.testing.assert_allclose(pose.apply(back.joints[0]), world, atol=1e-9)
     np.testing.assert_allclose(camera.project(back.joints[0, :17]), back.keypoints[0], atol=1e-6)
     turn = rotation_of(-turns)
     np.testing.assert_allclose(back.velocity, people.velocity @ turn.T, atol=1e-12)

@@ -125,6 +125,10 @@ class Fitter:
         self._limbs = [i for i, name in enumerate(joint_set.names) if name in _LIMBS]
         self._in_coco = common_joints(COCO17, joint_set)
 
+    def with_settings(self, settings: FitSettings) -> Fitter:
+        """Return a fitter with other settings that shares body model, prior and lift."""
+        return Fitter(self.model, self.prior, self.lift, settings, self.joint_set)
+
     def fit(self, sighting: Sighting, previous: Previous | None = None) -> BodyFit:
         """The most probable bodies; people of whom too little is known come back as NaN."""
         lifted = self.propose(sighting)

@@ -1,9 +1,9 @@
 """Pictures of cameras that are mounted upside down or on their side, turned for the networks.
 
 Networks know people who stand upright in the picture. A frame is rotated by quarter turns, with
-its camera, depth and pose, before anything looks at it; people come back in the pixels and in the
-camera frame of the picture as it was taken. The optical centre of the rotated camera is the origin
-of its frame, also where the picture's frame has another (`Camera.centre_m`).
+its camera, depth and extrinsics, before anything looks at it; people come back in the pixels and in
+the camera frame of the picture as it was taken. The optical centre of the rotated camera is the
+origin of its frame, also where the picture's frame has another (`Camera.centre_m`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.camera import Camera, rotation_of
+from ros2_pose.geometry import Transform
 from ros2_pose.people import Frame, People
 
 _ROTATE = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
@@ -36,32 +37,32 @@ class UprightView:
     def frame(self, taken: Frame) -> Frame:
         """The frame as the networks and the fit see it."""
         camera = taken.camera and _upright_camera(taken.camera, self.quarter_turns)
-        pose = taken.pose
-        if pose is not None:
-            pose = pose @ np.linalg.inv(self._upright_from_taken(taken))
-        return replace(taken, image=self._rotated(taken.image), camera=camera, pose=pose,
+        camera_to_fixed = taken.camera_to_fixed
+        if camera_to_fixed is not None:
+            camera_to_fixed = camera_to_fixed @ self._upright_from_taken(taken).inverse()
+        ground = taken.ground and replace(taken.ground, up=self.up(taken.ground.up))
+        return replace(taken, image=self._rotated(taken.image), camera=camera,
+                       camera_to_fixed=camera_to_fixed, ground=ground,
                        depth=None if taken.depth is None else self._rotated(taken.depth))
 
     def people_as_taken(self, people: People, taken: Frame) -> People:
         """People of the rotated frame in pixels and camera frame of the frame as it was taken."""
         if self.quarter_turns:
             people = _pixels_rotated(people, -self.quarter_turns % 4, self._size(taken))
-        transform = np.linalg.inv(self._upright_from_taken(taken))
-        if np.array_equal(transform, np.eye(4)):
+        upright_from_taken = self._upright_from_taken(taken)
+        if not self.quarter_turns and not upright_from_taken.translation_m.any():
             return people
-        return people.moved(Rotation.from_matrix(transform[:3, :3]), transform[:3, 3])
+        return people.moved(upright_from_taken.inverse())
 
     def up(self, taken_up: np.ndarray) -> np.ndarray:
         """(3,) of a direction in the camera frame as taken."""
         return rotation_of(self.quarter_turns) @ taken_up
 
-    def _upright_from_taken(self, taken: Frame) -> np.ndarray:
-        """(4, 4) transform between the camera frames."""
-        transform = np.eye(4)
-        transform[:3, :3] = rotation_of(self.quarter_turns)
-        if taken.camera is not None:
-            transform[:3, 3] = -transform[:3, :3] @ taken.camera.centre_m
-        return transform
+    def _upright_from_taken(self, taken: Frame) -> Transform:
+        """The transform between the camera frames."""
+        rotmat = rotation_of(self.quarter_turns)
+        centre_m = np.zeros(3) if taken.camera is None else np.array(taken.camera.centre_m)
+        return Transform(Rotation.from_matrix(rotmat), -rotmat @ centre_m)
 
     def _rotated(self, image: np.ndarray) -> np.ndarray:
         return cv2.rotate(image, _ROTATE[self.quarter_turns]) if self.quarter_turns else image

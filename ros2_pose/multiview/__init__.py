@@ -1,1 +1,1 @@
-"""Several calibrated cameras, one answer."""
+"""People of several calibrated cameras, associated and fused in one frame."""

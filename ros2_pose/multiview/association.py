@@ -1,9 +1,9 @@
-"""Who is who between cameras: people of several views, put together by how likely they are one.
+"""Association between cameras: groups the people of several views into persons.
 
-Two people of two views are one or they are not; both hypotheses say how far apart their keypoints
-are from each other's epipolar lines, and their bodies from each other in space. The log odds of all
-pairs are put together into persons by correlation clustering: of one view at most one, and what a
-third view contradicts stays apart.
+Two people of two views are one person or two; under both hypotheses it is known how far their
+keypoints lie from each other's epipolar lines, and their bodies from each other in space. The log
+odds of all pairs are partitioned by correlation clustering: a person has at most one detection in a
+view, and pairs that a third view contradicts are separated.
 """
 
 from __future__ import annotations
@@ -12,20 +12,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-_APART_ALONG_M, _APART_M = 0.5, 1.5  # of two different people: from epipolar lines, in space
-_MEANING_M = 0.03  # of a keypoint's definition, which differs with the point of view
-_POSE_M = 0.1  # of a joint's place in the body, on top of its covariance: one view is often wrong
-# Errors of one body are alike: so many keypoints, and joints, are worth as independent ones.
+_APART_ALONG_M, _APART_M = 0.5, 1.5  # std between different people: epipolar lines, space
+_MEANING_M = 0.03  # std of a keypoint's definition, which differs with the point of view
+_POSE_M = 0.1  # std of a joint in the body on top of its covariance: one view is often wrong
+# Errors within one body are correlated: this many keypoints, and joints, count as independent.
 _INDEPENDENT_POINTS, _INDEPENDENT_JOINTS = 8.0, 2.0
-_WORST = -4.0  # log odds by one keypoint: an outlier is not everything
-_PRIOR = -1.0  # log odds of two people before looking
+_WORST = -4.0  # log odds by one keypoint: bounds the influence of an outlier
+_PRIOR = -1.0  # log odds of two people without evidence
+_SMALLEST_GAIN = 1e-9  # of a move: below it, rounding could alternate for ever
 _TINY = 1e-12
 
 
 class ViewDetections(NamedTuple):
-    """N people of all views, NaN where something is not known."""
+    """N people of all views; NaN where something is not known."""
 
-    view: np.ndarray  # (N,) the camera
+    view: np.ndarray  # (N,) index of the camera
     rays: np.ndarray  # (N, 17, 2) normalised, undistorted keypoints
     cov: np.ndarray  # (N, 17, 2, 2)
     joints: np.ndarray  # (N, 24, 3) m, common frame
@@ -33,42 +34,51 @@ class ViewDetections(NamedTuple):
     distance: np.ndarray  # (N,) m along the optical axis
 
 
-def correspond(
-    bodies: ViewDetections, poses: np.ndarray, before: np.ndarray | None = None
-) -> np.ndarray:
-    """(N,) the person that each is, numbered from 0 in the order of their first appearance.
+def associate_views(detections: ViewDetections, extrinsics: np.ndarray,
+                    prior: np.ndarray | None = None) -> np.ndarray:
+    """Group N detections into persons.
 
-    poses: (V, 4, 4) camera to common frame. before: (N, N) log odds of two being one by what was
-    known before looking; None: nothing.
+    Args:
+        extrinsics (V, 4, 4): camera to common frame.
+        prior (N, N): log odds of pairs by earlier frames; None without any.
+    Returns:
+        (N,) number of the person, from 0 in the order of first appearance.
     """
-    odds = log_odds(bodies, poses)
-    return cluster(odds if before is None else odds + before)
+    odds = log_odds(detections, extrinsics)
+    return cluster(odds if prior is None else odds + prior)
 
 
-def log_odds(bodies: ViewDetections, poses: np.ndarray) -> np.ndarray:
-    """(N, N) that two are one; -inf for two of one view."""
-    a, b = np.nonzero(bodies.view[:, None] < bodies.view[None])
-    odds = np.full((len(bodies.view),) * 2, -np.inf)
+def log_odds(detections: ViewDetections, extrinsics: np.ndarray) -> np.ndarray:
+    """Return (N, N) log odds that two detections are of one person; -inf within one view.
+
+    Args:
+        extrinsics (V, 4, 4): camera to common frame.
+    """
+    a, b = np.nonzero(detections.view[:, None] < detections.view[None])
+    odds = np.full((len(detections.view),) * 2, -np.inf)
     with np.errstate(all="ignore"):
-        odds[a, b] = _PRIOR + _by_lines(bodies, poses, a, b) + _by_places(bodies, a, b)
+        by_keypoints = _epipolar_log_odds(detections, extrinsics, a, b)
+        odds[a, b] = _PRIOR + by_keypoints + _joint_log_odds(detections, a, b)
     return np.maximum(odds, odds.T)
 
 
-def _by_lines(
-    bodies: ViewDetections, poses: np.ndarray, a: np.ndarray, b: np.ndarray
-) -> np.ndarray:
-    """(M,) log odds of pairs by their keypoints' distances from epipolar lines."""
-    essential = _essential(poses[bodies.view[a]], poses[bodies.view[b]])[:, None]
-    rays = np.concatenate([bodies.rays, np.ones_like(bodies.rays[..., :1])], 2)
+def _epipolar_log_odds(detections: ViewDetections, extrinsics: np.ndarray, a: np.ndarray,
+                       b: np.ndarray) -> np.ndarray:
+    """(M,) log odds of pairs a, b (M,) by their keypoints' distances from epipolar lines."""
+    essential = _essential(extrinsics[detections.view[a]], extrinsics[detections.view[b]])
+    essential = essential[:, None]
+    rays = np.concatenate([detections.rays, np.ones_like(detections.rays[..., :1])], 2)
     lines_b = (essential @ rays[a, ..., None])[..., 0]
-    by_a = (np.swapaxes(essential, 2, 3) @ rays[b, ..., None])[..., :2, 0]
-    by_b = lines_b[..., :2]
-    error = (rays[b] * lines_b).sum(2)
-    length_a, length_b = ((by**2).sum(2) / bodies.distance[of, None] ** 2
-                          for by, of in ((by_a, a), (by_b, b)))
-    unit = length_a + length_b  # variance of the error for 1 m at both
-    together = _spread(by_a, bodies.cov[a]) + _spread(by_b, bodies.cov[b]) + _MEANING_M**2 * unit
-    apart = together + _APART_ALONG_M**2 * unit
+    gradient_a = (np.swapaxes(essential, 2, 3) @ rays[b, ..., None])[..., :2, 0]
+    gradient_b = lines_b[..., :2]
+    error = (rays[b] * lines_b).sum(2)  # x_b^T E x_a: 0 for rays that meet
+    # Variance of that error for 1 m at both people.
+    per_m2 = (gradient_a**2).sum(2) / detections.distance[a, None] ** 2 \
+        + (gradient_b**2).sum(2) / detections.distance[b, None] ** 2
+    measured = _variance_along(gradient_a, detections.cov[a]) \
+        + _variance_along(gradient_b, detections.cov[b])
+    together = measured + _MEANING_M**2 * per_m2
+    apart = together + _APART_ALONG_M**2 * per_m2
     odds = (np.log(apart / together) - error**2 / together + error**2 / apart) / 2
     known = np.isfinite(odds) & (together > _TINY)
     total = np.where(known, np.maximum(odds, _WORST), 0.0).sum(1)
@@ -76,42 +86,48 @@ def _by_lines(
 
 
 def _essential(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(M, 3, 3) E with x2^T E x1 = 0 for rays of one point, of poses (M, 4, 4)."""
+    """(M, 3, 3) essential matrices, x2^T E x1 = 0 for rays of one point, of extrinsics (M, 4, 4).
+
+    Source: Hartley and Zisserman 2004, Multiple View Geometry, eq. 9.12.
+    """
     back = np.swapaxes(second[:, :3, :3], 1, 2)
     rotmat = back @ first[:, :3, :3]
     shift = (back @ (first[:, :3, 3] - second[:, :3, 3])[..., None])[..., 0]
     return np.cross(shift[:, None], np.swapaxes(rotmat, 1, 2)).swapaxes(1, 2)
 
 
-def _spread(direction: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    """(...) variance along directions (..., 2) of covariances (..., 2, 2)."""
+def _variance_along(direction: np.ndarray, cov: np.ndarray) -> np.ndarray:
+    """(...) d^T C d of directions (..., 2) and covariances (..., 2, 2)."""
     return np.einsum("...i,...ij,...j->...", direction, cov, direction)
 
 
-def _by_places(bodies: ViewDetections, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(M,) log odds of pairs by their bodies' joints; 0 where there is no body."""
-    error = bodies.joints[a] - bodies.joints[b]
-    together = bodies.joint_cov[a] + bodies.joint_cov[b] + _POSE_M**2 * np.eye(3)
+def _joint_log_odds(detections: ViewDetections, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(M,) log odds of pairs a, b (M,) by their bodies' joints; 0 without a body."""
+    error = detections.joints[a] - detections.joints[b]
+    together = detections.joint_cov[a] + detections.joint_cov[b] + _POSE_M**2 * np.eye(3)
     apart = together + _APART_M**2 * np.eye(3)
     known = np.isfinite(error).all((1, 2)) & np.isfinite(together).all((1, 2, 3))
-    together, apart = (
-        np.where(known[:, None, None, None], cov, np.eye(3)) for cov in (together, apart)
-    )
-    odds = (np.linalg.slogdet(apart)[1] - np.linalg.slogdet(together)[1]
-            - _squared(error, together) + _squared(error, apart)) / 2
-    odds = _INDEPENDENT_JOINTS * odds.mean(1)
-    return np.where(known, odds, 0.0)
+    together = np.where(known[:, None, None, None], together, np.eye(3))
+    apart = np.where(known[:, None, None, None], apart, np.eye(3))
+    log_ratio = np.linalg.slogdet(apart)[1] - np.linalg.slogdet(together)[1]
+    odds = (log_ratio - _squared_mahalanobis(error, together)
+            + _squared_mahalanobis(error, apart)) / 2
+    return np.where(known, _INDEPENDENT_JOINTS * odds.mean(1), 0.0)
 
 
-def _squared(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
+def _squared_mahalanobis(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
+    """(...) of errors (..., 3) with covariances (..., 3, 3)."""
     return (error * np.linalg.solve(cov, error[..., None])[..., 0]).sum(-1)
 
 
 def cluster(odds: np.ndarray) -> np.ndarray:
-    """(N,) numbers of the clusters of which the sum of log odds (N, N) within is largest.
+    """Partition N items such that the sum of log odds (N, N) within clusters is largest.
 
-    Pairs with -inf are never in one. Greedy: the two clusters that gain most are joined, then
-    single ones move to where they fit better, until nothing gains.
+    Pairs with -inf are never in one cluster. Greedy: the two clusters that gain most are joined,
+    then single items move to where they fit better, until nothing gains.
+
+    Returns:
+        (N,) number of the cluster, from 0 in the order of first members.
     """
     count = len(odds)
     inside = np.eye(count, dtype=bool)  # (clusters, N)
@@ -134,18 +150,18 @@ def _sums(odds: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _with_moves(odds: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Clusters (C, N) after moving single ones while that gains; one may begin a cluster."""
+    """Clusters (C, N) after moving single items while that gains; one may begin a cluster."""
     odds = odds.copy()
     np.fill_diagonal(odds, 0.0)
     for _ in range(4 * len(odds)):
         inside = np.concatenate([inside, np.zeros((1, len(odds)), bool)])
-        worth = _sums(odds, np.eye(len(odds), dtype=bool), inside)  # (N, C)
-        gain = worth - worth[inside.T].reshape(len(odds), 1)
-        one, to = np.unravel_index(gain.argmax(), gain.shape)
-        if not gain[one, to] > 1e-9:
+        in_cluster = _sums(odds, np.eye(len(odds), dtype=bool), inside)  # (N, C)
+        gain = in_cluster - in_cluster[inside.T].reshape(len(odds), 1)
+        item, to = np.unravel_index(gain.argmax(), gain.shape)
+        if not gain[item, to] > _SMALLEST_GAIN:
             break
-        inside[:, one] = False
-        inside[to, one] = True
+        inside[:, item] = False
+        inside[to, item] = True
         inside = inside[inside.any(1)]
     return inside[inside.any(1)]
 

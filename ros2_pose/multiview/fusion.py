@@ -1,17 +1,15 @@
-"""Several calibrated cameras at one time: people put together across views, and fused.
+"""Fusion of people across views: association, triangulation, and a fit to keypoints in 3D.
 
-Each view's keypoints and single-view bodies come from `Pipeline`. `correspondence` says who is who,
-`triangulate` where their keypoints are, and the body is fitted to those in 3D with their
-covariances: the most probable body given all views. Who is seen by one camera alone stays as that
-camera sees him.
+Each view's keypoints and single-view bodies come from `Pipeline`. `association` groups the people
+of all views into persons, `triangulation` computes positions of their keypoints, and the body is
+fitted to these with their covariances: the most probable body given all views. A person in one view
+alone keeps that view's body.
 
-The common frame is whatever the cameras' poses lead to: metres, and any direction may be up.
+The common frame is the one that the cameras' extrinsics lead to; any direction may be up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -23,190 +21,196 @@ from ros2_pose.body.fitter import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
-from ros2_pose.geometry import quat_from_rotmat, quat_product
-from ros2_pose.multiview.association import ViewDetections, correspond
+from ros2_pose.geometry import Transform, with_root_rotated
+from ros2_pose.multiview.association import ViewDetections, associate_views
 from ros2_pose.multiview.triangulation import Observations, triangulate
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, People
 from ros2_pose.skeleton import COCO17, SMPL24
 
-_RELATIVE_M = 0.15  # of a keypoint's depth relative to its body's, as one view shows it
-_DISCOUNT = 3.0  # of a view's own deviation of depth: the same prior is in the fit once more
-_BEFORE_M = 4.0  # from which the fit looks at a person
-_LIFT_WEIGHT = 0.3  # where keypoints are in 3D, what one view of them proposes says little more
+_RELATIVE_M = 0.15  # std of a keypoint's depth relative to its body's, by one view
+_DISCOUNT = 3.0  # on a view's own std of depth: its prior is in the fit once more
+_DISTANCE_M = 4.0  # of the virtual camera from which the fit sees a person
+_LIFT_WEIGHT = 0.3  # with keypoints in 3D, the lift of one view adds little
 _BODY = {"theta": (len(SMPL24), 4), "betas": (10,), "root": (3,), "root_cov": (6, 6),
          "joints": (len(SMPL24), 3), "joint_cov": (len(SMPL24), 3, 3)}
 
-# Log odds (M,) that rows (M,) of views (M,) are the same people as rows of others.
-Before = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-
 
 class MultiviewError(PoseError):
-    """Poses or frames that cannot be used; the message says which and what to do."""
+    """Raised for extrinsics, settings or frames that cannot be used; the message says which."""
 
 
 class View(NamedTuple):
-    """What one camera says at one time."""
+    """The people that one camera sees at one time."""
 
     people: People  # with single-view bodies, camera frame; keypoints as measured, not corrected
     camera: Camera
-    pose: np.ndarray  # (4, 4) camera to common frame
+    camera_to_common: Transform
     age: float = 0.0  # s, by which its image is older than the newest view's
 
     @property
     def in_common(self) -> People:
         """Its people, in the common frame."""
-        return self.people.moved(Rotation.from_matrix(self.pose[:3, :3]), self.pose[:3, 3])
-
-
-class Fused(NamedTuple):
-    """P people in the common frame."""
-
-    people: People  # boxes and keypoints are NaN: they belong to views
-    disagreement_s: np.ndarray  # (P,) s, as of `BodyFit`
+        return self.people.moved(self.camera_to_common)
 
 
 class Fuser:
-    """Puts the people of several views together. It keeps nothing between calls.
-
-    up: (3,) the world's up in the common frame. keypoint_threshold: score from which a keypoint is
-    evidence.
-    """
+    """Associates and fuses the people of several views; it keeps nothing between calls."""
 
     def __init__(self, fitter: Fitter, up=(0.0, 0.0, 1.0), keypoint_threshold: float = 0.0):
+        """Create a fuser.
+
+        Args:
+            fitter: fits bodies to keypoints.
+            up (3,): direction against gravity in the common frame, of any length.
+            keypoint_threshold: score from which a keypoint is used, 0..1.
+        Raises:
+            MultiviewError: if up is no direction.
+        """
         length = np.linalg.norm(up)
         if not 0 < length < np.inf:
             raise MultiviewError(f"up is {up}, expected a direction: three numbers, not all zero")
-        self.up = np.asarray(up, float) / length
+        self.up: np.ndarray = np.asarray(up, float) / length
         self.fitter, self.keypoint_threshold = fitter, keypoint_threshold
+        self._fitter_in_3d = fitter.with_settings(
+            replace(fitter.settings, lift_weight=_LIFT_WEIGHT))
 
-    def associate(self, views: list[View], before: Before | None = None) -> np.ndarray:
-        """(P, V) each person's row in every view's people; -1: not seen there. Who has no body in
-        his only view is left out: nothing says where he is.
+    def associate(self, views: list[View], prior: np.ndarray | None = None) -> np.ndarray:
+        """Group the people of V views into persons.
 
-        before: what was known of who is who before looking.
+        Args:
+            prior (N, N): log odds that two of the N people of all views, in their order, are one,
+                by earlier frames; None without any.
+        Returns:
+            (P, V) row of each person in every view's people; -1: not seen there. A person without
+            body in the only view is left out: its position is not known.
         """
         view = np.repeat(np.arange(len(views)), [len(one.people) for one in views])
         row = np.concatenate([np.arange(len(one.people)) for one in views])
-        parts = [self._bodies(one, number) for number, one in enumerate(views)]
-        known = None
-        if before is not None:
-            a, b = np.meshgrid(np.arange(len(view)), np.arange(len(view)), indexing="ij")
-            known = before(view[a].ravel(), row[a].ravel(), view[b].ravel(),
-                           row[b].ravel()).reshape(a.shape)
-        bodies = ViewDetections(*map(np.concatenate, zip(*parts)))
-        person = correspond(bodies, np.stack([one.pose for one in views]), known)
+        parts = [self._detections(one, number) for number, one in enumerate(views)]
+        detections = ViewDetections(*map(np.concatenate, zip(*parts)))
+        person = associate_views(detections, _extrinsics(views), prior)
         rows = np.full((person.max(initial=-1) + 1, len(views)), -1)
         rows[person, view] = row
-        has_position = np.isin(np.arange(len(rows)), person[np.isfinite(bodies.distance)])
+        has_position = np.isin(np.arange(len(rows)), person[np.isfinite(detections.distance)])
         return rows[has_position]
 
-    def fuse(self, views: list[View], rows: np.ndarray, previous: Previous | None = None) -> Fused:
-        """The most probable people, given all views.
+    def fuse(self, views: list[View], rows: np.ndarray,
+             previous: Previous | None = None) -> tuple[People, np.ndarray]:
+        """Fit the most probable bodies, given all views.
 
-        rows: (P, V) as of `associate`. previous: the same people as they were before, in the common
-        frame; NaN for who is new.
+        Args:
+            rows (P, V): of `associate`.
+            previous: the same people at the last time, in the common frame; NaN for new ones.
+        Returns:
+            People in the common frame without pixels, and disagreement_s (P,), see `BodyFit`.
         """
-        many = (rows >= 0).sum(1) > 1
-        in_common = [view.in_common for view in views]
+        in_several = (rows >= 0).sum(1) > 1
         fields = {name: np.full((len(rows), *shape), np.nan) for name, shape in _BODY.items()}
         fields["joint_source"] = np.full((len(rows), len(SMPL24)), INFERRED)
         disagreement_s = np.zeros(len(rows))
-        if many.any():
-            known = None if previous is None else previous.rows(torch.from_numpy(many))
-            found, fused = self._fit(views, rows[many], known)
-            disagreement_s[many] = found.disagreement_s.nan_to_num().numpy()
+        if in_several.any():
+            known = None if previous is None else previous.rows(torch.from_numpy(in_several))
+            found, fused = self._fit(views, rows[in_several], known)
+            disagreement_s[in_several] = found.disagreement_s.nan_to_num().numpy()
             for name, values in fused.items():
-                fields[name][many] = values
+                fields[name][in_several] = values
+        in_common = [view.in_common for view in views]
         for person in np.flatnonzero(~np.isfinite(fields["root"]).all(1)):
             view, row = _best_view(views, rows[person])
             for name, values in fields.items():
                 values[person] = getattr(in_common[view], name)[row]
-        return Fused(without_pixels(views, rows).with_fields(**fields), disagreement_s)
+        return _without_pixels(views, rows).with_fields(**fields), disagreement_s
 
     # ----------------------------------------------------------------------- association
 
-    def _bodies(self, view: View, number: int) -> ViewDetections:
-        people, drift = view.people, self._drift(view)
+    def _detections(self, view: View, number: int) -> ViewDetections:
+        people = view.people
         rays, cov = self._rays(view)
         if people.root is None:
             unknown = {name: np.full((len(people), *shape), np.nan)
                        for name, shape in _BODY.items()}
             people = people.with_fields(**unknown)
-        moved = view._replace(people=people).in_common
-        return ViewDetections(np.full(len(people), number), rays, cov, moved.joints,
-                      moved.joint_cov + drift**2 * np.eye(3), people.root[:, 2])
+        moved = people.moved(view.camera_to_common)
+        assert people.root is not None and moved.joints is not None and moved.joint_cov is not None
+        joint_cov = moved.joint_cov + self._drift_m(view)**2 * np.eye(3)
+        return ViewDetections(np.full(len(people), number), rays, cov, moved.joints, joint_cov,
+                              people.root[:, 2])
 
     def _rays(self, view: View) -> tuple[np.ndarray, np.ndarray]:
-        """(P, 17, 2) and (P, 17, 2, 2) keypoints as rays, as uncertain as they are by now."""
+        """Keypoints as rays (P, 17, 2) and (P, 17, 2, 2), less certain by the image's age."""
         people = view.people
         clear = people.keypoint_scores >= self.keypoint_threshold
         pixels = np.where(clear[..., None], people.keypoints, np.nan)
         rays, cov = view.camera.normalise_with_cov(pixels, people.keypoint_cov)
         if people.root is not None:
-            step = np.nan_to_num(self._drift(view) / people.root[:, 2])
+            step = np.nan_to_num(self._drift_m(view) / people.root[:, 2])
             cov = cov + (step**2)[:, None, None, None] * np.eye(2)
         return rays, cov
 
-    def _drift(self, view: View) -> float:
-        """m by which people may have moved since the image."""
+    def _drift_m(self, view: View) -> float:
+        """Distance that people may have moved since the image, m."""
         return self.fitter.settings.speed_m_s * view.age
 
     # ---------------------------------------------------------------------------- fusion
 
-    @property
-    def _in_space(self) -> Fitter:
-        """The fit to keypoints in 3D."""
-        fitter = copy(self.fitter)
-        fitter.settings = replace(fitter.settings, lift_weight=_LIFT_WEIGHT)
-        return fitter
-
     def _fit(self, views: list[View], rows: np.ndarray,
              previous: Previous | None) -> tuple[BodyFit, dict[str, np.ndarray]]:
-        """P people whom several views see, and their fields in the common frame."""
-        each = [self._seen(view, rows[:, number]) for number, view in enumerate(views)]
-        seen = Observations(*(np.stack(values).reshape(len(views), -1, *values[0].shape[2:])
-                      for values in zip(*each)))
-        poses = np.stack([view.pose for view in views])
-        points, cov = triangulate(seen, poses)
-        points, cov = (v.reshape(len(rows), len(COCO17), *v.shape[1:]) for v in (points, cov))
-        frames = self._frames(points, poses[:, :3, 3])
+        """Fit P people seen by several views; returns the fit and fields in the common frame."""
+        people, keypoints = len(rows), len(COCO17)
+        each = [self._observations(view, rows[:, number]) for number, view in enumerate(views)]
+        observations = Observations(*(
+            np.stack(values).reshape(len(views), people * keypoints, *values[0].shape[2:])
+            for values in zip(*each)))
+        extrinsics = _extrinsics(views)
+        points, cov = triangulate(observations, extrinsics)
+        points, cov = (v.reshape(people, keypoints, *v.shape[1:]) for v in (points, cov))
+        frames = self._person_frames(points, extrinsics[:, :3, 3])
         sighting = Sighting(*map(torch.from_numpy, frames.enter(points, cov)))
         if previous is not None:
-            previous = previous._replace(state=frames.state(previous.state))
-        found = self._in_space.fit(sighting, previous)
+            previous = previous._replace(state=frames.enter_state(previous.state))
+        found = self._fitter_in_3d.fit(sighting, previous)
         fields = frames.leave(found)
-        fields["joint_source"] = _source(views, rows, found.joint_observed.numpy())
+        fields["joint_source"] = _joint_source(views, rows, found.joint_observed.numpy())
         return found, fields
 
-    def _seen(self, view: View, rows: np.ndarray) -> Observations:
-        """What a view says of P people, (P, 17, ...), NaN where rows (P,) are -1."""
+    def _observations(self, view: View, rows: np.ndarray) -> Observations:
+        """A view's keypoints of P people, (P, 17, ...); NaN where rows (P,) are -1."""
         people = view.people
         if people.root is None or not len(people):
             shapes = ((2,), (2, 2), (), ())
-            return Observations(
-                *(np.full((len(rows), len(COCO17), *shape), np.nan) for shape in shapes)
-            )
+            return Observations(*(np.full((len(rows), len(COCO17), *shape), np.nan)
+                                  for shape in shapes))
         state = (torch.from_numpy(getattr(people, name)) for name in BodyState._fields)
         depth = self.fitter.model(*state, with_vertices=False).keypoints[..., 2].numpy()
-        measured = (people.joint_source == DEPTH).any(1)
+        assert people.joint_source is not None and people.root_cov is not None
+        measured = np.any(people.joint_source == DEPTH, axis=1)
         std = np.sqrt(people.root_cov[:, 2, 2]) * np.where(measured, 1.0, _DISCOUNT)
-        # The body's distance is one number: each keypoint says its share of it.
+        # The body's distance is one number: each keypoint carries its share of the information.
         std = np.sqrt(len(COCO17) * std**2 + _RELATIVE_M**2)[:, None].repeat(len(COCO17), 1)
-        values = Observations(*self._rays(view), depth, std)
         missing = rows < 0
-        return Observations(*(np.where(missing.reshape(-1, *[1] * (v.ndim - 1)), np.nan, v[rows])
-                      for v in values))
+        values = []
+        for value in (*self._rays(view), depth, std):
+            chosen = value[rows]
+            chosen[missing] = np.nan
+            values.append(chosen)
+        return Observations(*values)
 
-    def _frames(self, points: np.ndarray, centres: np.ndarray) -> _PersonFrames:
-        """A level camera before each of P people with keypoints (P, 17, 3), on the side of the
-        cameras' centres (V, 3): what the fit and its lift are made for."""
+    def _person_frames(self, points: np.ndarray, centres: np.ndarray) -> _PersonFrames:
+        """A level virtual camera before each of P people, which fit and lift are made for.
+
+        It stands on the side of the real cameras.
+
+        Args:
+            points (P, 17, 3): keypoints, common frame.
+            centres (V, 3): of the cameras, common frame.
+        """
         middle = np.nanmedian(points, axis=1)
-        forward = (middle[:, None] - centres)
-        forward = forward / np.linalg.norm(forward, axis=2, keepdims=True)
-        forward = _across(forward.sum(1), self.up)
+        towards = middle[:, None] - centres
+        towards = towards / np.linalg.norm(towards, axis=2, keepdims=True)
+        forward = _level(towards.sum(1), self.up)
         right = np.cross(-self.up, forward)
         rotmat = np.stack([right, np.broadcast_to(-self.up, right.shape), forward], 1)
-        return _PersonFrames(rotmat, middle - _BEFORE_M * forward)
+        return _PersonFrames(rotmat, middle - _DISTANCE_M * forward)
 
 
 class _PersonFrames(NamedTuple):
@@ -216,23 +220,22 @@ class _PersonFrames(NamedTuple):
     origin: np.ndarray  # (P, 3) m, in the common frame
 
     def enter(self, points: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Points (P, K, 3) and covariances (P, K, 3, 3) of the common frame in these."""
+        """Take points (P, K, 3) and covariances (P, K, 3, 3) from the common frame to these."""
         rotmat = self.rotmat[:, None]
         moved = (rotmat @ (points - self.origin[:, None])[..., None])[..., 0]
         return moved, rotmat @ cov @ np.swapaxes(rotmat, 2, 3)
 
-    def state(self, state: BodyState) -> BodyState:
-        """Bodies of the common frame in these; NaN stays."""
+    def enter_state(self, state: BodyState) -> BodyState:
+        """Take bodies of the common frame to these; NaN stays."""
         root = (self.rotmat @ (state.root.numpy() - self.origin)[..., None])[..., 0]
-        return BodyState(
-            _root_turned(self.rotmat, state.theta), state.betas, torch.from_numpy(root)
-        )
+        theta = with_root_rotated(state.theta.numpy(), Rotation.from_matrix(self.rotmat))
+        return BodyState(torch.from_numpy(theta), state.betas, torch.from_numpy(root))
 
     def leave(self, found: BodyFit) -> dict[str, np.ndarray]:
-        """Fields of `People` in the common frame."""
+        """Take fitted bodies to the common frame; returns fields of `People`."""
         back = np.swapaxes(self.rotmat, 1, 2)
         fields = {name: getattr(found, name).numpy().astype(float) for name in _BODY}
-        fields["theta"] = _root_turned(back, found.theta).numpy()
+        fields["theta"] = with_root_rotated(fields["theta"], Rotation.from_matrix(back))
         for name in ("root", "joints"):
             positions = fields[name].reshape(len(back), -1, 3)
             positions = positions @ self.rotmat + self.origin[:, None]
@@ -244,15 +247,38 @@ class _PersonFrames(NamedTuple):
         return fields
 
 
-def _root_turned(rotmat: np.ndarray, theta: torch.Tensor) -> torch.Tensor:
-    """theta (P, 24, 4) with each root's rotation followed by another (P, 3, 3)."""
-    turned = theta.clone().double()
-    by = quat_from_rotmat(torch.from_numpy(rotmat))
-    turned[:, 0] = quat_product(by, turned[:, 0])
-    return turned
+def rough_people(views: list[View], rows: np.ndarray) -> People:
+    """Return P people at the mean of their views' root positions, weighted by covariance.
+
+    Args:
+        rows (P, V): of `Fuser.associate`.
+    Returns:
+        People with root and root_cov (its rotation part NaN) in the common frame, without pixels.
+    """
+    information = np.zeros((len(rows), 3, 3))
+    weighted = np.zeros((len(rows), 3, 1))
+    for view, column in zip(views, rows.T):
+        people = view.in_common
+        for person in np.flatnonzero(column >= 0):
+            row = column[person]
+            if people.root is None or people.root_cov is None:
+                continue
+            if np.isfinite(people.root[row]).all():
+                precision = np.linalg.inv(people.root_cov[row, :3, :3])
+                information[person] += precision
+                weighted[person] += precision @ people.root[row, :, None]
+    cov = np.full((len(rows), 6, 6), np.nan)
+    cov[:, :3, :3] = np.linalg.inv(information)
+    root = (cov[:, :3, :3] @ weighted)[..., 0]
+    return _without_pixels(views, rows).with_fields(root=root, root_cov=cov)
 
 
-def _across(direction: np.ndarray, up: np.ndarray) -> np.ndarray:
+def _extrinsics(views: list[View]) -> np.ndarray:
+    """(V, 4, 4) camera to common frame."""
+    return np.stack([view.camera_to_common.matrix for view in views])
+
+
+def _level(direction: np.ndarray, up: np.ndarray) -> np.ndarray:
     """(P, 3) unit vectors: directions (P, 3) without their part along up; any, if none is left."""
     level = direction - (direction @ up)[:, None] * up
     any_level = np.cross(up, np.eye(3)[np.abs(up).argmin()])
@@ -262,40 +288,46 @@ def _across(direction: np.ndarray, up: np.ndarray) -> np.ndarray:
 
 
 def _best_view(views: list[View], rows: np.ndarray) -> tuple[int, int]:
-    """The view that knows best where a person with rows (V,) is, and the row there."""
-    known = [(np.trace(view.people.root_cov[row, :3, :3]), number, row)
-             for number, (view, row) in enumerate(zip(views, rows))
-             if row >= 0 and view.people.root is not None
-             and np.isfinite(view.people.root[row]).all()]
-    _, view, row = min(known)
-    return view, row
+    """The view with the most certain root of a person with rows (V,), and the row there."""
+    known = []
+    for number, (view, row) in enumerate(zip(views, rows)):
+        root, root_cov = view.people.root, view.people.root_cov
+        if row < 0 or root is None or root_cov is None:
+            continue
+        if np.isfinite(root[row]).all():
+            known.append((np.trace(root_cov[row, :3, :3]), number, row))
+    _, best, row = min(known)
+    return best, row
 
 
-def _source(views: list[View], rows: np.ndarray, observed: np.ndarray) -> np.ndarray:
+def _joint_source(views: list[View], rows: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """(P, 24) DEPTH where any view has measured it, else OBSERVED or INFERRED."""
     source = np.where(observed, OBSERVED, INFERRED)
     for number, view in enumerate(views):
-        if view.people.joint_source is not None and len(view.people):
-            measured = (view.people.joint_source[rows[:, number]] == DEPTH) \
-                & (rows[:, number] >= 0)[:, None]
+        own = view.people.joint_source
+        if own is not None and len(own):
+            measured = (own[rows[:, number]] == DEPTH) & (rows[:, number] >= 0)[:, None]
             source = np.where(measured, DEPTH, source)
     return source
 
 
-def without_pixels(views: list[View], rows: np.ndarray) -> People:
-    """P people of whom the best of their scores is known, rows (P, V) as of `Fuser.associate`;
-    boxes and keypoints belong to views."""
+def _without_pixels(views: list[View], rows: np.ndarray) -> People:
+    """P people with the best scores of their views; boxes and keypoints are NaN.
 
-    def best(name: str) -> np.ndarray:
-        return np.max([np.where((rows[:, number] >= 0).reshape(-1, *[1] * (values.ndim - 1)),
-                                values[rows[:, number]], 0.0)
-                       for number, view in enumerate(views)
-                       if len(values := getattr(view.people, name))], axis=0)
-
-    if not len(rows):
-        return People.nobody()
+    Args:
+        rows (P, V): of `Fuser.associate`.
+    """
     blank = People.nobody()
-    unknown: dict[str, Any] = {
+    if not len(rows):
+        return blank
+    fields: dict[str, Any] = {
         name: np.full((len(rows), *getattr(blank, name).shape[1:]), np.nan)
         for name in ("boxes", "keypoints", "keypoint_cov")}
-    return People(scores=best("scores"), keypoint_scores=best("keypoint_scores"), **unknown)
+    for name in ("scores", "keypoint_scores"):
+        best = np.zeros((len(rows), *getattr(blank, name).shape[1:]))
+        for number, view in enumerate(views):
+            seen = rows[:, number] >= 0
+            own = getattr(view.people, name)[rows[seen, number]]
+            best[seen] = np.maximum(best[seen], own)
+        fields[name] = best
+    return People(**fields)

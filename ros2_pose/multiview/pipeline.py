@@ -1,143 +1,159 @@
-"""The pipeline of N calibrated cameras: images of one time in, people in one frame out.
+"""The pipeline of N calibrated cameras: frames of one time in, people in one common frame out.
 
-    images ─ network, one batch ─ a `Pipeline` for each camera ─ `Fuser` ─ ids ─ people
+    frames ─ network, one batch ─ a `Pipeline` for each camera ─ `Fuser` ─ tracker ─ people
 
-Each camera has a tracker and single-view bodies of its own. What all views know of a person goes
-back to every camera: who steps out of the others' sight keeps the size that all of them saw.
+Each camera has a tracker and single-view bodies of its own. What all views know of a person is
+handed back to every camera: a person who leaves the others' sight keeps the body that all of them
+saw.
 """
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.state import BodyState
 from ros2_pose.config import PoseConfig
-from ros2_pose.imaging.upright import UprightView
-from ros2_pose.multiview.fusion import Fuser, MultiviewError, View, without_pixels
-from ros2_pose.people import LOST, TRACKED, Frame, People
-from ros2_pose.pipeline import NoContrastError, Pipeline, TrackedBody, check_image, previous_of
+from ros2_pose.geometry import Transform
+from ros2_pose.multiview.fusion import Fuser, MultiviewError, View, rough_people
+from ros2_pose.people import LOST, TRACKED, Frame, Ground, People
+from ros2_pose.pipeline import (
+    NoContrastError,
+    Pipeline,
+    PreparedFrame,
+    TrackedBody,
+    check_image,
+    previous_of,
+)
 from ros2_pose.skeleton import SMPL24
-from ros2_pose.tracking.kalman import gate
+from ros2_pose.sync.time_jump import steps_back
+from ros2_pose.tracking.association import associate_by_position
 from ros2_pose.tracking.tracker import Track, Tracker
 
-log = logging.getLogger(__name__)
-
-_KNOWN_TOGETHER = 4.0  # log odds that who was one, or two, still is
-_ROOT_GATE = gate(3, 0.9997)
-_LEAST_STD_M = 0.1  # of a root's place from image to image: which cameras see it changes
+_KNOWN_TOGETHER = 4.0  # log odds that two detections of one person before are of one now
+_MOST_TRACKED = 100  # people; those to be reported are chosen from them
+_PIXELS = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
 
 
 class MultiviewResult(NamedTuple):
-    """What all cameras see at one time."""
+    """The people of V cameras at one time."""
 
-    people: People  # common frame; first who is seen, then those lost; pixels are NaN
-    views: tuple[View | None, ...]  # what each camera saw by itself; None: no image, or no 3D
-    rows: np.ndarray  # (P, V) each one's row in the views' people; -1: not seen there
-    taken: tuple[tuple[UprightView, Frame] | None, ...]  # how each view's frame was rotated
+    people: People  # common frame; people lost from sight come last; pixels are NaN
+    views: tuple[View | None, ...]  # (V,) each camera's own people; None: no image, or no 3D
+    rows: np.ndarray  # (P, V) each person's row in the views' people; -1: not seen there
+    prepared: tuple[PreparedFrame | None, ...]  # (V,) each camera's frame; None: no image
 
     def in_view(self, number: int) -> People:
-        """Those whom a camera sees, with all that is known of them, in its frame and pixels: what
-        its overlay shows."""
-        view, taken = self.views[number], self.taken[number]
-        if view is None or taken is None:
+        """Return the people that a camera sees, with fused bodies, in its frame and pixels.
+
+        This is what the overlay of the camera's image shows.
+        """
+        view, prepared = self.views[number], self.prepared[number]
+        if view is None or prepared is None:
             return People.nobody()
         seen = np.flatnonzero(self.rows[:, number] >= 0)
         own = view.people[self.rows[seen, number]]
-        rotation = Rotation.from_matrix(view.pose[:3, :3]).inv()
-        pixels = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
-        people = self.people[seen].moved(rotation, -rotation.apply(view.pose[:3, 3])).with_fields(
-            **{name: getattr(own, name) for name in pixels})
-        upright, frame = taken
-        return upright.people_as_taken(people, frame)
+        people = self.people[seen].moved(view.camera_to_common.inverse())
+        people = people.with_fields(**{name: getattr(own, name) for name in _PIXELS})
+        return prepared.view.people_as_taken(people, prepared.taken)
 
 
 class MultiPipeline:
-    """Looks with N cameras at once; `step` is all there is to it.
+    """Finds, tracks and fuses the people of N cameras; call `step` for each frame set.
 
-    A node has a `pairing.CameraSync`, into which every camera's callback puts its `Frame`, with
-    camera, depth and `pose` (tf2 at the image's stamp, camera's optical frame to fixed frame); it
-    gives `Moment.items` to `step` in its worker and publishes `Scene.people` with the fixed frame
-    as frame_id and the moment's stamp.
+    A node has a `CameraSync`, into which every camera's callback puts its `Frame`, with camera,
+    depth and `camera_to_fixed` (tf2 at the image's stamp, camera's optical frame to fixed frame).
+    Its worker gives `FrameSet.items` to `step`, and publishes `MultiviewResult.people` with the
+    fixed frame as frame_id and the frame set's stamp.
 
-    cameras: N. up: (3,) the world's up in the common frame. floor_m: how high along `up` a level
-    floor is on which people stand; None: not known. Not thread-safe: one thread steps. Raises
-    MultiviewError for settings that mean nothing for several cameras.
+    Not thread-safe: call it from one thread.
     """
 
     def __init__(self, cameras: int, config: PoseConfig = PoseConfig(), up=(0.0, 0.0, 1.0),
                  floor_m: float | None = None):
+        """Load the models.
+
+        Args:
+            cameras: N.
+            config: settings of every camera.
+            up (3,): direction against gravity in the common frame, of any length.
+            floor_m: height along `up` of a level floor that people stand on; None if not known.
+        Raises:
+            MultiviewError: for settings of a single camera's mounting, and if up is no direction.
+        """
         self.floor_m = floor_m
         first = Pipeline(config)
         self.device, self.body = first.device, first.body
         self.network_name, self.body_name = first.network_name, first.body_name
-        self.fuser = Fuser(first.fitter, up)
         self.cameras = [first, *(first.another() for _ in range(cameras - 1))]
-        self.tracker = PositionTracker()
+        self.fuser = Fuser(first.fitter, up)
+        # Each camera's own tracker has selected whom to report.
+        self.tracker = Tracker(config, associate_by_position, report_all=True)
         self.configure(config)
-        self._persons: dict[tuple[int, str], str] = {}  # by camera and its own id, as of last time
+        self._persons: dict[tuple[int, str], str] = {}  # id by camera and its own id, last time
+        self._grounds: list[Ground | None] = [None] * cameras  # as last known
 
     def configure(self, config: PoseConfig) -> None:
-        """Take over the settings that may change while running."""
+        """Take over the settings that may change while running.
+
+        Raises:
+            MultiviewError: for settings of a single camera's mounting.
+        """
         if config.camera_height_m or config.camera_pitch_deg or config.camera_roll_deg:
             raise MultiviewError("camera_height_m, camera_pitch_deg and camera_roll_deg are of one "
                                  "camera: leave them 0; several have poses, up and floor_m")
         self.config = config
-        self.fuser.keypoint_threshold = config.keypoint_threshold
-        self.tracker.confirm_hits, self.tracker.lost_s = config.confirm_hits, config.lost_s
-        self.tracker.still_mps = config.still_mps
-        self.tracker.birth_score = 0.0  # each camera's own tracker decides who is reported
+        for camera in self.cameras:  # not corrected: the fusion needs keypoints as measured
+            camera.configure(replace(config, correct=False))
+        self.fuser = Fuser(self.cameras[0].fitter, self.fuser.up, config.keypoint_threshold)
+        self.tracker.configure(replace(config, max_people=_MOST_TRACKED))
 
     def reset(self) -> None:
-        """Forget everyone: the next images are no continuation of the last."""
+        """Forget all people: the next frames do not continue the last ones."""
         self.tracker.reset()
         self._persons = {}
         for camera in self.cameras:
             camera.reset()
 
     def step(self, frames: list[Frame | None]) -> MultiviewResult:
-        """The people whom the cameras' frames of one time show, those just lost included.
+        """Find the people in the cameras' frames of one time; those just lost from sight follow.
 
-        frames: of each camera, None for one that has none now. A frame without a usable calibration
-        or without a pose gives no 3D: its camera is left out, and the note says why. A step back in
-        time forgets everyone. An image that shows nothing leaves its camera out, too. Raises
-        MultiviewError if no camera is left.
+        A camera without a usable calibration, without `camera_to_fixed`, or with an image that
+        shows nothing is left out, and `People.note` says why. A step back in time forgets all
+        people. Without `Frame.ground`, gravity and floor follow from `camera_to_fixed`.
+
+        Args:
+            frames (N,): one for each camera; None for a camera that has none now.
+        Raises:
+            MultiviewError: if no camera has an image that shows something.
+            PipelineError: for an image that is not uint8 RGB.
         """
         present, notes = self._checked(frames)
         stamp = max(frame.stamp for frame in present.values())
-        if stamp < self.tracker.latest:
-            log.warning("time went back by %.3f s: everyone is forgotten",
-                        (self.tracker.latest - stamp) * 1e-9)
+        if steps_back(stamp, self.tracker.latest):
             self.reset()
+        prepared: dict[int, PreparedFrame] = {}
         for number, frame in present.items():
-            self._place(self.cameras[number], frame.pose)
-        known = {number: self.cameras[number].with_camera(frame)
-                 for number, frame in present.items()}
-        upright = {number: self.cameras[number].view.frame(frame)
-                   for number, (frame, _) in known.items()}
-        detected = self.cameras[0].network.detect(list(upright.values()))
+            frame = replace(frame, ground=self._ground(number, frame))
+            prepared[number] = self.cameras[number].prepare(frame)
+        detected = self.cameras[0].network.detect([one.upright for one in prepared.values()])
         views: list[View | None] = [None] * len(frames)
-        taken: list[tuple[UprightView, Frame] | None] = [None] * len(frames)
-        for (number, frame), people in zip(upright.items(), detected):
-            pipeline, (as_taken, why) = self.cameras[number], known[number]
-            views[number], note = self._look(pipeline, people, frame, stamp, why)
-            taken[number] = pipeline.view, as_taken
-            notes += [f"camera {number + 1}: {note}"] if note else []
-        people, rows = self._together(views, stamp)
+        for (number, one), people in zip(prepared.items(), detected):
+            views[number], note = self._view(number, people, one, stamp)
+            if note:
+                notes.append(f"camera {number + 1}: {note}")
+        people, rows = self._fused(views, stamp)
         if not len(people) and any(views):
-            people = people.with_fields(joints=np.zeros((0, len(SMPL24), 3)))  # nobody, in 3D
-        return MultiviewResult(
-            people.with_fields(note="; ".join(notes)), tuple(views), rows, tuple(taken)
-        )
+            people = people.with_fields(joints=np.zeros((0, len(SMPL24), 3)))  # 3D, of 0 people
+        people = people.with_fields(note="; ".join(notes))
+        return MultiviewResult(people, tuple(views), rows,
+                               tuple(prepared.get(number) for number in range(len(frames))))
 
     def _checked(self, frames: list[Frame | None]) -> tuple[dict[int, Frame], list[str]]:
-        """The frames that there are, by camera, and why others are left out."""
+        """The usable frames by camera, in rising order, and notes on those left out."""
         if len(frames) != len(self.cameras):
             raise MultiviewError(f"{len(frames)} frames for {len(self.cameras)} cameras; give None "
                                  "for a camera that has none")
@@ -150,132 +166,103 @@ class MultiPipeline:
             except NoContrastError as error:
                 notes.append(f"camera {number + 1}: {error}")
         if not present:
-            raise MultiviewError("; ".join(notes) or "no camera gave an image: nobody can look")
+            raise MultiviewError("; ".join(notes) or "no camera gave an image; at least one must")
         return present, notes
 
-    def _look(self, pipeline: Pipeline, people: People, frame: Frame, stamp: int,
-              note: str) -> tuple[View | None, str]:
-        """What a camera sees by itself; None and why if there is no 3D."""
-        people = pipeline.follow(people, frame, note)
-        if frame.pose is None:
-            return None, note or "its pose is not known: left out; publish its transform"
+    def _ground(self, number: int, frame: Frame) -> Ground | None:
+        """A frame's ground: its own, else by the camera's extrinsics, else the last known one."""
+        if frame.ground is not None:
+            self._grounds[number] = frame.ground
+        elif frame.camera_to_fixed is not None:
+            self._grounds[number] = ground_of_camera(frame.camera_to_fixed, self.fuser.up,
+                                                     self.floor_m)
+        return self._grounds[number]
+
+    def _view(self, number: int, people: People, prepared: PreparedFrame,
+              stamp: int) -> tuple[View | None, str]:
+        """A camera's own people; None, and why, if they have no 3D."""
+        people = self.cameras[number].follow(people, prepared)
+        frame = prepared.upright
+        if frame.camera_to_fixed is None:
+            return None, prepared.note or "its pose is not known: left out; publish its transform"
         if frame.camera is None:
-            return None, note
-        return View(people[people.tracking_state != LOST], frame.camera, frame.pose,
-                    (stamp - frame.stamp) * 1e-9), people.note
-
-    def _place(self, pipeline: Pipeline, pose: np.ndarray | None) -> None:
-        """Tell a camera's pipeline which way is up and how far it is to the floor; both stay as
-        they were while its pose is not known."""
-        placed = pipeline.config if pose is None else self._placed(pose)
-        pipeline.configure(replace(  # not corrected: the pixels are evidence once more
-            self.config, correct=False, camera_height_m=placed.camera_height_m,
-            camera_pitch_deg=placed.camera_pitch_deg, camera_roll_deg=placed.camera_roll_deg))
-
-    def _placed(self, pose: np.ndarray) -> PoseConfig:
-        """The settings of a camera at a pose: which way is up, and how far it is to the floor."""
-        up = pose[:3, :3].T @ self.fuser.up
-        above = 0.0 if self.floor_m is None else float(pose[:3, 3] @ self.fuser.up) - self.floor_m
-        return replace(self.config, camera_height_m=max(above, 0.0),
-                       camera_pitch_deg=float(np.degrees(np.arcsin(np.clip(-up[2], -1, 1)))),
-                       camera_roll_deg=float(np.degrees(np.arctan2(-up[0], -up[1]))))
+            return None, prepared.note
+        seen = people[people.tracking_state != LOST]
+        age_s = (stamp - frame.stamp) * 1e-9
+        return View(seen, frame.camera, frame.camera_to_fixed, age_s), people.note
 
     @torch.inference_mode()
-    def _together(self, views: list[View | None], stamp: int) -> tuple[People, np.ndarray]:
-        """Everybody once, and rows as of `Scene`."""
-        numbers = [number for number, view in enumerate(views) if view is not None]
-        seen = [views[number] for number in numbers]
-        ids = [[(number, one) for one in views[number].people.ids] for number in numbers]
-        rows = self.fuser.associate(seen, lambda *pairs: self._known(ids, *pairs)) if seen \
-            else np.zeros((0, 0), int)
-        found, tracks = self.tracker.assign(_rough(seen, rows), stamp)
+    def _fused(self, views: list[View | None], stamp: int) -> tuple[People, np.ndarray]:
+        """All people once, and their rows (P, V) in the views; see `MultiviewResult`."""
+        seen = {number: view for number, view in enumerate(views) if view is not None}
+        numbers, present = list(seen), list(seen.values())
+        ids = [[(number, one) for one in view.people.ids or ()] for number, view in seen.items()]
+        rows = np.zeros((0, 0), int)
+        if present:
+            rows = self.fuser.associate(present, self._prior_log_odds(ids))
+        people, tracks = self.tracker.assign(rough_people(present, rows), stamp)
         previous = previous_of(tracks, stamp)
         if len(rows):
-            fused = self.fuser.fuse(seen, rows, previous)
-            found = fused.people
+            people, disagreement_s = self.fuser.fuse(present, rows, previous)
             for row, track in enumerate(tracks):
-                track.body = _tracked_body(
-                    found, fused.disagreement_s, row, int(previous.frames[row]) + 1, stamp
-                )
-            self._tell(seen, numbers, rows, tracks)
+                track.body = _tracked_body(people, row, float(disagreement_s[row]),
+                                           int(previous.frames[row]) + 1, stamp)
+            self._hand_back(present, numbers, rows, tracks)
         self._persons = {ids[view][row]: track.id for person, track in zip(rows, tracks)
                          for view, row in enumerate(person) if row >= 0}
-        people = self.tracker.report(found, tracks, stamp)
+        people = self.tracker.report(people, tracks, stamp)
         all_rows = np.full((len(people), len(views)), -1)
         all_rows[:len(rows), numbers] = rows
-        shown = np.argsort(people.tracking_state != TRACKED, kind="stable")
-        shown = np.sort(shown[:self.config.max_people])
+        tracked_first = np.argsort(people.tracking_state != TRACKED, kind="stable")
+        shown = np.sort(tracked_first[:self.config.max_people])
         return people[shown], all_rows[shown]
 
-    def _known(self, ids: list[list[tuple[int, str]]], view_a, row_a, view_b, row_b) -> np.ndarray:
-        """(M,) log odds that two are one, by whom each camera's tracks were with before."""
-        def person(view, row):
-            return self._persons.get(ids[view][row])
+    def _prior_log_odds(self, ids: list[list[tuple[int, str]]]) -> np.ndarray:
+        """(N, N) log odds that two detections are of one person, by the last frame set.
 
-        pairs = [(person(a, i), person(b, j)) for a, i, b, j in zip(view_a, row_a, view_b, row_b)]
-        return np.array([0.0 if None in pair else _KNOWN_TOGETHER if pair[0] == pair[1]
-                         else -_KNOWN_TOGETHER for pair in pairs])
+        Args:
+            ids: camera and own id of each person, by view; N in all.
+        """
+        persons = [self._persons.get(one) for of_view in ids for one in of_view]
+        odds = np.zeros((len(persons), len(persons)))
+        for i, first in enumerate(persons):
+            for j, second in enumerate(persons):
+                if first is not None and second is not None:
+                    odds[i, j] = _KNOWN_TOGETHER if first == second else -_KNOWN_TOGETHER
+        return odds
 
-    def _tell(self, views: list[View], numbers: list[int], rows: np.ndarray,
-              tracks: list[Track]) -> None:
-        """Give what all views know of a person to each that sees him."""
+    def _hand_back(self, views: list[View], numbers: list[int], rows: np.ndarray,
+                   tracks: list[Track]) -> None:
+        """Give each camera the bodies of its people that other views see, too."""
+        in_several = (rows >= 0).sum(1) > 1
         for view, number, column in zip(views, numbers, rows.T):
-            own = {track.id: track for track in self.cameras[number].tracker.tracks}
-            for person in np.flatnonzero((column >= 0) & ((rows >= 0).sum(1) > 1)):
+            assert view.people.ids is not None
+            for person in np.flatnonzero((column >= 0) & in_several):
                 body = tracks[person].body
-                mine = own[view.people.ids[column[person]]]
-                if body is not None and mine.body is not None:
-                    mine.body = TrackedBody(
-                        body.seen_from(view.pose),
-                        body.disagreement_s,
-                        body.frames,
-                        mine.body.stamp,
-                        view.pose,
-                    )
+                if body is not None:
+                    own_id = view.people.ids[column[person]]
+                    self.cameras[number].tell_body(own_id, body, view.camera_to_common)
 
 
-class PositionTracker(Tracker):
-    """Who is who from moment to moment by where they are: there is no common image."""
+def ground_of_camera(camera_to_fixed: Transform, up: np.ndarray, floor_m: float | None) -> Ground:
+    """Return the ground that a camera sees by its extrinsics.
 
-    def _match(self, people: People, stamp: int) -> list[tuple[int, Track]]:
-        tracks = [track for track in self.tracks if track.root is not None]
-        if not tracks or not len(people):
-            return []
-        cov = people.root_cov[:, :3, :3] + _LEAST_STD_M**2 * np.eye(3)
-        squared_mahalanobis = np.stack(
-            [track.root.squared_mahalanobis(people.root, cov, stamp) for track in tracks]
-        )
-        spread = np.stack([track.root.predicted(stamp)[1][:3, :3] for track in tracks])
-        vague = np.linalg.slogdet(spread[:, None] + cov)[1]
-        able = squared_mahalanobis <= _ROOT_GATE
-        cost = np.where(able, squared_mahalanobis + vague, 1e6)
-        return [(int(row), tracks[t]) for t, row in zip(*linear_sum_assignment(cost))
-                if able[t, row]]
+    Args:
+        up (3,): unit vector against gravity in the fixed frame.
+        floor_m: height of the floor along `up` in the fixed frame; None if not known.
+    """
+    height_m = None
+    if floor_m is not None:
+        above_m = float(camera_to_fixed.translation_m @ up) - floor_m
+        height_m = above_m if above_m > 0 else None
+    return Ground(camera_to_fixed.rotmat.T @ up, height_m)
 
 
-def _rough(views: list[View], rows: np.ndarray) -> People:
-    """P people roughly where they are: the mean of what each view says, by its covariance."""
-    information = np.zeros((len(rows), 3, 3))
-    towards = np.zeros((len(rows), 3, 1))
-    for view, column in zip(views, rows.T):
-        people = view.in_common
-        for person in np.flatnonzero(column >= 0):
-            row = column[person]
-            if people.root is not None and np.isfinite(people.root[row]).all():
-                precision = np.linalg.inv(people.root_cov[row, :3, :3])
-                information[person] += precision
-                towards[person] += precision @ people.root[row, :, None]
-    cov = np.full((len(rows), 6, 6), np.nan)
-    cov[:, :3, :3] = np.linalg.inv(information)
-    return without_pixels(views, rows).with_fields(
-        root=(cov[:, :3, :3] @ towards)[..., 0], root_cov=cov)
-
-
-def _tracked_body(people: People, disagreement_s: np.ndarray, row: int, frames: int,
-                stamp: int) -> TrackedBody | None:
-    """What a track knows of a body in the common frame."""
-    if not np.isfinite(people.root[row]).all():
+def _tracked_body(people: People, row: int, disagreement_s: float, frames: int,
+                  stamp: int) -> TrackedBody | None:
+    """The body that a track keeps, in the common frame; None if there is none."""
+    if people.root is None or not np.isfinite(people.root[row]).all():
         return None
     state = BodyState(*(torch.from_numpy(getattr(people, name)[row])
                         for name in BodyState._fields))
-    return TrackedBody(state, float(disagreement_s[row]), frames, stamp, np.eye(4))
+    return TrackedBody(state, disagreement_s, frames, stamp, Transform.identity())

@@ -22,6 +22,18 @@ class PoseNetwork(ABC, nn.Module):
     name: str
     rotation_std: torch.Tensor | None = None  # (24,) rad, of theta, if it gives one
 
+    score_threshold: float
+    max_people: int
+
+    def configure(self, score_threshold: float, max_people: int) -> None:
+        """Set what may change while running; the pipeline calls it before the first frame.
+
+        Args:
+            score_threshold: people with a lower score are not returned, 0..1.
+            max_people: greatest number of people returned for one image.
+        """
+        self.score_threshold, self.max_people = score_threshold, max_people
+
     @classmethod
     @abstractmethod
     def from_config(cls, config: PoseConfig, engine: str = "torch") -> PoseNetwork:

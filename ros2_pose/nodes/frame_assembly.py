@@ -55,7 +55,7 @@ class SingleCameraAssembly:
         people = self.pipeline.step(frame)
         if people.note and frame.camera is None and arrival.camera_problem:
             note = arrival.camera_problem
-        if frame.pose is None and self.tf_listener.fixed_problem:
+        if frame.camera_to_fixed is None and self.tf_listener.fixed_problem:
             people = people.without_velocities()  # they would be relative to a moving camera
         people = people.with_fields(note=note or people.note)
         camera, _ = self.pipeline.camera(frame)
@@ -140,5 +140,6 @@ def frame_of(arrival: ImageArrival, tf_listener: TfListener) -> tuple[Frame, str
             depth = depth_from_image(arrival.depth)
         except ImageError as error:
             note = f"depth: {error}"
-    pose = tf_listener.camera_to_fixed(message.header)
-    return Frame(image, arrival.camera, stamp_of(message.header), depth, pose), note
+    camera_to_fixed = tf_listener.camera_to_fixed(message.header)
+    stamp = stamp_of(message.header)
+    return Frame(image, arrival.camera, stamp, depth, camera_to_fixed), note

@@ -12,15 +12,15 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-import numpy as np
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
+from ros2_pose.geometry import Transform, TransformError
 from ros2_pose.node_config import NodeConfig
 from ros2_pose.nodes.message_factory import make
 from ros2_pose.people import People
-from ros2_pose.sync.tf_buffer import Transform, TransformBuffer, TransformError
+from ros2_pose.sync.tf_buffer import TransformBuffer
 
 _QUEUE_DEPTH = 100  # tf2's
 _DYNAMIC = QoSProfile(depth=_QUEUE_DEPTH)
@@ -75,14 +75,14 @@ class TfListener:
         with self._lock:
             return self._buffer.lookup_from(target, header, tolerance_ns)
 
-    def camera_to_fixed(self, header) -> np.ndarray | None:
-        """Camera pose (4, 4), image frame to fixed frame, m; None if it is not known."""
+    def camera_to_fixed(self, header) -> Transform | None:
+        """Camera pose: transform from the image's frame to the fixed frame; None if unknown."""
         self.fixed_problem = ""
         fixed_frame = self._settings().still_frame
         if not fixed_frame:
             return None
         try:
-            return self.lookup(fixed_frame, header).matrix
+            return self.lookup(fixed_frame, header)
         except TransformError as error:
             self.fixed_problem = str(error)
             return None
@@ -105,7 +105,7 @@ class TfListener:
             transform = self.lookup(frame_id, header)
         except TransformError as error:
             return target_header, people.without_bodies(people.note or str(error))
-        return target_header, people.moved(transform.rotation, transform.translation)
+        return target_header, people.moved(transform)
 
     # Callbacks: store and return ----------------------------------------------------------------
 

@@ -110,7 +110,7 @@ def _to_target_frame(recorded: RecordedFrame,
     recorded = replace(recorded, frame_id=target.frame_id)
     if target.transform is None:
         return recorded, people.without_bodies(people.note or target.problem)
-    return recorded, people.moved(target.transform.rotation, target.transform.translation)
+    return recorded, people.moved(target.transform)
 
 
 def _ignore(summary: ReplaySummary, recorded: RecordedFrame, stamps: StampFilter) -> None:

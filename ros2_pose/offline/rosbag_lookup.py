@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from rosbags.highlevel import AnyReader
 
+from ros2_pose.geometry import Transform, TransformError
 from ros2_pose.messages.image import ImageError, depth_from_image
 from ros2_pose.messages.standard import stamp_of
 from ros2_pose.offline.rosbag_files import messages_of
 from ros2_pose.sync.image_sync import DepthQueue
-from ros2_pose.sync.tf_buffer import Transform, TransformBuffer, TransformError
+from ros2_pose.sync.tf_buffer import TransformBuffer
 
 _TF_TYPES = ("tf2_msgs/msg/TFMessage", "tf/msg/tfMessage")
 _TF_AHEAD_S = (1.0, 3.0, 10.0)  # tried in turn

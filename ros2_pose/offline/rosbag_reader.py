@@ -15,6 +15,7 @@ from rosbags.highlevel import AnyReader
 
 from ros2_pose.camera import Camera, CameraError
 from ros2_pose.errors import one_line
+from ros2_pose.geometry import Transform, TransformError
 from ros2_pose.messages.camera_info import calibration_key, camera_from_info, warning_of_offset
 from ros2_pose.messages.image import ImageError, rgb_from_compressed, rgb_from_image
 from ros2_pose.messages.standard import stamp_of
@@ -23,7 +24,6 @@ from ros2_pose.offline.rosbag_files import files_of_bag, is_ros1, messages_of, o
 from ros2_pose.offline.rosbag_lookup import BagDepth, BagTransforms
 from ros2_pose.offline.sources import RecordedFrame, SourceError, TargetFrame
 from ros2_pose.people import Frame
-from ros2_pose.sync.tf_buffer import Transform, TransformError
 
 log = logging.getLogger(__name__)
 
@@ -118,8 +118,9 @@ class BagSource:
         except ImageError as error:
             return RecordedFrame(stamp, frame_id, str(number), None, str(error), received)
         depth_m, note = depth.lookup(stamp, received) if depth is not None else (None, "")
-        fixed, fixed_problem = self._lookup(transforms, self.settings.still_frame, header, received)
-        frame = Frame(image, calibration.camera, stamp, depth_m, fixed.matrix if fixed else None)
+        camera_to_fixed, fixed_problem = self._lookup(transforms, self.settings.still_frame,
+                                                      header, received)
+        frame = Frame(image, calibration.camera, stamp, depth_m, camera_to_fixed)
         return RecordedFrame(
             stamp, frame_id, str(number), frame, "", received, note=note or fixed_problem,
             camera_problem=calibration.problem, lacks_pose=bool(fixed_problem),

@@ -16,13 +16,13 @@ import numpy as np
 
 from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
+from ros2_pose.geometry import Transform
 from ros2_pose.imaging.contrast import to_8_bits
 from ros2_pose.imaging.exif import orientation, oriented, upright_camera
 from ros2_pose.messages.image import ImageError, rgb_from_bytes
 from ros2_pose.offline.file_kinds import PICTURE, UNKNOWN, kind_of
 from ros2_pose.people import Frame
-from ros2_pose.sync.image_sync import JUMP_S
-from ros2_pose.sync.tf_buffer import Transform
+from ros2_pose.sync.time_jump import JUMP_S
 
 log = logging.getLogger(__name__)
 

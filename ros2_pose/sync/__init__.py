@@ -1,1 +1,1 @@
-"""What belongs to one time: images of several topics, and transforms."""
+"""Synchronisation of messages and transforms by their stamps."""

@@ -1,1 +1,1 @@
-"""Who is who from image to image."""
+"""Identities and motion of people from frame to frame."""

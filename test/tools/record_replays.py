@@ -19,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 from rosbags.highlevel import AnyReader
+from scipy.spatial.transform import Rotation
 
 from ros2_pose import cli
 from ros2_pose.camera import rotation_of
 from ros2_pose.config import PoseConfig
+from ros2_pose.geometry import Transform
 from ros2_pose.multiview.pipeline import MultiPipeline
 from ros2_pose.offline import demo_clip
 from ros2_pose.offline.rosbag_files import typestore
@@ -54,16 +56,16 @@ def _digest_of_bag(path: Path) -> str:
 def _record_two_cameras(path: Path) -> None:
     """The clip, seen by its camera and by one in the same place that is turned by a quarter."""
     camera = demo_clip.camera()
-    upright = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
-    turned = upright.copy()
-    turned[:3, :3] = upright[:3, :3] @ rotation_of(3).T
+    upright = Transform.from_matrix([[1, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 1.5], [0, 0, 0, 1]])
+    turned = Transform(upright.rotation * Rotation.from_matrix(rotation_of(3).T),
+                       upright.translation_m)
     pipeline = MultiPipeline(2, PoseConfig(), floor_m=0.0)
     with open(path, "w", encoding="utf-8") as file:
         for number, picture in zip(range(_IMAGES), demo_clip.pictures()):
             stamp = demo_clip.stamp(number)
-            frames = [Frame(picture, camera, stamp, pose=upright),
+            frames = [Frame(picture, camera, stamp, camera_to_fixed=upright),
                       Frame(np.ascontiguousarray(np.rot90(picture, 3)), camera.rotated(3), stamp,
-                            pose=turned)]
+                            camera_to_fixed=turned)]
             scene = pipeline.step(frames)
             fields = {name: _plain(value) for name, value in vars(scene.people).items()}
             file.write(json.dumps(fields) + "\n")

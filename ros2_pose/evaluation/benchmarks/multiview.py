@@ -72,6 +72,9 @@ class _Recorded:
     def __init__(self, people: dict[int, People]):
         self.people = people
 
+    def configure(self, score_threshold: float, max_people: int) -> None:
+        """Keep the people as they were found."""
+
     def detect(self, frames: list[Frame]) -> list[People]:
         """By the number that an image's first pixels hold."""
         return [self.people[_number_in(frame.image)] for frame in frames]
@@ -110,11 +113,12 @@ def _follow(pipeline: MultiPipeline, scenes: list[video.Clip], chosen: tuple[int
             bench: MultiviewBenchmark) -> list[float]:
     """Figures of one choice of cameras: errors in m, shares, and what the covariances hold."""
     pipeline.reset()
-    truth = scenes[0].poses @ scenes[0].camera_to_scene[:3, :3].T + scenes[0].camera_to_scene[:3, 3]
+    truth = scenes[0].camera_to_scene.apply(scenes[0].poses)
     found, errors, covs = [], [], []
     for number, pose in enumerate(truth[:bench.frames]):
         frames = [Frame(_blank(clip.camera, camera * bench.frames + number), clip.camera,
-                        round(number * clip.seconds * 1e9), None, clip.camera_to_scene)
+                        round(number * clip.seconds * 1e9),
+                        camera_to_fixed=clip.camera_to_scene)
                   for camera, clip in zip(chosen, scenes)]
         people = pipeline.step(frames).people
         row = _nearest(people, pipeline.cameras[0].body, pose)
@@ -265,7 +269,7 @@ def _score(fitter: Fitter, moment: Crowd) -> _Outcome:
              for points, cov, pose in zip(moment.points, moment.cov, moment.poses)]
     fuser = Fuser(fitter)
     rows = fuser.associate(views)
-    people = fuser.fuse(views, rows).people
+    people, _ = fuser.fuse(views, rows)
     who = np.stack([np.where(column >= 0, np.append(of, -2)[column], -2)
                     for of, column in zip(moment.who, rows.T)], 1)  # -2: nobody there
     pairs = np.array([*_pairs(who), sum(count * (count - 1) // 2

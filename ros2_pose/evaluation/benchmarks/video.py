@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from tqdm import tqdm
 
 from ros2_pose.body.model import BodyModel
@@ -28,8 +29,9 @@ from ros2_pose.evaluation.metrics.pose import (
     mpjpe,
     pa_mpjpe,
 )
+from ros2_pose.geometry import Transform
 from ros2_pose.offline.sources import VideoSource
-from ros2_pose.people import LOST, People
+from ros2_pose.people import LOST, Ground, People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17
 
@@ -48,7 +50,7 @@ class Clip(NamedTuple):
     up: np.ndarray  # (3,) the world's, in the camera frame
     seconds: float  # between frames
     poses: np.ndarray  # (T, 12, 3) m, camera frame; NaN where not known
-    camera_to_scene: np.ndarray  # (4, 4) the camera in the frame that all clips of a scene share, m
+    camera_to_scene: Transform  # to the frame that all clips of a scene share
 
 
 class VideoScore(NamedTuple):
@@ -72,9 +74,8 @@ def read_clip(path: Path) -> Clip:
                                 values["camera"]["dist_opencv"])
     poses = np.stack([_pose(frame["people"]) for frame in values["frames"]])
     rotmat = np.array(values["camera"]["R_world2cam"])
-    camera_to_scene = np.eye(4)
-    camera_to_scene[:3, :3] = rotmat.T
-    camera_to_scene[:3, 3] = -rotmat.T @ np.array(values["camera"]["t_world2cam_mm"]) / 1000
+    translation_m = np.array(values["camera"]["t_world2cam_mm"]) / 1000
+    camera_to_scene = Transform(Rotation.from_matrix(rotmat), translation_m).inverse()
     return Clip(video.path, camera, rotmat[:, 2], 1 / values["fps"], poses, camera_to_scene)
 
 
@@ -91,12 +92,13 @@ def _pose(people: list[dict]) -> np.ndarray:
 def follow(pipeline: Pipeline, clip: Clip, frames: int) -> np.ndarray:
     """(T, 12, 3) m: the person of a clip as the pipeline finds him; NaN where it does not."""
     pipeline.reset()
-    pitch, roll = np.arcsin(-clip.up[2]), np.arctan2(-clip.up[0], -clip.up[1])
-    pipeline.configure(replace(pipeline.config, camera_pitch_deg=float(np.degrees(pitch)),
-                               camera_roll_deg=float(np.degrees(roll))))
+    ground = Ground(clip.up)
     shots = islice(VideoSource(clip.video, clip.camera), frames)
-    return np.stack([_nearest(pipeline.step(shot.frame), pipeline.body, clip.camera, truth)
-                     for shot, truth in zip(tqdm(shots, clip.video.stem, frames), clip.poses)])
+    found = []
+    for shot, truth in zip(tqdm(shots, clip.video.stem, frames), clip.poses):
+        people = pipeline.step(replace(shot.frame, ground=ground))
+        found.append(_nearest(people, pipeline.body, clip.camera, truth))
+    return np.stack(found)
 
 
 def _nearest(people: People, body: BodyModel, camera: Camera, truth: np.ndarray) -> np.ndarray:
