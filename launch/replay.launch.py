@@ -1,7 +1,7 @@
-"""A bag's people, live: a player, the node and RViz, all on the bag's time.
+"""Track people in a bag, live: a bag player, the node and RViz, all on the bag's time.
 
 ros2 launch ros2_pose replay.launch.py bag:=walk image:=/camera/image_raw
-The player starts when the node is active. For every frame of the bag and without waiting, use
+The player starts when the node is active. To process every frame of the bag without waiting, use
 `ros2_pose replay` instead.
 """
 
@@ -11,14 +11,14 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import StateTransition
 
 from ros2_pose.nodes import launch_arguments
-from ros2_pose.nodes.launching import describe, pose
+from ros2_pose.nodes.launching import checked_description, include_pose_launch
 
-# name: (default, description); no default: must be given
+# name: (default, description); required if the default is None
 ARGUMENTS = {
     "bag": (None, "the bag to play"),
     "rate": ("1.0", "speed of the player"),
-    "delay": ("3.0", "seconds from the player's start, or a loop's, to the first message: node and "
-              "player find each other meanwhile"),
+    "delay": ("3.0", "seconds from the player's start, or a loop's, to the first message, in which "
+              "node and player discover each other"),
     "loop": ("false", "whether the player starts again at the end; people are then forgotten"),
     "rviz": ("true", "whether to start RViz"),
 }
@@ -27,18 +27,19 @@ FIXED = {"use_sim_time": "true"}
 
 
 def generate_launch_description():
-    """pose.launch.py on simulated time, and the player as soon as the node is active."""
-    return describe(ARGUMENTS, OpaqueFunction(function=_player_when_active),
-                    pose(rviz=LaunchConfiguration("rviz"), state_events="true", **FIXED),
-                    fixed=FIXED)
+    """Include pose.launch.py on simulated time; start the player when the node is active."""
+    node = include_pose_launch(rviz=LaunchConfiguration("rviz"), state_events="true", **FIXED)
+    return checked_description(ARGUMENTS, OpaqueFunction(function=_player_when_active), node,
+                               fixed=FIXED)
 
 
 def _player_when_active(context):
-    """The player, started once: messages before the node is active would go unheard."""
+    """Start the player once the node is active; earlier messages would be lost."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     command = ["ros2", "bag", "play", given["bag"], "--clock", "--rate", given["rate"],
                "--delay", given["delay"]]
-    command += ["--loop"] * launch_arguments.truth("loop", given["loop"])
+    if launch_arguments.parse_bool("loop", given["loop"]):
+        command.append("--loop")
     return [RegisterEventHandler(OnStateTransition(
         matcher=_is_active, handle_once=True,
         entities=[ExecuteProcess(cmd=command, output="screen")]))]
@@ -46,4 +47,4 @@ def _player_when_active(context):
 
 def _is_active(event):
     return isinstance(event, StateTransition) and event.goal_state == "active" \
-        and event.action.node_name.split("/")[-1] == launch_arguments.NODE
+        and event.action.node_name.split("/")[-1] == launch_arguments.NODE_NAME

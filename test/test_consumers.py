@@ -27,8 +27,8 @@ from ros2_pose.messages.people import (  # noqa: E402
 from ros2_pose.messages.standard import header_message, stamp_of  # noqa: E402
 from ros2_pose.nodes.message_factory import make  # noqa: E402
 from ros2_pose.offline import demo_clip
-from ros2_pose.offline.rosbag import BagWriter  # noqa: E402
-from ros2_pose.offline.rosbag import make as make_for_bag  # noqa: E402
+from ros2_pose.offline.rosbag_writer import BagWriter  # noqa: E402
+from ros2_pose.offline.rosbag_writer import make as make_for_bag  # noqa: E402
 from ros2_pose.people import TRACKED, People  # noqa: E402
 from ros2_pose.tools import (
     bench,
@@ -225,7 +225,7 @@ def test_a_player_that_nobody_hears_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["bag_player", str(tmp_path / "bag"), "--wait", "--times",
                                      str(tmp_path / "times.json")])
     assert bag_player.main() == 1
-    assert f"nobody subscribed to {demo_clip.INFO_TOPIC}" in capsys.readouterr().err
+    assert f"no subscriber to {demo_clip.INFO_TOPIC}" in capsys.readouterr().err
     assert not (tmp_path / "times.json").exists()
 
 

@@ -34,7 +34,7 @@ from test_lifecycle import Manager
 
 from ros2_pose.config import PoseConfig
 from ros2_pose.imaging.contrast import grey_ramp
-from ros2_pose.nodes.params import NodeConfig
+from ros2_pose.node_config import NodeConfig
 from ros2_pose.nodes.pose_node import PoseNode
 
 _ROOM = grey_ramp(160, 120)

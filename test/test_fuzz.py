@@ -24,7 +24,7 @@ from ros2_pose.messages.image import (
     rgb_from_compressed,
     rgb_from_image,
 )
-from ros2_pose.offline.rosbag import BagSource
+from ros2_pose.offline.rosbag_reader import BagSource
 
 _ANY_UINT32 = st.one_of(st.integers(0, 64), st.integers(0, 2**32 - 1))
 _ENCODINGS = st.one_of(st.sampled_from([*ENCODINGS, "32FC1", "16UC1", "64FC4", "rgb16"]),
@@ -118,8 +118,8 @@ def bag(request, tmp_path_factory):
     from ros2_pose.messages.camera_info import camera_info_message
     from ros2_pose.messages.image import image_message
     from ros2_pose.messages.standard import header_message
-    from ros2_pose.offline.bag_writer import STORAGE, make
-    from ros2_pose.offline.rosbag import typestore
+    from ros2_pose.offline.rosbag_files import typestore
+    from ros2_pose.offline.rosbag_writer import STORAGE, make
     path = tmp_path_factory.mktemp("fuzz") / "bag"
     camera = Camera(32, 24, 30.0, 30.0, 16.0, 12.0)
     with Writer(path, version=8, storage_plugin=STORAGE[request.param]) as writer:

@@ -49,7 +49,7 @@ def _of_pose() -> set[str]:
 def _parameters() -> set[str]:
     pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
     from ros2_pose.config import PoseConfig
-    from ros2_pose.nodes.params import NodeConfig
+    from ros2_pose.node_config import NodeConfig
     return {f.name for f in (*fields(PoseConfig), *fields(NodeConfig))}
 
 
@@ -57,7 +57,7 @@ def _parameters() -> set[str]:
 def test_arguments_given_to_the_pose_launch_are_its_own(path):
     tree = _tree(f"launch/{path.name}")
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)
-             and getattr(node.func, "id", "") == "pose"]
+             and getattr(node.func, "id", "") == "include_pose_launch"]
     assert calls or path.name == "pose.launch.py"
     for call in calls:
         assert {word.arg for word in call.keywords if word.arg} <= _of_pose()
@@ -228,7 +228,7 @@ def test_a_robots_launch_file_includes_ours_with_arguments_of_its_own(tmp_path, 
     robot.write_text(_ROBOT.format(file=str(ROOT / "launch" / "pose.launch.py")))
     with _launched(graph, tmp_path, robot, "robot_name:=r2d2") as output:
         graph.until(lambda: graph.node.get_subscriptions_info_by_topic("/cam"), 90)
-    assert "'fvo_deg' is no argument here; was 'fov_deg' meant?" in output[0]
+    assert "unknown argument 'fvo_deg'; did you mean 'fov_deg'?" in output[0]
     assert "'robot_name'" not in output[0] and "'camera'" not in output[0]
 
 

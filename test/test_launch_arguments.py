@@ -13,8 +13,8 @@ import yaml
 pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
 
 from ros2_pose.config import ConfigError, PoseConfig  # noqa: E402
+from ros2_pose.node_config import NodeConfig  # noqa: E402
 from ros2_pose.nodes import launch_arguments  # noqa: E402
-from ros2_pose.nodes.params import NodeConfig  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "config" / "pose.yaml"
@@ -46,7 +46,7 @@ def test_a_default_written_out_is_that_default(name):
         default = list(default)
         texts |= {str(default), " ".join(map(str, default)), ",".join(map(str, default))}
     for text in texts - {""}:
-        got = launch_arguments.parameters({name: text, "image": "/image"})
+        got = launch_arguments.parse_parameters({name: text, "image": "/image"})
         written = yaml.safe_load(launch_arguments.parameter_file(got))["/**"]["ros__parameters"]
         assert written == {name: default} and type(written[name]) is type(default)
 
@@ -61,7 +61,7 @@ def test_names_that_look_like_something_else_stay_text(tmp_path, text):
     """Read by rcl, as the node does."""
     import rclpy
     file = tmp_path / "parameters.yaml"
-    given = launch_arguments.parameters(dict.fromkeys(_TEXTS, text))
+    given = launch_arguments.parse_parameters(dict.fromkeys(_TEXTS, text))
     file.write_text(launch_arguments.parameter_file(given))
     context = rclpy.Context()
     rclpy.init(context=context, args=["--ros-args", "--params-file", str(file)])
@@ -79,8 +79,8 @@ def test_names_that_look_like_something_else_stay_text(tmp_path, text):
     ("true", True), ("True", True), ("yes", True), ("on", True), ("1", True),
     ("false", False), ("FALSE", False), ("no", False), ("off", False), ("0", False)])
 def test_truth_has_several_spellings(text, value):
-    assert launch_arguments.truth("rviz", text) is value
-    assert launch_arguments.parameters({"depth": text}) == {"depth": value}
+    assert launch_arguments.parse_bool("rviz", text) is value
+    assert launch_arguments.parse_parameters({"depth": text}) == {"depth": value}
 
 
 @pytest.mark.parametrize("name, text", [
@@ -90,11 +90,12 @@ def test_truth_has_several_spellings(text, value):
     ("scales", "64"), ("network", "0"), ("cameras", "left left"), ("cameras", "left right")])
 def test_wrong_values_are_named_before_anything_starts(name, text):
     with pytest.raises(ConfigError, match=name):
-        launch_arguments.in_force(CONFIG, "/ros2_pose", launch_arguments.parameters({name: text}))
+        values = launch_arguments.parse_parameters({name: text})
+        launch_arguments.non_default_parameters(CONFIG, "/ros2_pose", values)
 
 
 def test_the_shipped_file_has_defaults_alone():
-    assert launch_arguments.in_force(CONFIG, "/ros2_pose", {}) == []
+    assert launch_arguments.non_default_parameters(CONFIG, "/ros2_pose", {}) == {}
 
 
 @pytest.mark.parametrize("sections, value", [
@@ -106,15 +107,16 @@ def test_a_files_sections_hold_for_the_nodes_that_they_name(tmp_path, sections, 
     file = tmp_path / "mine.yaml"
     file.write_text(json.dumps({name: {"ros__parameters": {"max_people": count}}
                                 for name, count in sections.items()}))
-    got = launch_arguments.in_force(file, "/robot/ros2_pose", {"depth": True})
-    expected = [launch_arguments.InForce("max_people", value, str(file))] if value else []
-    assert got == [*expected, launch_arguments.InForce("depth", True, "argument")]
+    got = launch_arguments.non_default_parameters(file, "/robot/ros2_pose", {"depth": True})
+    expected = {"max_people": (value, str(file))} if value else {}
+    assert got == expected | {"depth": (True, "argument")}
 
 
 def test_a_namespace_may_be_a_level_of_its_own(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("robot: {ros2_pose: {ros__parameters: {fov_deg: 60}}}")
-    assert launch_arguments.in_force(file, "/robot/ros2_pose", {})[0].value == 60
+    got = launch_arguments.non_default_parameters(file, "/robot/ros2_pose", {})
+    assert got == {"fov_deg": (60, str(file))}
 
 
 @pytest.mark.parametrize("text", ["max_people: 3", "a: [", "[1]", "/**: {max_people: 3}"])
@@ -122,23 +124,23 @@ def test_a_file_that_holds_no_parameters_is_named(tmp_path, text):
     file = tmp_path / "mine.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match="params_file"):
-        launch_arguments.in_force(file, "/ros2_pose", {})
+        launch_arguments.non_default_parameters(file, "/ros2_pose", {})
 
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_misspelt_names_are_refused_with_the_right_one(name):
     """A letter lost, doubled or swapped, other case, dashes."""
     known = {*SETTINGS, "image", "frame", "rviz"}
-    launch_arguments.refuse_unknown([name], known)
+    launch_arguments.check_known([name], known)
     middle = len(name) // 2
     wrong = {name[:-1], name + name[-1], name.upper(), name.replace("_", "-"),
              name[:middle - 1] + name[middle] + name[middle - 1] + name[middle + 1:]} - known
     for spelling in wrong:
         with pytest.raises(ConfigError, match=f"{spelling!r}: did you mean"):
-            launch_arguments.refuse_unknown([spelling], known)
-    assert launch_arguments.nearest(name.upper(), known) == name
+            launch_arguments.check_known([spelling], known)
+    assert launch_arguments.closest_name(name.upper(), known) == name
 
 
 def test_names_like_no_other_are_refused_with_all():
     with pytest.raises(ConfigError, match="known are: .*target_frame"):
-        launch_arguments.refuse_unknown(["xyz"], SETTINGS)
+        launch_arguments.check_known(["xyz"], SETTINGS)

@@ -135,7 +135,7 @@ def test_settings_that_are_not_live_change_while_unconfigured(graph, start):
     node = start()
     assert node.set_parameters([Parameter("transport", value="compressed")])[0].successful
     node.autostart()
-    assert node.camera_inputs[0].image.topic == "/image/compressed"
+    assert node.camera_subscriptions[0].image.topic == "/image/compressed"
     refused = node.set_parameters([Parameter("transport", value="raw")])[0]
     assert not refused.successful and "clean the node up" in refused.reason
     node.trigger_deactivate()
@@ -190,7 +190,7 @@ def silence(graph) -> People:
 def test_a_topic_that_nobody_publishes_is_named(graph, start):
     start(silence_s=1.0).autostart()
     said = silence(graph)
-    assert "/image" in said.status_text and "nobody publishes it" in said.status_text
+    assert "/image" in said.status_text and "has no publisher" in said.status_text
     assert not said.people and said.header.frame_id == ""
 
 
@@ -203,7 +203,7 @@ def test_a_camera_that_falls_silent_is_reported_until_it_is_back(graph, start):
     assert said.header == last.header and "1 publisher(s)" in said.status_text
     graph.node.destroy_publisher(images)
     graph.people.clear()
-    graph.until(lambda: any("nobody publishes it" in p.status_text for p in graph.people))
+    graph.until(lambda: any("has no publisher" in p.status_text for p in graph.people))
     assert graph.ask(graph.camera(), graph.image(PICTURE)).status == People.STATUS_OK
 
 
@@ -212,10 +212,10 @@ def test_a_reliability_that_does_not_fit_names_both_sides(graph, start):
     graph.camera(BEST_EFFORT)
     reports = graph.listen(DiagnosticArray, "/diagnostics")
     text = graph.until(lambda: next((p.status_text for p in graph.people
-                                     if "cannot be heard" in p.status_text), None))
-    assert "reliability does not fit" in text
-    assert "offer best_effort" in text and "subscription is reliable" in text
-    graph.until(lambda: any("cannot be heard" in r.status[0].message for r in reports))
+                                     if "incompatible" in p.status_text), None))
+    assert "incompatible reliability" in text
+    assert "offer best_effort" in text and "subscription requests reliable" in text
+    graph.until(lambda: any("incompatible" in r.status[0].message for r in reports))
 
 
 def test_a_slow_camera_is_not_silent_between_its_images(graph, start):
@@ -247,7 +247,7 @@ def test_images_lost_on_the_way_are_noticed_by_their_calibrations(graph, start):
             infos.publish(camera_info(64, 48))
         images.publish(graph.image(PICTURE))
     text = graph.until(lambda: next((r.status[0].message for r in reports
-                                     if "lost on the way" in r.status[0].message), None),
+                                     if "lost in transport" in r.status[0].message), None),
                        30, two_in_three_lost, pause=0.1)
     assert "net.core.rmem_max" in text and "transport" in text
 

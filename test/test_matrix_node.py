@@ -78,13 +78,13 @@ class MultiviewResult:
         self.depths = graph.camera(topic="/depth") if case.depth else None
         frames = graph.node.create_publisher(TFMessage, "/tf_static", LATCHED) \
             if transform == "there" else graph.node.create_publisher(TFMessage, "/tf", 100)
-        camera = self.node.camera_inputs[0]
+        camera = self.node.camera_subscriptions[0]
         for publisher in filter(None, (self.images, infos, self.depths)):
             graph.matched(publisher)
         graph.until(lambda: camera.image.policy.name == "RELIABLE")
         graph.until(lambda: camera.camera, each=lambda: infos.publish(self._info()), pause=0.2)
         if transform != "missing":
-            graph.until(lambda: len(self.node.frames._buffer), pause=0.2,
+            graph.until(lambda: len(self.node.tf_listener._buffer), pause=0.2,
                         each=lambda: frames.publish(self._transform()))
         self.picture = np.ascontiguousarray(_picture(case)[..., 0])
         self.depth = None
@@ -117,7 +117,7 @@ class MultiviewResult:
         if self.depth is not None:
             self.depths.publish(image(encoding="16UC1", step=2 * WIDTH,
                                       data=self.depth.view(np.uint8).reshape(-1)))
-            self.graph.until(lambda: self.node.camera_inputs[0].depth._newest_ns == stamp)
+            self.graph.until(lambda: self.node.camera_subscriptions[0].depth._newest_ns == stamp)
         return self.graph.ask(self.images, image(encoding="mono8", step=WIDTH,
                                                  data=self.picture.reshape(-1)))
 

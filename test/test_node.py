@@ -28,31 +28,31 @@ from visualization_msgs.msg import Marker, MarkerArray
 from ros2_pose.config import ConfigError, PoseConfig
 from ros2_pose.messages.image import ImageError
 from ros2_pose.messages.standard import header_message, stamp_of
+from ros2_pose.node_config import NodeConfig
 from ros2_pose.nodes import message_factory as convert
-from ros2_pose.nodes.diagnostics import Statistics
-from ros2_pose.nodes.latest_slot import Newest
+from ros2_pose.nodes.diagnostics import NodeStatistics
+from ros2_pose.nodes.latest_slot import LatestSlot
 from ros2_pose.nodes.message_factory import make
-from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.nodes.pose_node import PoseNode
 from ros2_pose.people import People as CorePeople
 from ros2_pose.tools import parameter_file
 
 
 def _topics(node: PoseNode) -> tuple[str, str]:
-    return node.camera_inputs[0].image.topic, node.camera_inputs[0].info.topic
+    return node.camera_subscriptions[0].image.topic, node.camera_subscriptions[0].info.topic
 
 
 # What is looked at ------------------------------------------------------------------------------
 
 
 def test_the_newest_replaces_what_waits():
-    slot = Newest()
+    slot = LatestSlot()
     assert [slot.put(item) for item in "abc"] == [False, True, True]
     assert slot.take() == "c" and slot.put("d") is False
 
 
 def test_a_closed_slot_lets_go_of_who_waits():
-    slot, got = Newest(), []
+    slot, got = LatestSlot(), []
     waiter = threading.Thread(target=lambda: got.append(slot.take()))
     waiter.start()
     slot.close()
@@ -86,7 +86,7 @@ def test_the_camera_is_in_the_frame(graph, start):
     info = graph.node.create_publisher(CameraInfo, "/camera_info", 5)
     graph.matched(info)
     info.publish(camera_info(64, 48, focal=50.0))
-    graph.until(lambda: node.camera_inputs[0].camera is not None)
+    graph.until(lambda: node.camera_subscriptions[0].camera is not None)
     graph.ask(images, graph.image(PICTURE))
     camera = node.pipeline.frames[-1].camera
     assert (camera.width, camera.fx, camera.cx) == (64, 50.0, 32.0)
@@ -109,7 +109,7 @@ def test_reliability_follows_the_publishers(graph, start):
     node = start()
 
     def policy() -> str:
-        return node.camera_inputs[0].image.policy.name
+        return node.camera_subscriptions[0].image.policy.name
     reliable = graph.camera(RELIABLE)
     graph.until(lambda: policy() == "RELIABLE")
     graph.ask(reliable, graph.image(PICTURE))
@@ -123,7 +123,7 @@ def test_reliability_follows_the_publishers(graph, start):
 def test_reliability_can_be_given(graph, start):
     node = start(reliability="best_effort")
     graph.ask(graph.camera(RELIABLE), graph.image(PICTURE))
-    assert node.camera_inputs[0].image.policy.name == "BEST_EFFORT"
+    assert node.camera_subscriptions[0].image.policy.name == "BEST_EFFORT"
 
 
 # What goes wrong --------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_a_useless_calibration_is_named(graph, start, focal, size, word):
     message.width = size[0]
     graph.matched(info)
     info.publish(message)
-    graph.until(lambda: node.camera_inputs[0].camera_problem)
+    graph.until(lambda: node.camera_subscriptions[0].camera_problem)
     answer = graph.ask(images, graph.image(PICTURE))
     assert answer.status == People.STATUS_2D_ONLY and word in answer.status_text
     assert node.pipeline.frames[-1].camera is None
@@ -205,15 +205,15 @@ def test_stamps_that_stand_still_are_said(graph, start, some_people, stamp):
 @pytest.mark.parametrize("rate", [0.5, 1.0, 3.0, 30.0, 120.0])
 def test_diagnostics_of_a_slow_camera_are_no_alarm(rate):
     """A report each second says OK while images come, and STALE soon after they end."""
-    counts, now, due = Statistics(), 100.0, 100.0
+    counts, now, due = NodeStatistics(), 100.0, 100.0
     levels = []
     for second in range(30):
         while due <= now + second and second < 20:
-            counts.came(due)
-            counts.answered += 1
+            counts.count_received(due)
+            counts.processed += 1
             due += 1 / rate
         levels.append(counts.status(now + second)[0])
-        found = counts.rates(now + second)
+        found = counts.rates_hz(now + second)
         if 8 <= second < 20:
             assert found[0] == pytest.approx(rate, rel=0.25) and found == (found[0], found[0])
     assert set(levels[1:20]) == {DiagnosticStatus.OK}
@@ -225,7 +225,7 @@ def test_diagnostics_of_a_slow_camera_are_no_alarm(rate):
 def test_markers_live_until_the_next_image(graph, start, some_people, interval_s, lifetime_s):
     node, images = start(some_people, body_marker_hz=0.0), graph.camera()
     heard = graph.listen(MarkerArray, "/ros2_pose/markers")
-    graph.until(lambda: node.outputs._markers.get_subscription_count() > 0)
+    graph.until(lambda: node.pose_publishers._markers.get_subscription_count() > 0)
     for number in range(4):
         message = graph.image(PICTURE)
         message.header = header_message(make, round((10 + number * interval_s) * 1e9), "camera")
@@ -283,7 +283,7 @@ def test_surfaces_are_shown_less_often_than_skeletons(graph, start, upright):
     node = start(people, body_marker_hz=10.0)
     node.pipeline.body = body
     heard = graph.listen(MarkerArray, "/ros2_pose/markers")
-    graph.until(lambda: node.outputs._markers.get_subscription_count() > 0)
+    graph.until(lambda: node.pose_publishers._markers.get_subscription_count() > 0)
     images = graph.camera()
     begin, times = time.monotonic(), []
     for _ in range(20):  # the stamps say 30 Hz: the rate is that of real time

@@ -50,7 +50,7 @@ class Rgbd:
         self.node = start(depth=True, **parameters)
         self.images = graph.camera()
         self.depths = graph.camera(topic="/depth")
-        camera = self.node.camera_inputs[0]  # subscriptions are made anew as offers are heard of
+        camera = self.node.camera_subscriptions[0]  # recreated as offers arrive
         graph.until(lambda: all(heard.policy == ReliabilityPolicy.RELIABLE
                                 for heard in (camera.image, camera.depth)))
         graph.matched(self.images)
@@ -121,10 +121,10 @@ def test_first_images_wait_for_a_calibration_that_somebody_publishes(graph, star
     infos = graph.node.create_publisher(CameraInfo, "/camera_info", 5)
     graph.matched(images)
     graph.matched(infos)
-    graph.until(lambda: node.camera_inputs[0].info.offers())
+    graph.until(lambda: node.camera_subscriptions[0].info.offers())
     for number in range(3):
         images.publish(colour((number + 1) * 33 * MS))
-        graph.until(lambda: node.camera_inputs[0]._window.images > number)
+        graph.until(lambda: node.camera_subscriptions[0]._window.images > number)
     if published:
         assert not node.pipeline.frames
         infos.publish(camera_info(64, 48))
@@ -138,7 +138,7 @@ def test_without_any_depth_images_are_not_held_back_and_the_reason_is_told(graph
     answer = graph.ask(rgbd.images, graph.image(PICTURE))
     assert answer.status == People.STATUS_2D_ONLY and rgbd.frames[0].depth is None
     assert "no depth image on /depth" in answer.status_text
-    graph.until(lambda: "no depth image on /depth" in rgbd.node.camera_inputs[0].problem, 30,
+    graph.until(lambda: "no depth image on /depth" in rgbd.node.camera_subscriptions[0].problem, 30,
                 lambda: rgbd.images.publish(graph.image(PICTURE)), pause=0.2)
 
 

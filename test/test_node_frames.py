@@ -113,7 +113,7 @@ class Robot:
 
         def knows():
             try:
-                return bool(node.frames.lookup("map", heard))
+                return bool(node.tf_listener.lookup("map", heard))
             except TransformError:
                 return False
         self.graph.until(knows, each=say, pause=0.5)
@@ -261,7 +261,7 @@ def test_time_that_starts_again_takes_no_old_transforms(graph, start, person):
     np.testing.assert_allclose(_xyz(answer.people[0].pose.pose.position),
                                _walked(person, _BEGIN + 50 * _MS).root[0], atol=1e-6)
     with pytest.raises(TransformError, match="before it"):
-        node.frames.lookup("map", header_message(make, _BEGIN + hour, FRAME))
+        node.tf_listener.lookup("map", header_message(make, _BEGIN + hour, FRAME))
 
 
 def test_images_without_a_frame_are_told_so(graph, start, person):
@@ -278,7 +278,7 @@ def test_our_own_frames_do_not_fill_the_memory(graph, start, person):
         graph.ask(images, _image(_BEGIN + ms * _MS))
     graph.until(lambda: sum(len(f.transforms) == 24 for f in frames) >= 5)
     robot.moves(node, _BEGIN + 1100 * _MS)  # so all that was said before has come, too
-    assert len(node.frames._buffer) == 3  # odom, base, camera
+    assert len(node.tf_listener._buffer) == 3  # odom, base, camera
 
 
 # /people ----------------------------------------------------------------------------------------

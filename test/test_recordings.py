@@ -19,9 +19,10 @@ from ros2_pose.messages.camera_info import camera_info_message
 from ros2_pose.messages.image import image_message
 from ros2_pose.messages.standard import header_message, quaternion_message, vector_message
 from ros2_pose.node_config import NodeConfig
-from ros2_pose.offline.bag_files import _zstd
-from ros2_pose.offline.recording import RecordingOptions, open_recording
-from ros2_pose.offline.rosbag import BagSource, BagWriter, make, typestore
+from ros2_pose.offline.recording import open_recording
+from ros2_pose.offline.rosbag_files import _zstd, typestore
+from ros2_pose.offline.rosbag_reader import BagSource
+from ros2_pose.offline.rosbag_writer import BagWriter, make
 from ros2_pose.offline.sources import PictureSource, SourceError, VideoSource
 from ros2_pose.pipeline import PipelineError
 
@@ -58,7 +59,7 @@ def _levels(source) -> list[int]:
 
 
 def _open(path, **wanted):
-    return open_recording(path, RecordingOptions(**wanted))
+    return open_recording(path, **wanted)
 
 
 # Files ------------------------------------------------------------------------------------------
@@ -242,7 +243,7 @@ def _video_message(bag):
 
 def test_a_bag_without_images_says_what_it_holds(tmp_path):
     _write(tmp_path / "video", 0, more=_video_message)
-    with pytest.raises(SourceError, match="/cam/video.*not read.*CompressedVideo.*decode"):
+    with pytest.raises(SourceError, match="/cam/video.*cannot be read.*CompressedVideo.*decode"):
         _open(tmp_path / "video")
     _write(tmp_path / "both", 2, more=_video_message)
     assert _levels(_open(tmp_path / "both")) == [0, 1]
@@ -362,7 +363,7 @@ def test_a_transform_that_is_missing_is_said(tmp_path):
 def test_what_only_a_bag_can_give_is_refused_for_pictures(tmp_path, asked):
     cv2.imwrite(str(tmp_path / "1.jpg"), _grey(3))
     for path in (tmp_path, tmp_path / "1.jpg"):
-        with pytest.raises(SourceError, match="is no bag"):
+        with pytest.raises(SourceError, match="is not a bag"):
             _open(path, **asked)
 
 

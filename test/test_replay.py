@@ -14,7 +14,9 @@ from ros2_pose.messages.camera_info import camera_info_message
 from ros2_pose.messages.people import STATUS_BAD_IMAGE, STATUS_OK, people_from_message
 from ros2_pose.messages.standard import header_message, stamp_of
 from ros2_pose.offline import demo_clip
-from ros2_pose.offline.rosbag import BagSource, BagWriter, make, typestore
+from ros2_pose.offline.rosbag_files import typestore
+from ros2_pose.offline.rosbag_reader import BagSource
+from ros2_pose.offline.rosbag_writer import BagWriter, make
 from ros2_pose.people import TRACKED
 
 _FAST = ["--scales", "256", "--device", "cpu"]

@@ -12,7 +12,7 @@ import pytest
 from ros2_pose import cli
 from ros2_pose.config import PoseConfig
 from ros2_pose.node_config import OFFLINE, NodeConfig
-from ros2_pose.offline.replay import JsonArray, OverlayVideo
+from ros2_pose.offline.sinks import JsonArray, OverlayVideo
 from ros2_pose.offline.sources import RecordedFrame
 
 _NODE_ONLY = {"autostart", "silence_s", "cameras", "transport", "reliability", "navigation_frame",

@@ -6,12 +6,13 @@ import argparse
 import sys
 from pathlib import Path
 
+from ros2_pose.camera import Camera
 from ros2_pose.cli.setting_options import add_node_settings, add_settings, settings_of
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.node_config import NodeConfig
 from ros2_pose.offline.calibration_file import read_calibration
-from ros2_pose.offline.recording import RecordingOptions, open_recording
+from ros2_pose.offline.recording import open_recording
 
 _DONE, _INCOMPLETE = 0, 1  # exit statuses
 
@@ -61,28 +62,31 @@ def run(options: argparse.Namespace) -> int:
     if not results:
         raise ReplayError("no output given: name an OUT, or --rerun FILE")
     # torch is imported from here on: after `runtime_env.settle`, and not for wrong arguments.
-    from ros2_pose.offline.results import check_results, is_bag, sink_of
+    from ros2_pose.offline.results import check_results, is_bag, open_sink
+    from ros2_pose.offline.sinks import writing
     if options.rerun and (is_bag(options.rerun) or options.rerun.suffix.lower() != ".rrd"):
         raise ReplayError(f"--rerun {options.rerun}: the name of a Rerun recording ends in .rrd")
     settings, config = settings_of(options, NodeConfig), settings_of(options, PoseConfig)
-    source = open_recording(options.source, _recording_options(options, settings))
+    source = open_recording(
+        options.source, camera=_camera(options, settings), settings=settings,
+        image_topic=options.image_topic, camera_info_topic=options.camera_info_topic,
+        depth_topic=options.depth_topic, fps=options.fps)
     check_results(results, options.source)
-    from ros2_pose.offline.replay import replay, writing
+    from ros2_pose.offline.replay import replay
     from ros2_pose.pipeline import Pipeline
     pipeline = Pipeline(config)
     sinks = []
     for path in results:
         with writing(path):
-            sinks.append(sink_of(path, source.fps, pipeline, settings, options.storage))
+            sinks.append(open_sink(path, source.fps, pipeline, settings, options.storage))
     return _report(replay(source, pipeline, sinks))
 
 
-def _recording_options(options: argparse.Namespace, settings: NodeConfig) -> RecordingOptions:
-    camera = None
-    if options.calibration:
-        camera = read_calibration(options.calibration, settings.rectified)
-    return RecordingOptions(camera, settings, options.image_topic, options.camera_info_topic,
-                            options.depth_topic, options.fps)
+def _camera(options: argparse.Namespace, settings: NodeConfig) -> Camera | None:
+    """Read the camera of --calibration, if given."""
+    if not options.calibration:
+        return None
+    return read_calibration(options.calibration, settings.rectified)
 
 
 def _report(summary) -> int:

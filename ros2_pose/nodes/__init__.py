@@ -1,5 +1,5 @@
-"""The only part of the package that imports ROS: the node, and the programs around it."""
+"""The node and its parts. Only this room and tools/ import ROS."""
 
 from ros2_pose.runtime_env import settle
 
-settle()  # here, because whoever imports a node's module loads torch with it
+settle()  # before the first import of torch, which any module of this room may cause

@@ -1,10 +1,12 @@
-"""What others than our own subscribers hear of people: navigation, ROS4HRI, users of vision_msgs.
+"""Optional outputs in messages of other packages: navigation, ROS4HRI, vision_msgs.
 
-Each output is published for images that were looked at, and for those alone. While the node cannot
-look (a bad image, a failure, no camera, no transform) nothing comes, so that a costmap keeps what
-it had: an empty list says that someone looked and the people have gone, or that the node was told
-to stop (deactivate, cleanup, shutdown), or that `people_timeout_s` is over. Whoever relies on these
-topics watches their stamps. A package that is missing costs its own output alone.
+Outputs are published for processed images only. While the node cannot process (a bad image, a
+failure, no camera, no transform) nothing is published, so that a costmap keeps its content: an
+empty list means that an image was processed and the people have left, that the node was stopped
+(deactivate, cleanup, shutdown), or that `people_timeout_s` has passed. Subscribers that rely on
+these topics must check their stamps. If a message package is missing, only its output is left out.
+
+To add an output: subclass `ExternalOutput` and append the class to `EXTERNAL_OUTPUTS`.
 """
 
 from __future__ import annotations
@@ -14,28 +16,28 @@ import os
 
 from rclpy.node import Node
 
-from ros2_pose.messages import external as interop
+from ros2_pose.messages import external
 from ros2_pose.messages.people import person_id
 from ros2_pose.messages.standard import stamp_of
+from ros2_pose.node_config import NodeConfig
 from ros2_pose.nodes.message_factory import make, message_class
-from ros2_pose.nodes.params import NodeConfig
-from ros2_pose.nodes.qos_events import PublisherEventCallbacks
+from ros2_pose.nodes.qos import PublisherEventCallbacks
 from ros2_pose.nodes.tf_listener import PeopleByFrame
 
 log = logging.getLogger(__name__)
 
-_DEPTH = 5
-_KEEP_NS = 10_000_000_000  # the topics of someone who left; the tracker gives ids again after that
+_QUEUE_DEPTH = 5
+_KEEP_NS = 10_000_000_000  # topics of a lost person; the tracker reuses ids later than that
 
 
-def optional_outputs(node: Node, config: NodeConfig) -> list:
-    """Those of the outputs that are asked for and whose messages are installed."""
+def external_outputs(node: Node, config: NodeConfig) -> list[ExternalOutput]:
+    """The outputs that the settings ask for and that have their messages installed."""
     outputs = []
-    for wanted, output in ((config.navigation_frame, NavigationOutput),
-                           (config.rep155, BodiesOutput),
-                           (config.detections, DetectionsOutput)):
+    for output in EXTERNAL_OUTPUTS:
+        if not output.is_wanted(config):
+            continue
         try:
-            outputs += [output(node)] if wanted else []
+            outputs.append(output(node))
         except ImportError as error:
             log.warning("%s: %s is not published; sudo apt install ros-%s-%s, or build that "
                         "package in your workspace", error, output.topic,
@@ -44,120 +46,159 @@ def optional_outputs(node: Node, config: NodeConfig) -> list:
     return outputs
 
 
-class _ListOutput:
-    """An output whose topic lists people; an empty list ends what the last one said.
+class ExternalOutput:
+    """An output with a topic that lists people; an empty list clears the last one.
 
-    list_topic: where the list is published, `topic` itself or below it.
+    Class attributes:
+        topic: name of the output.
+        list_topic: topic of the list; by default `topic`.
+        package: of the messages, as apt names it.
+        list_type: message type of the list.
     """
 
     topic: str
-    kind: str
+    list_topic: str = ""
+    package: str
+    list_type: str
 
-    def __init__(self, node: Node, list_topic: str = ""):
+    def __init__(self, node: Node):
+        """Create the publisher. Raises ImportError if the messages are not installed."""
         self.node = node
-        self._last_header = None  # of a list with people
-        self._publisher = node.create_publisher(message_class(self.kind),
-                                                list_topic or self.topic, _DEPTH)
+        self._last_header = None  # of the last list, if it had people
+        self._publisher = node.create_publisher(message_class(self.list_type),
+                                                self.list_topic or self.topic, _QUEUE_DEPTH)
 
-    def empty(self) -> None:
-        """Publish an empty list, if the last one was not."""
+    @staticmethod
+    def is_wanted(config: NodeConfig) -> bool:
+        """Whether the settings ask for this output."""
+        raise NotImplementedError
+
+    def publish(self, people: PeopleByFrame, size: tuple[int, int]) -> None:
+        """Publish the people of an image of `size` (width, height) px."""
+        raise NotImplementedError
+
+    def publish_empty(self) -> None:
+        """Publish an empty list, unless the last one was empty."""
         if self._last_header is not None:
-            self._publisher.publish(make(self.kind, header=self._last_header))
+            self._publisher.publish(make(self.list_type, header=self._last_header))
             self._last_header = None
 
-    def _say(self, message, members) -> None:
+    def close(self) -> None:
+        """Destroy the publishers."""
+        self.node.destroy_publisher(self._publisher)
+
+    def _publish_list(self, message, members) -> None:
         self._publisher.publish(message)
         self._last_header = message.header if members else None
 
-    def close(self) -> None:
-        """Take the topic away."""
-        self.node.destroy_publisher(self._publisher)
 
-
-class NavigationOutput(_ListOutput):
+class NavigationOutput(ExternalOutput):
     """/people (people_msgs/People) in navigation_frame, for costmap layers."""
 
     topic, package = "/people", "people_msgs"
-    kind = "people_msgs/msg/People"
+    list_type = "people_msgs/msg/People"
 
-    def publish(self, views: PeopleByFrame, size: tuple[int, int]) -> None:
-        """The people of an image; nothing if there are some and nobody could be placed."""
-        message = interop.navigation_people(make, *views.navigated)
+    @staticmethod
+    def is_wanted(config: NodeConfig) -> bool:
+        """Whether navigation_frame is set."""
+        return bool(config.navigation_frame)
+
+    def publish(self, people: PeopleByFrame, size: tuple[int, int]) -> None:
+        """Publish the people; nothing if there are people but none with a known position."""
+        message = external.navigation_people(make, *people.in_navigation_frame)
         if message is not None:
-            self._say(message, message.people)
+            self._publish_list(message, message.people)
 
 
-class DetectionsOutput(_ListOutput):
+class DetectionsOutput(ExternalOutput):
     """~/detections (vision_msgs/Detection3DArray) in the frame of ~/people, if subscribed."""
 
     topic, package = "~/detections", "vision_msgs"
-    kind = "vision_msgs/msg/Detection3DArray"
+    list_type = "vision_msgs/msg/Detection3DArray"
 
-    def publish(self, views: PeopleByFrame, size: tuple[int, int]) -> None:
-        """Those seen in an image who have a body."""
+    @staticmethod
+    def is_wanted(config: NodeConfig) -> bool:
+        """Whether detections is true."""
+        return config.detections
+
+    def publish(self, people: PeopleByFrame, size: tuple[int, int]) -> None:
+        """Publish the people that are detected in the image and have a body."""
         if self._publisher.get_subscription_count():
-            message = interop.detections(make, *views.shown)
-            self._say(message, message.detections)
+            message = external.detections(make, *people.in_target_frame)
+            self._publish_list(message, message.detections)
 
 
-class BodiesOutput(_ListOutput):
-    """/humans/bodies (REP-155): who is tracked, and topics of each of them.
+class BodiesOutput(ExternalOutput):
+    """/humans/bodies (REP-155): the ids of tracked people, and topics of each of them.
 
-    The topics of someone who left go after ten seconds; as ids come from a small pool, so do they.
+    A person's topics are destroyed ten seconds after the person was last seen; as ids are taken
+    from a small pool, topic names are reused, too.
     """
 
     topic, package = "/humans/bodies", "hri_msgs"
-    kind = "hri_msgs/msg/IdsList"
+    list_topic = f"{topic}/tracked"
+    list_type = "hri_msgs/msg/IdsList"
 
     def __init__(self, node: Node):
-        super().__init__(node, f"{self.topic}/tracked")
-        self._bodies: dict[str, _Body] = {}
+        super().__init__(node)
+        self._bodies: dict[str, _BodyPublishers] = {}
 
-    def publish(self, views: PeopleByFrame, size: tuple[int, int]) -> None:
-        """Skeletons and regions of an image of (width, height) px, then who they belong to."""
-        header, people = views.seen
-        message, rows = interop.tracked_bodies(make, header, people)
+    @staticmethod
+    def is_wanted(config: NodeConfig) -> bool:
+        """Whether rep155 is true."""
+        return config.rep155
+
+    def publish(self, people: PeopleByFrame, size: tuple[int, int]) -> None:
+        """Publish skeletons and image regions, then the list of ids they belong to."""
+        header, in_image = people.in_image_frame
+        message, rows = external.tracked_bodies(make, header, in_image)
         for i in rows:
-            name = person_id(people, i)
+            name = person_id(in_image, i)
             if name not in self._bodies:
-                self._bodies[name] = _Body(self.node, f"{self.topic}/{name}")
+                self._bodies[name] = _BodyPublishers(self.node, f"{self.topic}/{name}")
             body = self._bodies[name]
-            body.seen = stamp_of(header)
-            body.skeleton.publish(interop.hri_skeleton(make, header, people, i, size))
-            body.region.publish(interop.hri_region(make, header, people, i, size))
-        self._say(message, message.ids)
+            body.last_stamp = stamp_of(header)
+            body.skeleton.publish(external.hri_skeleton(make, header, in_image, i, size))
+            body.region.publish(external.hri_region(make, header, in_image, i, size))
+        self._publish_list(message, message.ids)
         self._forget(stamp_of(header))
 
     def close(self) -> None:
-        """Take the topics away."""
+        """Destroy the publishers."""
         super().close()
         for body in self._bodies.values():
             body.close()
 
     def _forget(self, stamp: int) -> None:
-        """Whoever has not been seen for long, or was seen in another time."""
+        """Destroy the topics of people not seen for long, or seen before time restarted."""
         for name, body in list(self._bodies.items()):
-            if not 0 <= stamp - body.seen <= _KEEP_NS:
+            if not 0 <= stamp - body.last_stamp <= _KEEP_NS:
                 self._bodies.pop(name).close()
 
 
-class _Body:
-    """A person's topics.
+EXTERNAL_OUTPUTS: tuple[type[ExternalOutput], ...] = (
+    NavigationOutput, BodiesOutput, DetectionsOutput)
 
-    They come and go while the node runs, at the hand of the worker's thread: publishers with
-    events are among what the executor waits for, and one that goes meanwhile would end its spin.
+
+class _BodyPublishers:
+    """Publishers of one person's topics.
+
+    The worker thread creates and destroys them while the node runs. They have no event callbacks:
+    an executor waits for those, and destroying one meanwhile would end its spin.
     """
 
     def __init__(self, node: Node, topic: str):
-        self.node, self.seen = node, 0  # stamp
+        self.node = node
+        self.last_stamp = 0  # ns
+        self.skeleton = self._create("hri_msgs/msg/Skeleton2D", f"{topic}/skeleton2d")
+        self.region = self._create("hri_msgs/msg/NormalizedRegionOfInterest2D", f"{topic}/roi")
+
+    def _create(self, message_type: str, topic: str):
         no_events = PublisherEventCallbacks(use_default_callbacks=False)
-        self.skeleton, self.region = (
-            node.create_publisher(message_class(kind), f"{topic}/{name}", _DEPTH,
-                                  event_callbacks=no_events)
-            for kind, name in (("hri_msgs/msg/Skeleton2D", "skeleton2d"),
-                               ("hri_msgs/msg/NormalizedRegionOfInterest2D", "roi")))
+        return self.node.create_publisher(message_class(message_type), topic, _QUEUE_DEPTH,
+                                          event_callbacks=no_events)
 
     def close(self) -> None:
-        """Take the topics away."""
+        """Destroy the publishers."""
         self.node.destroy_publisher(self.skeleton)
         self.node.destroy_publisher(self.region)

@@ -1,4 +1,4 @@
-"""From what arrived to what is seen: one camera's image, or those of several at one time."""
+"""Assembly of received messages to frames, of one camera or of several at one time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ros2_pose.messages.image import ImageError, depth_from_image, rgb_from_comp
 from ros2_pose.messages.standard import header_message, stamp_of
 from ros2_pose.multiview.pipeline import MultiPipeline
 from ros2_pose.nodes.message_factory import make, read_image
-from ros2_pose.nodes.subscriptions import Arrival
+from ros2_pose.nodes.subscriptions import ImageArrival
 from ros2_pose.nodes.tf_listener import TfListener
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
@@ -20,99 +20,126 @@ from ros2_pose.sync.image_sync import FrameSet
 
 
 class ViewImage(NamedTuple):
-    """An image that was looked at, to be drawn on."""
+    """A processed image, for the overlay."""
 
-    camera_name: str  # "" for the only camera
+    camera_name: str  # "" for a single camera
     header: Any
-    image: np.ndarray
+    image: np.ndarray  # (H, W, 3) uint8 RGB
     people: People  # in this camera's frame and pixels
     camera: Camera | None
 
 
-class FrameResult(NamedTuple):
-    """What came of looking."""
-
-    header: Any
-    people: People  # in the header's frame
-    pictures: list[ViewImage]
-
-
 class SingleCameraAssembly:
-    """Looks at one camera's arrivals."""
+    """Runs the pipeline on one camera's images."""
 
-    def __init__(self, pipeline: Pipeline, frames: TfListener):
-        self.pipeline, self.frames = pipeline, frames
+    def __init__(self, pipeline: Pipeline, tf_listener: TfListener):
+        self.pipeline, self.tf_listener = pipeline, tf_listener
 
-    def header(self, arrival: Arrival):
-        """Of the answer, whatever it will be."""
+    def output_header(self, arrival: ImageArrival):
+        """Header of all that is published for an image."""
         return arrival.message.header
 
-    def came(self, arrival: Arrival) -> float:
-        """When it came, monotonic, s."""
-        return arrival.time
+    def received_s(self, arrival: ImageArrival) -> float:
+        """Monotonic time of arrival, s."""
+        return arrival.received_s
 
-    def look(self, arrival: Arrival) -> FrameResult:
-        """Raises ImageError and PipelineError for an image that cannot be looked at."""
-        frame, note = frame_of(arrival, self.frames)
+    def step(self, arrival: ImageArrival) -> tuple[People, list[ViewImage]]:
+        """Run the pipeline on an image.
+
+        Returns:
+            The people in the frame of `output_header`, and the image.
+        Raises:
+            ImageError, PipelineError: the image cannot be processed.
+        """
+        frame, note = frame_of(arrival, self.tf_listener)
         people = self.pipeline.step(frame)
         if people.note and frame.camera is None and arrival.camera_problem:
             note = arrival.camera_problem
-        if frame.camera_to_fixed is None and self.frames.fixed_problem:
-            people = people.without_velocities()  # they would be those beside a moving camera
+        if frame.camera_to_fixed is None and self.tf_listener.fixed_problem:
+            people = people.without_velocities()  # they would be relative to a moving camera
         people = people.with_fields(note=note or people.note)
         camera, _ = self.pipeline.camera(frame)
-        header = self.header(arrival)
-        return FrameResult(header, people, [ViewImage("", header, frame.image, people, camera)])
+        view = ViewImage("", self.output_header(arrival), frame.image, people, camera)
+        return people, [view]
 
 
 class MultiCameraAssembly:
-    """Looks at moments of several cameras; their people are in one frame."""
+    """Runs the multi-camera pipeline on synchronized frame sets; people are in one frame."""
 
     def __init__(
-        self, pipeline: MultiPipeline, names: list[str], frames: TfListener, frame_id: str
+        self, pipeline: MultiPipeline, names: list[str], tf_listener: TfListener, frame_id: str
     ):
-        self.pipeline, self.names, self.frames = pipeline, names, frames
+        """Set up.
+
+        Args:
+            names: of the cameras, in the order of `FrameSet.items`.
+            frame_id: frame of the people, which stands still with z up.
+        """
+        self.pipeline, self.names, self.tf_listener = pipeline, names, tf_listener
         self._frame_id = frame_id
 
-    def header(self, frame_set: FrameSet):
-        """Of the answer: the moment's time, the common frame."""
+    def output_header(self, frame_set: FrameSet):
+        """Header of all that is published for a frame set: its time, the common frame."""
         return header_message(make, frame_set.stamp, self._frame_id)
 
-    def came(self, frame_set: FrameSet) -> float:
-        """When its first image came, monotonic, s."""
-        return min(arrival.time for arrival in frame_set.items if arrival is not None)
+    def received_s(self, frame_set: FrameSet) -> float:
+        """Monotonic time of arrival of the first image, s."""
+        return min(arrival.received_s for arrival in frame_set.items if arrival is not None)
 
-    def look(self, frame_set: FrameSet) -> FrameResult:
-        """An image that cannot be read leaves its camera out, and a note says so. Raises
-        MultiviewError if no camera is left."""
-        frames, notes = [], []
+    def step(self, frame_set: FrameSet) -> tuple[People, list[ViewImage]]:
+        """Run the pipeline on a frame set. A camera without a readable image is named in the note.
+
+        Returns:
+            The people in the frame of `output_header`, and the images.
+        Raises:
+            MultiviewError: no camera is left.
+        """
+        frames: list[Frame | None] = []
+        notes: list[str] = []
         for name, arrival in zip(self.names, frame_set.items):
-            frame, note = None, "" if arrival is not None else "no image"
-            if arrival is not None:
-                try:
-                    frame, note = frame_of(arrival, self.frames)
-                except ImageError as error:
-                    note = str(error)
+            frame, note = self._frame_or_reason(arrival)
             frames.append(frame)
-            notes += [f"{name}: {note}"] if note else []
+            if note:
+                notes.append(f"{name}: {note}")
         scene = self.pipeline.step(frames)
-        people = scene.people
-        people = people.with_fields(note="; ".join([*notes, *filter(None, [people.note])]))
-        pictures = [ViewImage(name, arrival.message.header, frame.image, scene.in_view(number),
-                            frame.camera)
-                    for number, (name, arrival, frame) in
-                    enumerate(zip(self.names, frame_set.items, frames)) if frame is not None]
-        return FrameResult(self.header(frame_set), people, pictures)
+        if scene.people.note:
+            notes.append(scene.people.note)
+        views = []
+        for number, (name, arrival) in enumerate(zip(self.names, frame_set.items)):
+            frame = frames[number]
+            if arrival is not None and frame is not None:
+                views.append(ViewImage(name, arrival.message.header, frame.image,
+                                       scene.in_view(number), frame.camera))
+        return scene.people.with_fields(note="; ".join(notes)), views
+
+    def _frame_or_reason(self, arrival: ImageArrival | None) -> tuple[Frame | None, str]:
+        """The frame of an arrival and what is wrong with it; None if it cannot be read."""
+        if arrival is None:
+            return None, "no image"
+        try:
+            return frame_of(arrival, self.tf_listener)
+        except ImageError as error:
+            return None, str(error)
 
 
-def frame_of(arrival: Arrival, frames: TfListener) -> tuple[Frame, str]:
-    """The core's frame of an arrival, and what is wrong with its depth. Raises ImageError."""
+def frame_of(arrival: ImageArrival, tf_listener: TfListener) -> tuple[Frame, str]:
+    """Decode an arrival.
+
+    Returns:
+        The frame, and what is wrong with its depth.
+    Raises:
+        ImageError: the colour image cannot be read.
+    """
     message, depth, note = arrival.message, None, arrival.depth_problem
-    read = rgb_from_compressed if isinstance(message, CompressedImage) else read_image
+    if isinstance(message, CompressedImage):
+        image = rgb_from_compressed(message)
+    else:
+        image = read_image(message)
     if arrival.depth is not None:
         try:
             depth = depth_from_image(arrival.depth)
         except ImageError as error:
             note = f"depth: {error}"
-    return Frame(read(message), arrival.camera, stamp_of(message.header), depth,
-                 frames.camera_to_fixed(message.header)), note
+    camera_to_fixed = tf_listener.camera_to_fixed(message.header)
+    stamp = stamp_of(message.header)
+    return Frame(image, arrival.camera, stamp, depth, camera_to_fixed), note

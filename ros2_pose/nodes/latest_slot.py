@@ -1,6 +1,6 @@
-"""A slot in which the newest item replaces the one before: how images wait for the worker.
+"""A slot that holds only the newest item: how images wait for the worker thread.
 
-Callbacks put and return at once; the worker thread takes. Nothing ever queues.
+Callbacks call `put` and return at once; the worker thread calls `take`. Nothing queues.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import threading
 from typing import Any
 
 
-class Newest:
-    """Holds one item at most."""
+class LatestSlot:
+    """Thread-safe slot for one item; a new item overwrites an unread one."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -18,22 +18,22 @@ class Newest:
         self.closed = False
 
     def put(self, item: Any) -> bool:
-        """Leave an item; whether it took the place of one that nobody took."""
+        """Store an item. Returns True if an unread item was overwritten."""
         with self._changed:
-            replaced = self._item is not None
+            overwritten = self._item is not None
             self._item = item
             self._changed.notify()
-            return replaced
+            return overwritten
 
     def take(self) -> Any:
-        """Wait for an item; None once the slot is closed."""
+        """Wait for an item and remove it. Returns None once the slot is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self.closed or self._item is not None)
             item, self._item = self._item, None
             return None if self.closed else item
 
     def close(self) -> None:
-        """Let whoever waits go."""
+        """Wake the waiting threads; `take` returns None from now on."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()

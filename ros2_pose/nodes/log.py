@@ -1,4 +1,4 @@
-"""The core's logging, shown as the node's."""
+"""Forwarding of the package's Python logging to a node's logger."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ _REPEAT_S = 5.0
 
 
 class RosLogHandler(logging.Handler):
-    """Sends what the package logs to a node's logger; what one line of code says, not more often
-    than each five seconds: a camera that fails does so thirty times a second."""
+    """Sends log records to a node's logger, from each source line at most once in five seconds.
+
+    A camera that fails does so thirty times a second.
+    """
 
     def __init__(self, node: Node):
         super().__init__()
         self._logger = node.get_logger()
-        self._last: dict[tuple[str, int], float] = {}
+        self._last_s: dict[tuple[str, int], float] = {}  # monotonic, by file and line
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record's line has not spoken just now."""
-        line, now = (record.pathname, record.lineno), time.monotonic()
-        if now - self._last.get(line, -_REPEAT_S) < _REPEAT_S:
+        """Whether the record's source line has not logged within the last seconds."""
+        line, now_s = (record.pathname, record.lineno), time.monotonic()
+        if now_s - self._last_s.get(line, -_REPEAT_S) < _REPEAT_S:
             return False
-        self._last[line] = now
+        self._last_s[line] = now_s
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One record. rclpy wants each line of code to keep to one severity."""
+        """Log one record. rclpy requires that each source line logs with one severity only."""
         text = self.format(record)
         if record.levelno >= logging.ERROR:
             self._logger.error(text)
@@ -41,7 +43,7 @@ class RosLogHandler(logging.Handler):
 
 
 def log_to(node: Node) -> logging.Handler:
-    """Show the package's log as the node's; give the result to `stop_logging` at the end."""
+    """Forward the package's log to a node; pass the result to `stop_logging` at the end."""
     handler = RosLogHandler(node)
     logging.getLogger("ros2_pose").addHandler(handler)
     logging.getLogger("ros2_pose").setLevel(logging.INFO)

@@ -1,6 +1,6 @@
-"""Where rclpy's messages meet the core: how they are made, and how images are read.
+"""Construction of rclpy messages and decoding of image messages.
 
-What goes into a message is written once, in ros2_pose/messages/people.py, markers.py and images.py.
+The content of messages is defined in ros2_pose/messages/, for rclpy and rosbags alike.
 """
 
 from __future__ import annotations
@@ -20,10 +20,14 @@ log = logging.getLogger(__name__)
 
 
 def make(type_name: str, **fields) -> Any:
-    """An rclpy message by its name, "std_msgs/msg/Header", and its fields.
+    """Make an rclpy message.
 
-    Numpy arrays become array.array where a field is a sequence: rclpy takes those over as they
-    are and looks at every element of anything else.
+    Numpy arrays for sequence fields become array.array, which rclpy takes over unchecked; it
+    checks every element of anything else.
+
+    Args:
+        type_name: such as "std_msgs/msg/Header".
+        fields: values by field name.
     """
     cls = message_class(type_name)
     for name in _sequences(cls) & fields.keys():
@@ -33,30 +37,36 @@ def make(type_name: str, **fields) -> Any:
 
 
 @cache
-def message_class(type_name: str) -> type:
-    """An rclpy message class by its name, "std_msgs/msg/Header"."""
+def message_class(type_name: str) -> Any:
+    """Import an rclpy message class by its name, such as "std_msgs/msg/Header"."""
     package, folder, name = type_name.split("/")
     return getattr(importlib.import_module(f"{package}.{folder}"), name)
 
 
 @cache
-def _sequences(cls: type) -> frozenset[str]:
-    """The names of a message's fields that are sequences."""
-    kinds = cls.get_fields_and_field_types()
-    return frozenset(f for f, kind in kinds.items() if kind.startswith("sequence"))
+def _sequences(cls: Any) -> frozenset[str]:
+    """Names of the fields of a message class that are sequences."""
+    types = cls.get_fields_and_field_types()
+    return frozenset(name for name, kind in types.items() if kind.startswith("sequence"))
 
 
 def read_image(message) -> np.ndarray:
-    """The picture of a sensor_msgs/Image, (height, width, 3) uint8 RGB. Raises ImageError.
+    """Decode a sensor_msgs/Image to (H, W, 3) uint8 RGB.
 
-    Encodings that the core does not know are left to cv_bridge, where that is installed.
+    Encodings that ros2_pose.messages.image does not know are decoded by cv_bridge if installed.
+
+    Raises:
+        ImageError: names the value and the remedy.
     """
-    if message.encoding in ENCODINGS or not (bridge := _cv_bridge()):
+    if message.encoding in ENCODINGS:
         return rgb_from_image(message)
+    bridge = _cv_bridge()
+    if bridge is None:
+        return rgb_from_image(message)  # which raises
     check_size(message)
     try:
-        return to_8_bits(np.asarray(bridge.imgmsg_to_cv2(_without_padding(bridge, message),
-                                                         "rgb8")), 255.0)
+        decoded = bridge.imgmsg_to_cv2(_without_padding(bridge, message), "rgb8")
+        return to_8_bits(np.asarray(decoded), 255.0)
     except Exception as error:  # cv_bridge raises its own, OpenCV's and C++'s
         raise ImageError(f"encoding {message.encoding!r} cannot be read ({error}); publish one of "
                          f"{', '.join(ENCODINGS)}") from error
@@ -64,22 +74,22 @@ def read_image(message) -> np.ndarray:
 
 @cache
 def _cv_bridge():
-    """A CvBridge, None where there is none or it fails: built for another numpy or OpenCV."""
+    """A CvBridge; None if it is missing or fails, being built for another numpy or OpenCV."""
     try:
         from cv_bridge import CvBridge
         return CvBridge()
-    except Exception as error:  # whatever a library built for another one does
+    except Exception as error:  # libraries of incompatible builds raise anything
         log.debug("cv_bridge is not used: %s", str(error))
         return None
 
 
 def _without_padding(bridge, message):
-    """The message without bytes after each row: cv_bridge takes those for pixels."""
-    kind, channels = bridge.encoding_to_dtype_with_channels(message.encoding)
-    row = message.width * channels * np.dtype(kind).itemsize
-    if not 0 < row < message.step:
+    """Remove padding after each row, which cv_bridge reads as pixels."""
+    dtype, channels = bridge.encoding_to_dtype_with_channels(message.encoding)
+    row_bytes = message.width * channels * np.dtype(dtype).itemsize
+    if not 0 < row_bytes < message.step:
         return message
     rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
     return make("sensor_msgs/msg/Image", header=message.header, height=message.height,
-                width=message.width, encoding=message.encoding, step=row,
-                is_bigendian=message.is_bigendian, data=rows[:, :row].reshape(-1))
+                width=message.width, encoding=message.encoding, step=row_bytes,
+                is_bigendian=message.is_bigendian, data=rows[:, :row_bytes].reshape(-1))

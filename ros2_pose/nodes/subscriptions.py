@@ -1,120 +1,252 @@
-"""Subscriptions that match what publishers offer, of images and of their depth.
-
-A reliable subscriber never matches a best-effort camera, and a best-effort one loses most large
-images of a reliable camera. So the offers are looked at again and again, as `ros2 topic echo` does
-once, and the subscription is made anew when they change.
-"""
+"""Subscriptions of a camera: images with their calibration and depth, and why none arrive."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import QoSPolicyKind, QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from ros2_pose.camera import Camera
+from ros2_pose.camera import Camera, CameraError
+from ros2_pose.messages.camera_info import calibration_key, camera_from_info, warning_of_offset
 from ros2_pose.messages.standard import stamp_of
-from ros2_pose.nodes.qos_events import SubscriptionEventCallbacks
+from ros2_pose.node_config import NodeConfig
+from ros2_pose.nodes.qos import LOG_INTERVAL_S, MatchedSubscription
 from ros2_pose.sync.image_sync import DepthQueue, Stream
 
-REPEAT_S = 5.0  # a complaint is not repeated sooner
-_DEPTH = 5  # callbacks only store, so this never fills
-_DEPTH_GONE_S = 1.0  # without a depth image; of a slow camera, some of its intervals
-_MOST_HELD = 30  # images that wait for their depth
+_CHECK_INTERVAL_S = 0.5  # between two checks of publishers and silence
+_INFO_WAIT_S = 1.0  # the first image waits so long for a calibration that has a publisher
+_WINDOW_S = 5.0  # images are compared with their calibrations over this time ...
+_MIN_INFOS = 10  # ... and, for a slow camera, over at least so many calibrations
+_MIN_ARRIVED = 0.8  # images per calibration; fewer means that images are lost
+_DEPTH_GONE_S = 1.0  # without a depth image; for a slow camera, some of its intervals
+_MAX_WAITING = 30  # images that wait for their depth
 
-_POLICIES = {"reliable": ReliabilityPolicy.RELIABLE, "best_effort": ReliabilityPolicy.BEST_EFFORT}
 
-
-class Arrival(NamedTuple):
-    """An image as it came."""
+class ImageArrival(NamedTuple):
+    """A received image with its calibration and depth."""
 
     message: Image | CompressedImage
     camera: Camera | None
-    camera_problem: str  # why there is no camera, if a calibration came
-    time: float  # monotonic, s
+    camera_problem: str  # why a received calibration cannot be used
+    received_s: float  # monotonic time, s
     depth: Image | None = None  # aligned with the image
-    depth_problem: str = ""  # why there is none, if one is wanted
+    depth_problem: str = ""  # why a wanted depth image is missing
 
 
-class MatchedSubscription:
-    """A subscription of one topic whose reliability follows the publishers'."""
+class CameraSubscriptions:
+    """Subscriptions of one camera's image, calibration and depth topics.
 
-    def __init__(self, node: Node, kind: type, topic: str, callback: Callable, wanted: str):
-        self.node, self.kind, self.topic, self.callback = node, kind, topic, callback
-        self.wanted = wanted
-        self.policy: ReliabilityPolicy | None = None
-        self.incompatible = ""  # the last publisher that cannot be heard, and why
-        self._subscription = None
-        self.match()
+    The image topic is `image`, or `<image>/compressed` after remapping; the calibration is
+    `camera_info` beside it unless `camera_info` is remapped itself. With several cameras, the
+    camera's name stands before these topics and before `depth`.
 
-    def match(self) -> None:
-        """Subscribe anew if the publishers now ask for it."""
-        policy = self._policy_to_use()
-        if policy == self.policy:
-            return
-        self.close()
-        self.policy, self.incompatible = policy, ""
-        profile = QoSProfile(depth=_DEPTH, reliability=policy)
-        events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible)
-        self._subscription = self.node.create_subscription(self.kind, self.topic, self.callback,
-                                                           profile, event_callbacks=events)
+    Attributes:
+        camera: from the last calibration; None if none can be used, see `camera_problem`.
+        silent_s: time since the last image, s.
+        problem: why images do not arrive or are lost; empty while they arrive.
+    """
+
+    def __init__(self, node: Node, name: str, settings: Callable[[], NodeConfig],
+                 on_image: Callable[[ImageArrival], None], on_silence: Callable[[str], None]):
+        """Subscribe.
+
+        Args:
+            name: of the camera; empty for a single camera.
+            settings: returns the current settings.
+            on_image: receives each image; must return at once.
+            on_silence: receives the reason repeatedly while no image arrives.
+        """
+        self.node, self.name, self._settings = node, name, settings
+        self._on_image, self._on_silence = on_image, on_silence
+        self.camera: Camera | None = None
+        self.camera_problem = self.problem = ""
+        self._calibration_key: Any = None
+        self._window = _ArrivalWindow()
+        self._uncalibrated: list[tuple[Any, float]] = []  # first images, monotonic time, s
+        self._arrivals = Stream()  # of images, monotonic ns
+        self._info_waited = False  # long enough for the first calibration
+        self.silent_s = 0.0
+        self._since_report_s = 0.0
+        self._subscribe(f"{name}/" if name else "")
+        self._timer = node.create_timer(_CHECK_INTERVAL_S, self._check,
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def _subscribe(self, prefix: str) -> None:
+        settings = self._settings()
+        compressed = settings.transport == "compressed"
+        topic, info_topic = camera_topics(self.node, prefix, compressed)
+        self.image = MatchedSubscription(self.node, CompressedImage if compressed else Image,
+                                         topic, self._receive_image, settings.reliability)
+        self.info = MatchedSubscription(self.node, CameraInfo, info_topic, self._receive_info,
+                                        "auto")
+        self.depth: DepthSubscription | None = None
+        if settings.depth:
+            self.depth = DepthSubscription(
+                self.node, self.node.resolve_topic_name(f"{prefix}depth"), settings.reliability,
+                self._on_image, lambda: self._settings().depth_wait_s)
 
     def close(self) -> None:
-        """Subscribe no more."""
-        if self._subscription is not None:
-            self.node.destroy_subscription(self._subscription)
-            self._subscription = None
+        """Destroy the subscriptions and the timer."""
+        self._uncalibrated = []
+        self.node.destroy_timer(self._timer)
+        for subscription in self._subscriptions():
+            subscription.close()
 
-    def offers(self) -> list[ReliabilityPolicy]:
-        """What each publisher of the topic offers."""
-        publishers = self.node.get_publishers_info_by_topic(self.topic)
-        return [info.qos_profile.reliability for info in publishers]
+    def _subscriptions(self) -> list[MatchedSubscription]:
+        return [s for s in (self.image, self.info, self.depth) if s is not None]
 
-    def both_sides(self) -> str:
-        """What publishers offer and what is asked for, for a complaint."""
-        offered = ", ".join(offer.name.lower() for offer in self.offers()) or "nothing"
-        return f"its publishers offer {offered}, the subscription is {self.policy.name.lower()}"
+    # Callbacks: store and return ----------------------------------------------------------------
 
-    def _on_incompatible(self, event) -> None:
-        kind = QoSPolicyKind(event.last_policy_kind).name.lower()
-        self.incompatible = (f"a publisher of {self.topic} cannot be heard, its {kind} does not "
-                             f"fit: {self.both_sides()}; set the parameter reliability to auto")
-        if self.wanted != "auto":  # or the next look mends it
-            self.node.get_logger().warning(self.incompatible, throttle_duration_sec=REPEAT_S)
+    def _receive_image(self, message) -> None:
+        self._window.images += 1
+        self._arrivals.advance(time.perf_counter_ns())
+        self.silent_s = self._since_report_s = 0.0
+        self._uncalibrated.append((message, time.perf_counter()))
+        if not self._awaits_calibration():
+            self._deliver()
 
-    def _policy_to_use(self) -> ReliabilityPolicy:
-        if self.wanted != "auto":
-            return _POLICIES[self.wanted]
-        offers = self.offers()
+    def _awaits_calibration(self) -> bool:
+        """Whether the first calibration has a publisher but has not arrived yet."""
+        if self.camera is not None or self.camera_problem or not self._uncalibrated:
+            return False
+        if self._info_waited or not self.info.offers():
+            return False
+        waited_s = time.perf_counter() - self._uncalibrated[0][1]
+        self._info_waited = waited_s >= _INFO_WAIT_S
+        return not self._info_waited
+
+    def _deliver(self) -> None:
+        """Pass on the waiting images with the current calibration."""
+        waiting, self._uncalibrated = self._uncalibrated, []
+        for message, received_s in waiting:
+            arrival = ImageArrival(message, self.camera, self.camera_problem, received_s)
+            if self.depth is None:
+                self._on_image(arrival)
+            else:
+                self.depth.pair(arrival)
+
+    def _receive_info(self, info) -> None:
+        self._window.infos += 1
+        rectified = self._settings().rectified
+        key = calibration_key(info), rectified
+        if key == self._calibration_key:
+            return
+        self._calibration_key = key
+        try:
+            self.camera, self.camera_problem = camera_from_info(info, rectified), ""
+            if text := warning_of_offset(self.camera, info.header.frame_id):
+                self.node.get_logger().warning(text)
+        except CameraError as error:
+            self.camera, self.camera_problem = None, f"CameraInfo: {error}"
+            self.node.get_logger().warning(f"CameraInfo on {self.info.topic}: {error}",
+                                           throttle_duration_sec=LOG_INTERVAL_S)
+        self._deliver()
+
+    # Monitoring ---------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        """Timer callback: match the publishers, release waiting images, find problems."""
+        for subscription in self._subscriptions():
+            subscription.match()
+        if self._uncalibrated and not self._awaits_calibration():
+            self._deliver()
+        if self.depth is not None:
+            self.depth.expire(next_image=False)
+        self.silent_s += _CHECK_INTERVAL_S
+        self._since_report_s += _CHECK_INTERVAL_S
+        limit_s = self._arrivals.patience_s(self._settings().silence_s)
+        if self.silent_s >= limit_s:
+            self.problem = self._why_silent()
+            if self._since_report_s >= limit_s:
+                self._since_report_s = 0.0
+                self.node.get_logger().warning(self.problem)
+                self._on_silence(self.problem)
+        elif self._window.is_over():
+            self._check_window()
+
+    def _check_window(self) -> None:
+        """Find lost images or missing depth in the window that ends; begin the next one."""
+        self.problem = self._why_few()
+        if not self.problem and self.depth is not None:
+            self.problem = self.depth.problem
+        if self.problem:
+            self.node.get_logger().warning(self.problem, throttle_duration_sec=LOG_INTERVAL_S)
+        if not 0 < self._window.infos < _MIN_INFOS:  # the window of a slow camera goes on
+            self._window = _ArrivalWindow()
+
+    def _why_silent(self) -> str:
+        text = f"no image on {self.image.topic} for {self.silent_s:g} s: "
+        offers = self.image.offers()
         if not offers:
-            return self.policy or ReliabilityPolicy.BEST_EFFORT  # which matches whoever comes
-        reliable = all(offer == ReliabilityPolicy.RELIABLE for offer in offers)
-        return _POLICIES["reliable" if reliable else "best_effort"]
+            return text + ("the topic has no publisher; remap image:=<your topic>, or set "
+                           "transport (ros2 topic list shows the topics)")
+        if self.image.incompatible:
+            return text + self.image.incompatible
+        return text + (f"{len(offers)} publisher(s), but no message arrives: "
+                       f"{self.image.describe_reliability()}; check that the camera runs, or that "
+                       "large images get through (README)")
+
+    def _why_few(self) -> str:
+        """Compare with calibrations: one is sent with each image, is small and gets through."""
+        images, infos = self._window.images, self._window.infos
+        if infos < _MIN_INFOS or images >= _MIN_ARRIVED * infos:
+            return ""
+        return (f"{images} of {infos} images of {self.image.topic} arrived: large images are lost "
+                "in transport; let camera and node share memory (same host, containers with "
+                "--ipc=host), raise net.core.rmem_max, or set transport to compressed")
 
 
-class DepthInput(MatchedSubscription):
-    """A camera's depth topic: gives each image the depth of its time.
+class _ArrivalWindow:
+    """Counts of images and calibrations that arrived within some seconds."""
 
-    Depth is made from an image and may come after it. An image is held back until its depth comes,
-    for the time `wait_s` and at least until the next image, but not while no depth comes at all.
-    Images are delivered in the order in which they came.
+    def __init__(self) -> None:
+        self.began_s = time.perf_counter()
+        self.images = self.infos = 0
+
+    def is_over(self) -> bool:
+        return time.perf_counter() - self.began_s >= _WINDOW_S
+
+
+def camera_topics(node: Node, prefix: str, compressed: bool) -> tuple[str, str]:
+    """Full names of the image topic and the calibration topic, after remapping.
+
+    Args:
+        prefix: of a camera's topics, "<name>/" or empty.
+        compressed: whether the image topic is `<image>/compressed`.
+    """
+    image = node.resolve_topic_name(f"{prefix}image").removesuffix("/compressed")
+    info = node.resolve_topic_name(f"{prefix}camera_info")
+    if info == node.resolve_topic_name(f"{prefix}camera_info", only_expand=True):  # not remapped
+        info = image.rpartition("/")[0] + "/camera_info"
+    return (f"{image}/compressed" if compressed else image), info
+
+
+class DepthSubscription(MatchedSubscription):
+    """Subscription of a camera's depth topic; pairs each image with the depth of its time.
+
+    Depth is computed from an image and may arrive after it. An image waits for its depth for
+    `wait_s` and at least until the next image, but not while no depth arrives at all. Images are
+    delivered in the order of arrival.
     """
 
     def __init__(self, node: Node, topic: str, reliability: str,
-                 deliver: Callable[[Arrival], None], wait_s: Callable[[], float]):
-        self._deliver, self._wait_s, self._queue = deliver, wait_s, DepthQueue()
-        self._held: deque[Arrival] = deque()
-        self._arrivals = Stream()  # ns of depth images, by a monotonic clock
+                 deliver: Callable[[ImageArrival], None], wait_s: Callable[[], float]):
+        """Subscribe. `deliver` receives the paired images; `wait_s` returns the current limit."""
+        self._deliver, self._wait_s = deliver, wait_s
+        self._queue = DepthQueue()
+        self._waiting: deque[ImageArrival] = deque()
+        self._arrivals = Stream()  # of depth images, monotonic ns
         self._newest_ns = 0  # stamp
-        super().__init__(node, Image, topic, self._hear, reliability)
+        super().__init__(node, Image, topic, self._receive, reliability)
 
     @property
-    def lives(self) -> bool:
-        """Whether depth images come."""
+    def is_alive(self) -> bool:
+        """Whether depth images arrive."""
         if self._arrivals.newest is None:
             return False
         since_s = time.perf_counter() - 1e-9 * self._arrivals.newest
@@ -122,52 +254,60 @@ class DepthInput(MatchedSubscription):
 
     @property
     def problem(self) -> str:
-        """Why no depth comes at all; empty while it comes."""
-        return "" if self.lives else (
-            f"no depth image on {self.topic}: distances come from the image alone; remap "
-            f"depth:=<your topic>, or set depth to false; {self.both_sides()}")
+        """Why no depth arrives at all; empty while it arrives."""
+        if self.is_alive:
+            return ""
+        return (f"no depth image on {self.topic}: distances come from the image alone; remap "
+                f"depth:=<your topic>, or set depth to false; {self.describe_reliability()}")
 
-    def pair(self, arrival: Arrival) -> None:
-        """Deliver an image with its depth, now or as soon as that is there."""
-        depth = self._of(arrival)
-        if depth is not None or not self.lives:
-            self._release(len(self._held))
-            self._deliver(self._with(arrival, depth))
+    def pair(self, arrival: ImageArrival) -> None:
+        """Deliver an image with its depth, now or as soon as the depth arrives."""
+        depth = self._depth_of(arrival)
+        if depth is not None or not self.is_alive:
+            self._release(len(self._waiting))
+            self._deliver(self._with_depth(arrival, depth))
             return
-        self._held.append(arrival)
+        self._waiting.append(arrival)
         self.expire()
 
     def expire(self, next_image: bool = True) -> None:
-        """Deliver what has waited long enough. next_image: the last one held is the newest."""
-        wait_s = self._wait_s() if next_image else max(self._wait_s(), _DEPTH_GONE_S)
-        late = time.perf_counter() - wait_s
-        waiting = list(self._held)[:-1] if next_image else self._held
-        over = sum(arrival.time < late for arrival in waiting)
-        self._release(max(over, len(self._held) - _MOST_HELD))
+        """Deliver images that have waited long enough, without depth.
+
+        Args:
+            next_image: called for a new image, which is the last one waiting and stays.
+        """
+        if next_image:
+            wait_s, candidates = self._wait_s(), list(self._waiting)[:-1]
+        else:
+            wait_s, candidates = max(self._wait_s(), _DEPTH_GONE_S), list(self._waiting)
+        received_before_s = time.perf_counter() - wait_s
+        expired = sum(arrival.received_s < received_before_s for arrival in candidates)
+        self._release(max(expired, len(self._waiting) - _MAX_WAITING))
 
     def _release(self, count: int) -> None:
-        """Deliver the oldest images held, without depth."""
+        """Deliver the oldest waiting images without depth."""
         for _ in range(count):
-            self._deliver(self._with(self._held.popleft(), None))
+            self._deliver(self._with_depth(self._waiting.popleft(), None))
 
-    def _hear(self, message: Image) -> None:
+    def _receive(self, message: Image) -> None:
         self._arrivals.advance(time.perf_counter_ns())
         self._newest_ns = stamp_of(message.header)
         self._queue.put(self._newest_ns, message)
-        for number, arrival in enumerate(list(self._held)):
-            if (depth := self._of(arrival)) is not None:
-                self._release(number)
-                self._deliver(self._with(self._held.popleft(), depth))
+        for older, arrival in enumerate(list(self._waiting)):
+            depth = self._depth_of(arrival)
+            if depth is not None:
+                self._release(older)
+                self._deliver(self._with_depth(self._waiting.popleft(), depth))
                 return
 
-    def _of(self, arrival: Arrival) -> Image | None:
+    def _depth_of(self, arrival: ImageArrival) -> Image | None:
         return self._queue.nearest(stamp_of(arrival.message.header))
 
-    def _with(self, arrival: Arrival, depth: Image | None) -> Arrival:
+    def _with_depth(self, arrival: ImageArrival, depth: Image | None) -> ImageArrival:
         if depth is not None:
             return arrival._replace(depth=depth)
         lag_s = 1e-9 * (stamp_of(arrival.message.header) - self._newest_ns)
         problem = self.problem or (
-            f"no depth of this image: the newest on {self.topic} is {lag_s:.3f} s older; let both "
-            "have the same stamps, or raise depth_wait_s if it only comes late")
+            f"no depth for this image: the newest on {self.topic} is {lag_s:.3f} s older; give "
+            "both the same stamps, or raise depth_wait_s if depth arrives late")
         return arrival._replace(depth_problem=problem)

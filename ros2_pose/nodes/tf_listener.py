@@ -1,9 +1,9 @@
-"""Where the camera was when it took an image, and people in the frames that were asked for.
+"""Camera poses from TF, and people in the frames that the parameters name.
 
-/tf is heard by callbacks and never waited for. If the camera's place is not known at the image's
-stamp, the newest one stands in for up to tf_tolerance_s: a localisation that comes with a delay
-must not cost every image its people. Beyond that nobody's place is said at all, rather than a
-wrong one: people keep their pixels, and a note says which transform is missing and since when.
+/tf is received by callbacks and never waited for. If a transform is not known at the image's stamp,
+the newest one is used if it is older by at most tf_tolerance_s: a localisation that publishes with
+a delay must not cost every image its people. Beyond that no position is published at all, rather
+than a wrong one: people keep their pixels, and a note names the missing transform and since when.
 """
 
 from __future__ import annotations
@@ -17,98 +17,102 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from tf2_msgs.msg import TFMessage
 
 from ros2_pose.geometry import Transform, TransformError
+from ros2_pose.node_config import NodeConfig
 from ros2_pose.nodes.message_factory import make
-from ros2_pose.nodes.params import NodeConfig
 from ros2_pose.people import People
 from ros2_pose.sync.tf_buffer import TransformBuffer
 
-_DEPTH = 100  # tf2's
-_DYNAMIC = QoSProfile(depth=_DEPTH)
-_STATIC = QoSProfile(depth=_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_QUEUE_DEPTH = 100  # tf2's
+_DYNAMIC = QoSProfile(depth=_QUEUE_DEPTH)
+_STATIC = QoSProfile(depth=_QUEUE_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
-
-class PeopleInFrame(NamedTuple):
-    """People in the frame that a header names."""
-
-    header: Any
-    people: People
+StampedPeople = tuple[Any, People]  # std_msgs/Header, and people in the frame that it names
 
 
 class PeopleByFrame(NamedTuple):
-    """The people of an image in each frame that someone wants them in."""
+    """The people of an image in each frame that is published."""
 
-    seen: PeopleInFrame  # the image's
-    shown: PeopleInFrame  # target_frame
-    navigated: PeopleInFrame  # navigation_frame
-    note: str  # which of them is not known and why; empty if all are
+    in_image_frame: StampedPeople
+    in_target_frame: StampedPeople
+    in_navigation_frame: StampedPeople
+    note: str  # which transform is missing and why; empty if all are known
 
 
 class TfListener:
-    """The transforms of /tf and /tf_static, heard if the settings name a frame."""
+    """Buffer of /tf and /tf_static; subscribes only if the settings name a frame.
+
+    Attributes:
+        fixed_problem: why the last image's camera pose in the fixed frame is not known.
+    """
 
     def __init__(self, node: Node, settings: Callable[[], NodeConfig]):
         self.node, self._settings = node, settings
         self._buffer, self._lock = TransformBuffer(), threading.Lock()
-        self._ours: set[str] = set()  # frames of people that we publish
-        self.fixed_problem = ""  # why the last image's pose in the fixed frame is not known
+        self._own_frames: set[str] = set()  # published by this node
+        self.fixed_problem = ""
         self._subscriptions = []
         if settings().target_frame or settings().still_frame:
             self._subscriptions = [
-                node.create_subscription(TFMessage, "/tf", self._hear, _DYNAMIC),
-                node.create_subscription(TFMessage, "/tf_static", self._hear_static, _STATIC)]
+                node.create_subscription(TFMessage, "/tf", self._receive, _DYNAMIC),
+                node.create_subscription(TFMessage, "/tf_static", self._receive_static, _STATIC)]
 
     def close(self) -> None:
-        """Hear no more."""
+        """Destroy the subscriptions."""
         for subscription in self._subscriptions:
             self.node.destroy_subscription(subscription)
 
-    def ignore(self, names: Iterable[str]) -> None:
-        """Do not take in these frames: what we say ourselves comes back to us."""
-        self._ours.update(names)
+    def ignore_frames(self, names: Iterable[str]) -> None:
+        """Do not store these child frames: this node publishes them and receives them back."""
+        self._own_frames.update(names)
 
     def lookup(self, target: str, header) -> Transform:
-        """From the header's frame, at its stamp, to the target frame; returns at once.
+        """Transform from the header's frame, at its stamp, to the target frame; never waits.
 
-        Raises TransformError, which says what is missing.
+        Raises:
+            TransformError: names what is missing.
         """
-        tolerance = round(self._settings().tf_tolerance_s * 1e9)
+        tolerance_ns = round(self._settings().tf_tolerance_s * 1e9)
         with self._lock:
-            return self._buffer.lookup_from(target, header, tolerance)
+            return self._buffer.lookup_from(target, header, tolerance_ns)
 
     def camera_to_fixed(self, header) -> Transform | None:
-        """From the image's frame to the one that stands still; None if it is not known."""
-        self.fixed_problem, still = "", self._settings().still_frame
+        """Camera pose: transform from the image's frame to the fixed frame; None if unknown."""
+        self.fixed_problem = ""
+        fixed_frame = self._settings().still_frame
+        if not fixed_frame:
+            return None
         try:
-            return self.lookup(still, header) if still else None
+            return self.lookup(fixed_frame, header)
         except TransformError as error:
             self.fixed_problem = str(error)
             return None
 
-    def views(self, header, people: People) -> PeopleByFrame:
-        """The people of an image, in its frame, in every frame that is asked for."""
-        shown = self._located(header, people, self._settings().target_frame)
-        navigated = self._located(header, people, self._settings().navigation_frame)
-        note = shown.people.note or navigated.people.note or self.fixed_problem
-        return PeopleByFrame(PeopleInFrame(header, people), shown, navigated, note)
+    def people_by_frame(self, header, people: People) -> PeopleByFrame:
+        """Transform the people of an image, given in its frame, to each published frame."""
+        settings = self._settings()
+        target = self._transformed(header, people, settings.target_frame)
+        navigation = self._transformed(header, people, settings.navigation_frame)
+        note = target[1].note or navigation[1].note or self.fixed_problem
+        return PeopleByFrame((header, people), target, navigation, note)
 
-    def _located(self, header, people: People, frame_id: str) -> PeopleInFrame:
-        """People in a frame; without bodies and with a note if no way leads there."""
+    def _transformed(self, header, people: People, frame_id: str) -> StampedPeople:
+        """People in a frame; without bodies and with a note if the transform is not known."""
         frame_id = frame_id.lstrip("/")
         if frame_id in ("", header.frame_id):
-            return PeopleInFrame(header, people)
-        there = make("std_msgs/msg/Header", stamp=header.stamp, frame_id=frame_id)
+            return header, people
+        target_header = make("std_msgs/msg/Header", stamp=header.stamp, frame_id=frame_id)
         try:
             transform = self.lookup(frame_id, header)
         except TransformError as error:
-            return PeopleInFrame(there, people.without_bodies(people.note or str(error)))
-        return PeopleInFrame(there, people.moved(transform))
+            return target_header, people.without_bodies(people.note or str(error))
+        return target_header, people.moved(transform)
 
     # Callbacks: store and return ----------------------------------------------------------------
 
-    def _hear(self, message) -> None:
+    def _receive(self, message) -> None:
         with self._lock:
-            self._buffer.take_in(message, is_static=False, left_out=self._ours)
+            self._buffer.take_in(message, is_static=False, left_out=self._own_frames)
 
-    def _hear_static(self, message) -> None:
+    def _receive_static(self, message) -> None:
         with self._lock:
-            self._buffer.take_in(message, is_static=True, left_out=self._ours)
+            self._buffer.take_in(message, is_static=True, left_out=self._own_frames)

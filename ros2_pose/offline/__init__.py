@@ -1,1 +1,1 @@
-"""Recordings in, people out, without ROS."""
+"""Processing of recordings: bags, videos and pictures; no ROS here."""

@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes: names lie, and a message should say what was found."""
+"""Kind of a file by its first bytes, because names may be wrong and errors should name the kind."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ _READ = 512  # bytes
 
 
 class Kind(NamedTuple):
-    """A kind of file: which part of the package reads it, and its name in messages."""
+    """A kind of file: the group decides what reads it, the name is for messages."""
 
     group: str
     name: str
-    suffix: str = ""  # that the bag reader expects
+    suffix: str = ""  # by which rosbags chooses its reader
 
 
 MCAP = Kind(BAG, "an MCAP file", ".mcap")
 SQLITE = Kind(BAG, "an SQLite file", ".db3")
 ROS1 = Kind(BAG, "a ROS 1 bag", ".bag")
 
-# Offset, bytes, kind; the first that fits holds.
+# Offset, bytes, kind; the first match counts.
 _SIGNATURES = (
     (0, b"\x89MCAP0\r\n", MCAP),
     (0, b"SQLite format 3\0", SQLITE),
@@ -67,23 +67,27 @@ _SIGNATURES = (
 
 
 def kind_of(data: bytes) -> Kind:
-    """The kind of a file by its first bytes; those of UNKNOWN may still be a video."""
+    """Kind of a file by its first bytes; UNKNOWN may still be a video."""
     if not data:
         return Kind(OTHER, "empty")
-    for at, mark, kind in _SIGNATURES:
-        if data[at:at + len(mark)] == mark:
+    for offset, signature, kind in _SIGNATURES:
+        if data[offset:offset + len(signature)] == signature:
             return kind
     if data[:2] == b"BM" and data[6:10] == bytes(4):
         return Kind(PICTURE, "a BMP picture")
     if data[0] == 0x47 and data[188:189] == b"\x47":
         return Kind(VIDEO, "an MPEG transport stream")
-    text = data[:_READ].decode("utf-8", "ignore")
-    if len(text) > 0.9 * len(data[:_READ]) and all(c.isprintable() or c.isspace() for c in text):
+    if _is_text(data[:_READ]):
         return Kind(OTHER, "text")
     return Kind(UNKNOWN, "data of an unknown kind")
 
 
+def _is_text(data: bytes) -> bool:
+    text = data.decode("utf-8", "ignore")
+    return len(text) > 0.9 * len(data) and all(c.isprintable() or c.isspace() for c in text)
+
+
 def kind_of_file(path: Path) -> Kind:
-    """The kind of a file. Raises OSError."""
+    """Kind of a file. Raises OSError if it cannot be read."""
     with open(path, "rb") as file:
         return kind_of(file.read(_READ))

@@ -1,6 +1,6 @@
-"""A replay as a recording for the Rerun viewer: the pictures, and people in 2D and 3D over time.
+"""Replay results for the Rerun viewer: images, and people in 2D and 3D over time.
 
-The viewer's package is large and therefore an extra: pip install rerun-sdk.
+The viewer is a large package and therefore an extra: pip install rerun-sdk.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from ros2_pose.people import LOST, People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 
-# Entities. What lies below the picture is in its pixels, all else in the camera frame.
+# Entities. Those below the image are in its pixels, all others in the camera frame.
 _IMAGE, _IN_IMAGE, _IN_SPACE = "camera/image", "camera/image/people", "people"
-_CLASSES = {1: COCO17, 2: SMPL24}  # of keypoints: their names, colours and bones
+_CLASSES = {1: COCO17, 2: SMPL24}  # keypoint classes: names, colours and bones
 _PIXELS, _METRES = _CLASSES
-_MIDDLE = (200, 200, 200)  # colour of what is neither left nor right
+_MIDDLE = (200, 200, 200)  # RGB of joints that are neither left nor right
 _JPEG_QUALITY = 85
 _JOINT_RADIUS_M = 0.02
 
@@ -33,16 +33,17 @@ class RerunError(PoseError):
 
 
 class RerunLog:
-    """A sink of `replay` that writes an .rrd file, on a timeline `stamp` of the images' stamps.
+    """A sink of `replay` that writes an .rrd file with the images' stamps as timeline `stamp`.
 
-    A picture is kept as JPEG. A person is an entity of his own below `camera/image/people` (box and
-    keypoints, px) and below `people` (joints, m, camera frame), cleared where he is not there.
-    Raises RerunError without Rerun, or if the file cannot be written.
+    Images are stored as JPEG. Each person is an entity below `camera/image/people` (box and
+    keypoints, px) and one below `people` (joints, m, camera frame), cleared in images without the
+    person.
     """
 
-    of_image = True  # people are told in the camera's frame
+    in_image_frame = True
 
     def __init__(self, path: Path, pipeline: Pipeline):
+        """Create the file. Raises RerunError without Rerun, or if it cannot be written."""
         self._rr, self.path, self.pipeline = _rerun(), path, pipeline
         self._camera: Camera | None = None
         self._shown: set[str] = set()  # entities
@@ -53,18 +54,20 @@ class RerunLog:
             raise RerunError(f"{path} cannot be written: {error}") from None
         self._stream.log("/", self._rr.ViewCoordinates.RDF, self._annotations(), static=True)
 
-    def write(self, shot: RecordedFrame, people: People | None) -> None:
-        self._stream.set_time("stamp", timestamp=np.datetime64(shot.stamp, "ns"))
-        note = shot.problem if people is None else people.note
+    def write(self, recorded: RecordedFrame, people: People | None) -> None:
+        """Log an image and its people."""
+        self._stream.set_time("stamp", timestamp=np.datetime64(recorded.stamp, "ns"))
+        note = recorded.problem if people is None else people.note
         if note:
-            self._stream.log("notes", self._rr.TextLog(f"{shot.name}: {note}", level="WARN"))
-        if shot.frame is not None and people is not None:
-            self._log_camera(self.pipeline.camera(shot.frame)[0])
-            self._log_image(shot.frame.image)
+            self._stream.log("notes", self._rr.TextLog(f"{recorded.name}: {note}", level="WARN"))
+        if recorded.frame is not None and people is not None:
+            self._log_camera(self.pipeline.camera(recorded.frame)[0])
+            self._log_image(recorded.frame.image)
             self._log_people(people)
 
     def close(self) -> None:
-        self._stream.disconnect()  # after all is written
+        """Complete the file."""
+        self._stream.disconnect()  # waits until all is written
 
     def _layout(self):
         views = self._rr.blueprint
@@ -86,7 +89,7 @@ class RerunLog:
     def _log_camera(self, camera: Camera | None) -> None:
         if camera is None or camera == self._camera:
             return
-        self._camera = camera  # without its distortion, for which Rerun has no place
+        self._camera = camera  # Rerun does not model its distortion
         self._stream.log(_IMAGE, self._rr.Pinhole(
             image_from_camera=camera.K, resolution=(camera.width, camera.height)))
 
@@ -98,6 +101,7 @@ class RerunLog:
 
     def _log_people(self, people: People) -> None:
         entities: dict[str, Any] = {}
+        assert people.ids is not None and people.tracking_state is not None  # set by the tracker
         for i, name in enumerate(people.ids):
             lost = people.tracking_state[i] == LOST
             label = f"{name} lost" if lost else name
@@ -119,13 +123,15 @@ class RerunLog:
                                 colors=[person_colour(name)])
 
     def _keypoints(self, points: np.ndarray, seen: np.ndarray):
-        """None if nothing is seen."""
+        """Visible keypoints of points (17, 2) px; None if there are none."""
         rows = np.flatnonzero(seen & np.isfinite(points).all(-1))
+        if not len(rows):
+            return None
         return self._rr.Points2D(points[rows], class_ids=_PIXELS, keypoint_ids=rows,
-                                 show_labels=False) if len(rows) else None
+                                 show_labels=False)
 
     def _joints(self, joints: np.ndarray, label: str):
-        """None for a person without a body."""
+        """Joints (24, 3) m; None for a person without a body."""
         if not np.isfinite(joints).all():
             return None
         return self._rr.Points3D(joints, radii=_JOINT_RADIUS_M, class_ids=_METRES, labels=[label],
@@ -133,7 +139,7 @@ class RerunLog:
 
 
 def _rerun():
-    """The package, imported when it is asked for."""
+    """Import Rerun on demand."""
     try:
         import rerun
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""What replay writes, by the names of the results; checked before the work begins."""
+"""Result files of a replay: names checked before the work begins, sinks chosen by suffix."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import re
 import tempfile
 from pathlib import Path
 
-import cv2
-
 from ros2_pose.errors import PoseError, one_line
 from ros2_pose.node_config import NodeConfig
+from ros2_pose.offline.sinks import (
+    VIDEO_CODECS,
+    BagSink,
+    JsonArray,
+    JsonLines,
+    OverlayVideo,
+    open_video,
+)
 from ros2_pose.pipeline import Pipeline
 
 _JSON_LINES, _JSON = (".jsonl", ".ndjson"), ".json"
 _RERUN = ".rrd"
-# OpenCV's codes of a codec that each container takes.
-VIDEO_CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG",
-                ".webm": "VP80"}
 _BAG_FILES = (".mcap", ".db3", ".bag")
-_FILE_SUFFIX = re.compile(r"\.(?=.*[a-z])[a-z0-9]{1,8}")  # not a date or a version
-_WHAT_IS_WRITTEN = (f"people as {_JSON_LINES[0]} or {_JSON}, a video as "
-                    f"{', '.join(VIDEO_CODECS)}, a Rerun recording as {_RERUN}, a bag as a name "
-                    "without suffix")
+_FILE_SUFFIX = re.compile(r"\.(?=.*[a-z])[a-z0-9]{1,8}")  # excludes dates and versions
+_FORMATS = (f"people as {_JSON_LINES[0]} or {_JSON}, a video as "
+            f"{', '.join(VIDEO_CODECS)}, a Rerun recording as {_RERUN}, a bag as a name without "
+            "suffix")
 
 
 class ResultError(PoseError):
@@ -29,13 +32,13 @@ class ResultError(PoseError):
 
 
 def check_results(results: list[Path], source: Path) -> None:
-    """Find what would prevent the results from being written.
+    """Check that the results can be written.
 
     Args:
         results: files, and folders of bags.
         source: the recording, which must not be overwritten.
     Raises:
-        ResultError: for the first one that cannot be written.
+        ResultError: for the first result that cannot be written.
     """
     for number, path in enumerate(results):
         _check_name(path)
@@ -52,7 +55,7 @@ def check_results(results: list[Path], source: Path) -> None:
 
 
 def is_bag(path: Path) -> bool:
-    """Whether a result of this name is a bag."""
+    """Whether a result with this name is a bag: its name has no file suffix."""
     return not _FILE_SUFFIX.fullmatch(path.suffix.lower())
 
 
@@ -60,12 +63,11 @@ def _check_name(path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix in _BAG_FILES:
         raise ResultError(f"{path}: a bag is written as a folder: name it {path.with_suffix('')}, "
-                          "with --storage mcap or sqlite3 (bags of ROS 1 are read alone)")
+                          "with --storage mcap or sqlite3 (ROS 1 bags can only be read)")
     if suffix in VIDEO_CODECS and not _can_write_video(suffix):
-        raise ResultError(f"{path}: the OpenCV of this machine cannot write {suffix}: use .mp4 or "
-                          ".avi")
+        raise ResultError(f"{path}: OpenCV on this machine cannot write {suffix}: use .mp4 or .avi")
     if not is_bag(path) and suffix not in (*_JSON_LINES, _JSON, _RERUN, *VIDEO_CODECS):
-        raise ResultError(f"{path}: {suffix} is not written; written are {_WHAT_IS_WRITTEN}")
+        raise ResultError(f"{path}: {suffix} is not written; the formats are {_FORMATS}")
 
 
 def _can_write_video(suffix: str) -> bool:
@@ -76,14 +78,8 @@ def _can_write_video(suffix: str) -> bool:
     return opened
 
 
-def open_video(path: Path, fps: float, size: tuple[int, int]) -> cv2.VideoWriter:
-    """A writer of a video whose suffix is one of VIDEO_CODECS; size: width, height, px."""
-    code = cv2.VideoWriter_fourcc(*VIDEO_CODECS[path.suffix.lower()])
-    return cv2.VideoWriter(str(path), code, fps, size)
-
-
 def _same(a: Path, b: Path) -> bool:
-    """Whether two names mean one file; neither need exist."""
+    """Whether two paths name the same file, which need not exist."""
     try:
         return a.samefile(b)
     except OSError:
@@ -91,8 +87,9 @@ def _same(a: Path, b: Path) -> bool:
 
 
 def _check_folder(path: Path) -> None:
+    """Raise ResultError if the result's folder is missing or not writable."""
     folder = path.parent
-    if is_bag(path):  # a folder itself, made with those above it
+    if is_bag(path):  # missing parent folders are created with the bag
         folder = next(up for up in path.absolute().parents if up.exists())
     if not folder.exists():
         raise ResultError(f"{path}: the folder {folder} does not exist: make it first")
@@ -109,14 +106,13 @@ def _check_folder(path: Path) -> None:
             from error
 
 
-def sink_of(path: Path, fps: float, pipeline: Pipeline, settings: NodeConfig, storage: str):
-    """What writes a result, by the suffix of its name.
+def open_sink(path: Path, fps: float, pipeline: Pipeline, settings: NodeConfig, storage: str):
+    """Open the sink for a result by its suffix.
 
     Args:
         fps: images a second of a video.
-        storage: of a bag, sqlite3 or mcap.
+        storage: format of a bag, sqlite3 or mcap.
     """
-    from ros2_pose.offline.replay import JsonArray, JsonLines, OverlayVideo
     suffix = path.suffix.lower()
     if suffix in _JSON_LINES:
         return JsonLines(path)
@@ -127,5 +123,4 @@ def sink_of(path: Path, fps: float, pipeline: Pipeline, settings: NodeConfig, st
     if suffix == _RERUN:
         from ros2_pose.offline.rerun import RerunLog
         return RerunLog(path, pipeline)
-    from ros2_pose.offline.rosbag import BagSink
     return BagSink(path, storage, pipeline, settings)

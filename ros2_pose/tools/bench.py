@@ -1,7 +1,7 @@
-"""Frames a second and latency of the real node, end to end over DDS, at a robot camera's size.
+"""Frame rate and latency of the node, end to end over DDS, with 640x480 images.
 
-This process publishes raw 640x480 images of at most three people and takes the answers in; the
-node runs in its own. Latency is from the publication of an image to the arrival of its people.
+This process publishes raw images of up to three people and receives the answers; the node runs in a
+process of its own. Latency is from the publication of an image to the arrival of its people.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,6 +20,7 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
 from tqdm import tqdm
 
+from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.evaluation.benchmarks.keypoints import EvaluationError, reference_detector
 from ros2_pose.messages.camera_info import camera_info_message
@@ -34,10 +35,10 @@ from ros2_pose.pipeline import Pipeline
 from ros2_pose.tools.node_process import observer, own_domain, process, wait_until
 
 _SIZE = (640, 480)
-_TOP, _HEIGHT = 228, 408  # rows of the clip, 544 wide, that are shown: 4 to 3
-START_S, WARM_UP = 120.0, 10  # until so many answers
+_TOP, _HEIGHT = 228, 408  # crop of the clip, px, 544 wide: 4 to 3
+START_S, WARM_UP = 120.0, 10  # time limit for so many first answers
 TOPIC = "/camera"
-_ROWS = (  # name, images published a second, parameters
+_ROWS: tuple[tuple[str, float, dict[str, str]], ...] = (  # name, published Hz, parameters
     ("as fast as it can", 30.0, {}),
     ("camera at 10 Hz", 10.0, {}),
     ("one scale, 256 px", 30.0, {"scales": "[256]"}),
@@ -47,7 +48,7 @@ _ROWS = (  # name, images published a second, parameters
 
 @dataclass
 class BenchRow:
-    """What a run of the node came to."""
+    """Result of a run of the node; latency_ms (N,) of the N answers."""
 
     name: str
     published_hz: float
@@ -57,7 +58,7 @@ class BenchRow:
 
 
 def run(seconds: float) -> int:
-    """Run every row for so long and print the table."""
+    """Run every row for some seconds and print the table. Returns the exit status."""
     pictures = list(pictures_of_clip())
     rows = [_measure(name, hz, parameters, pictures, seconds)
             for name, hz, parameters in tqdm(_ROWS, "bench", unit="row")]
@@ -67,58 +68,55 @@ def run(seconds: float) -> int:
     return 0
 
 
-def pictures_of_clip():
-    """The clip's images, cut and scaled to 640x480."""
+def pictures_of_clip() -> Iterator[np.ndarray]:
+    """Yield the clip's images, cropped and scaled to (480, 640, 3) uint8 RGB."""
     for picture in demo_clip.pictures():
         yield cv2.resize(picture[_TOP:_TOP + _HEIGHT], _SIZE, interpolation=cv2.INTER_LINEAR)
 
 
-def camera():
-    """Of those images."""
-    whole = demo_clip.camera()
-    return whole.cropped(0, _TOP, whole.width, _HEIGHT).resized(*_SIZE)
+def camera() -> Camera:
+    """Calibration of `pictures_of_clip`."""
+    full = demo_clip.camera()
+    return full.cropped(0, _TOP, full.width, _HEIGHT).resized(*_SIZE)
 
 
 def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: float) -> BenchRow:
-    latency, people = [], []
+    """Publish images at `hz` for some seconds and measure the answers."""
+    latency_ms: list[float] = []
+    people: list[int] = []
     arguments = ["--ros-args", "-r", f"image:={TOPIC}/image_raw"]
     for key, value in parameters.items():
         arguments += ["-p", f"{key}:={value}"]
 
-    def answered(message) -> None:
-        if (answer := source.answer(message)) is not None:
-            latency.append(answer.delay_ms)
+    def on_people(message) -> None:
+        answer = source.match_answer(message)
+        if answer is not None:
+            latency_ms.append(answer[0])
             people.append(len(message.people))
+
     log = Path(tempfile.gettempdir()) / f"ros2_pose_bench_{os.getpid()}.log"
     with own_domain() as domain, observer(domain, "bench") as node, \
             process("nodes.pose_node", *arguments, domain=domain, log=log) as child:
         source = ImagePublisher(node, pictures)
-        node.create_subscription(PeopleMessage, "/ros2_pose/people", answered, 10)
-        wait_until(lambda: source.publish() or len(latency) >= WARM_UP, f"answers, see {log}",
-                   START_S, child)
-        latency.clear()
-        begin, count = time.perf_counter(), 0
-        while (elapsed := time.perf_counter() - begin) < seconds:
-            if elapsed * hz >= count:
+        node.create_subscription(PeopleMessage, "/ros2_pose/people", on_people, 10)
+        source.publish_until(lambda: len(latency_ms) >= WARM_UP, log, START_S, child)
+        latency_ms.clear()
+        begin_s, count = time.perf_counter(), 0
+        while (elapsed_s := time.perf_counter() - begin_s) < seconds:
+            if elapsed_s * hz >= count:
                 source.publish()
                 count += 1
             time.sleep(0.001)
     log.unlink(missing_ok=True)
-    return BenchRow(name, hz, len(latency) / seconds, np.array(latency or [np.nan]),
-               float(np.mean(people)))
-
-
-class Answer(NamedTuple):
-    """The answer to an image."""
-
-    delay_ms: float  # since the image was published
-    behind: int  # images published after it
+    return BenchRow(name, hz, len(latency_ms) / seconds, np.array(latency_ms or [np.nan]),
+                    float(np.mean(people)))
 
 
 class ImagePublisher:
-    """Publishes the clip's images over and over, each with its calibration.
+    """Publishes the clip's images repeatedly, each with its calibration.
 
-    sent: monotonic time, s, and number of each image published, by its stamp.
+    Attributes:
+        sent: (monotonic time s, number) of each published image, by stamp.
     """
 
     def __init__(self, node: Node, pictures: list) -> None:
@@ -130,7 +128,7 @@ class ImagePublisher:
                                             QoSProfile(depth=2))
 
     def publish(self) -> None:
-        """The next image."""
+        """Publish the next image."""
         number = len(self.sent)
         stamp = demo_clip.stamp(number)
         header = header_message(make, stamp, demo_clip.FRAME_ID)
@@ -139,18 +137,33 @@ class ImagePublisher:
         self.sent[stamp] = time.perf_counter(), number
         self._images.publish(message)
 
-    def answer(self, message) -> Answer | None:
-        """The answer that a ros2_pose/People is to one of these images.
+    def publish_until(self, condition: Callable[[], bool], log: Path, seconds: float,
+                      child) -> None:
+        """Publish images until the condition holds. Raises NodeProcessError after `seconds`.
 
-        None if it answers no image (see `looked`), none of these, or one that has been
-        answered before.
+        Args:
+            log: of the node, named in the error.
+            child: subprocess.Popen of the node, which must not end meanwhile.
+        """
+        def publish_and_check() -> bool:
+            self.publish()
+            return condition()
+
+        wait_until(publish_and_check, f"answers, see {log}", seconds, child)
+
+    def match_answer(self, message) -> tuple[float, int] | None:
+        """Match a ros2_pose/People to one of the images.
+
+        Returns:
+            Latency in ms, and number of images published after the answered one. None if the
+            message does not answer an image (see `looked`), or one that was answered before.
         """
         stamp = stamp_of(message.header)
         if not looked(message) or stamp not in self.sent or stamp in self._answered:
             return None
         self._answered.add(stamp)
         time_s, number = self.sent[stamp]
-        return Answer(1e3 * (time.perf_counter() - time_s), len(self.sent) - 1 - number)
+        return 1e3 * (time.perf_counter() - time_s), len(self.sent) - 1 - number
 
 
 def _table(rows: list[BenchRow]) -> str:
@@ -165,31 +178,31 @@ def _table(rows: list[BenchRow]) -> str:
 
 
 def _stages(pictures: list) -> str:
-    """Where a frame's time goes, measured in this process: median of the clip."""
+    """Time of network and of the rest of a frame, in this process: medians over the clip."""
     pipeline, calibration = Pipeline(), camera()
-    network, step = [], []
+    network_s, step_s = [], []
     for number, picture in enumerate(pictures):
-        begin = time.perf_counter()
+        begin_s = time.perf_counter()
         pipeline.network.detect([Frame(picture)])
-        network.append(time.perf_counter() - begin)
-        begin = time.perf_counter()
+        network_s.append(time.perf_counter() - begin_s)
+        begin_s = time.perf_counter()
         pipeline.step(Frame(picture, calibration, demo_clip.stamp(number)))
-        step.append(time.perf_counter() - begin)
-    network_ms, step_ms = 1e3 * np.median(network), 1e3 * np.median(step)
+        step_s.append(time.perf_counter() - begin_s)
+    network_ms, step_ms = 1e3 * np.median(network_s), 1e3 * np.median(step_s)
     return (f"\na frame: network {network_ms:.0f} ms, tracker and bodies "
             f"{step_ms - network_ms:.0f} ms, on {pipeline.device}")
 
 
 def _yardstick(picture: np.ndarray) -> str:
-    """How fast this machine is: MoveNet's original file alone in LiteRT, at the same scales."""
-    config, elapsed = PoseConfig(), []
+    """Speed of this machine: MoveNet's original file alone in LiteRT, at the same scales."""
+    config, elapsed_s = PoseConfig(), []
     try:
         detect = reference_detector(config)
     except EvaluationError as error:
         return f"no yardstick: {error}"
     for _ in range(20):
-        begin = time.perf_counter()
+        begin_s = time.perf_counter()
         detect(picture)
-        elapsed.append(time.perf_counter() - begin)
+        elapsed_s.append(time.perf_counter() - begin_s)
     return (f"yardstick: MoveNet's original file alone in LiteRT, {config.scales} px, takes "
-            f"{1e3 * np.median(elapsed):.0f} ms on this machine")
+            f"{1e3 * np.median(elapsed_s):.0f} ms on this machine")

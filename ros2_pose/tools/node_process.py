@@ -1,7 +1,7 @@
-"""The real node as a process of its own, with us at the other end of its topics.
+"""The node as a separate process, and an observer node at the other end of its topics.
 
-What demo, bench and tests share. Everything stays on this machine (loopback discovery) in a domain
-of its own; processes are ended by their pids.
+Shared by demo, bench, soak and tests. Discovery is limited to this machine and to a ROS domain of
+its own; processes are ended by their pids.
 """
 
 from __future__ import annotations
@@ -25,28 +25,28 @@ from rclpy.node import Node
 
 from ros2_pose.errors import PoseError
 
-_STOP_S = 10.0  # for a process to end after SIGINT
+_STOP_S = 10.0  # limit for a process to end after SIGINT
 _POLL_S = 0.05
 _DOMAINS = 100
-_starts = itertools.count(os.getpid())
+_first_domains = itertools.count(os.getpid())
 
 
 class NodeProcessError(PoseError):
-    """A process of the rig ended or a wait took too long; the message says which."""
+    """A process ended unexpectedly or a wait took too long; the message says which."""
 
 
 @contextmanager
 def own_domain() -> Iterator[int]:
-    """A ROS domain id, 1 to 100, that no other rig on this machine has at the same time.
+    """Reserve a ROS domain id, 1 to 100, that no other run on this machine uses.
 
-    A locked file says whose it is, so that a killed process leaves none behind. Another one each
-    time: participants that were killed are still remembered for a while where they were.
+    The reservation is a file lock, which a killed process releases. Each call begins with another
+    id, because killed participants stay known in their domain for a while.
     """
-    first = next(_starts)
+    first = next(_first_domains)
     for domain in (1 + (first + i) % _DOMAINS for i in range(_DOMAINS)):
         try:
             file = open(Path(tempfile.gettempdir()) / f"ros2_pose_domain_{domain}", "a")
-        except PermissionError:  # another user's
+        except PermissionError:  # of another user
             continue
         with file:
             try:
@@ -62,7 +62,7 @@ def own_domain() -> Iterator[int]:
 
 @contextmanager
 def process(module: str, *arguments: str, domain: int, log: Path) -> Iterator[subprocess.Popen]:
-    """Run `python -m ros2_pose.<module>`; interrupted at the end, killed if that fails."""
+    """Run `python -m ros2_pose.<module>`; at the end interrupt it, or kill it if that fails."""
     environment = os.environ | {"ROS_DOMAIN_ID": str(domain),
                                 "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     with open(log, "w") as output:
@@ -87,7 +87,7 @@ def _stop(child: subprocess.Popen) -> None:
 
 @contextmanager
 def observer(domain: int, name: str = "observer") -> Iterator[Node]:
-    """A node of this process, spun by a thread, in a context of its own."""
+    """Create a node in this process, spun by a thread, in a context of its own."""
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     context = rclpy.Context()
     rclpy.init(context=context, domain_id=domain)
@@ -107,11 +107,18 @@ def observer(domain: int, name: str = "observer") -> Iterator[Node]:
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float,
                child: subprocess.Popen | None = None) -> None:
-    """Poll until the condition holds. Raises RigError, at once if the child process has ended."""
-    until = time.monotonic() + seconds
+    """Poll until a condition holds.
+
+    Args:
+        what: is waited for, for the error.
+        child: must not end meanwhile.
+    Raises:
+        NodeProcessError: after `seconds`, or when the child process ends.
+    """
+    deadline = time.monotonic() + seconds
     while not condition():
         if child is not None and child.poll() is not None:
             raise NodeProcessError(f"waiting for {what}, the process ended with {child.returncode}")
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             raise NodeProcessError(f"no {what} within {seconds:g} s")
         time.sleep(_POLL_S)

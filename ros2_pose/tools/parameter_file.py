@@ -1,4 +1,4 @@
-"""The parameter file config/pose.yaml, out of the settings: every default with its description.
+"""Generator of config/pose.yaml from the settings classes: defaults with their descriptions.
 
     python -m ros2_pose.tools.parameter_file > config/pose.yaml
 """
@@ -26,7 +26,7 @@ _SECTIONS = (("What is done with a frame", PoseConfig),
 
 
 def text() -> str:
-    """The whole file."""
+    """Text of the parameter file."""
     parts = []
     for title, settings in _SECTIONS:
         parts.append(f"    # {title} ".ljust(_WIDTH, "-") + "\n\n")
@@ -35,7 +35,7 @@ def text() -> str:
 
 
 def _entry(spec) -> str:
-    """A setting with its help, range and choices as comments."""
+    """A setting with its help text, choices and range as comments."""
     meta = spec.metadata
     words = [meta["help"][0].upper() + meta["help"][1:] + "."]
     if meta["choices"]:
@@ -52,8 +52,8 @@ def _entry(spec) -> str:
 def _yaml(value: Any) -> str:
     if isinstance(value, tuple):
         return json.dumps(list(value))
-    plain = isinstance(value, str) and value.replace("_", "").isalnum()
-    return value if plain else json.dumps(value)
+    needs_no_quotes = isinstance(value, str) and value.replace("_", "").isalnum()
+    return value if needs_no_quotes else json.dumps(value)
 
 
 if __name__ == "__main__":

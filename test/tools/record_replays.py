@@ -27,7 +27,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.geometry import Transform
 from ros2_pose.multiview.pipeline import MultiPipeline
 from ros2_pose.offline import demo_clip
-from ros2_pose.offline.rosbag import typestore
+from ros2_pose.offline.rosbag_files import typestore
 from ros2_pose.people import Frame
 
 _IMAGES = 40

@@ -1,4 +1,4 @@
-"""Which files make a bag, opened: folders, files alone, compressed files, bags of ROS 1."""
+"""Files of a bag, found and opened: folders, single files, compressed files, ROS 1 bags."""
 
 from __future__ import annotations
 
@@ -24,71 +24,72 @@ log = logging.getLogger(__name__)
 
 METADATA = "metadata.yaml"
 _SUFFIXES = (".mcap", ".db3", ".bag")
-_PACKED = (".zstd", ".zst")
-_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # with which no CDR message begins
+_COMPRESSED_SUFFIXES = (".zstd", ".zst")
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # no CDR message begins with this
 
 
 @cache
 def typestore():
-    """Jazzy's message types and our own."""
+    """Message types of Jazzy and of ros2_pose, for `rosbags`."""
     store = get_typestore(Stores.ROS2_JAZZY)
-    for path in sorted(_definitions().glob("*.msg")):
+    for path in sorted(_message_folder().glob("*.msg")):
         store.register(get_types_from_msg(path.read_text(), f"ros2_pose/msg/{path.stem}"))
     return store
 
 
-def _definitions() -> Path:
-    """The folder of our .msg files: beside the sources, or where the package was installed."""
+def _message_folder() -> Path:
+    """Folder of ros2_pose's .msg files: beside the sources, or in the installed share folder."""
     package = Path(__file__).resolve().parents[1]
-    candidates = [package.parent / "msg", *(up / "share" / "ros2_pose" / "msg"
-                                        for up in package.parents)]
+    candidates = [package.parent / "msg"]
+    candidates += [up / "share" / "ros2_pose" / "msg" for up in package.parents]
     for candidate in candidates:
         if (candidate / "People.msg").exists():
             return candidate
     raise SourceError("ros2_pose's message definitions are in none of "
-                      f"{', '.join(map(str, candidates))}"
-                      ": install the package anew")
+                      f"{', '.join(map(str, candidates))}: reinstall the package")
 
 
-def bag_name(path: Path) -> bool:
-    """Whether a file is called like one of a bag."""
+def has_bag_name(path: Path) -> bool:
+    """Whether a file has the suffix of a bag's file, possibly compressed."""
     name = path.name.lower()
-    for suffix in _PACKED:
+    for suffix in _COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
     return name.endswith(_SUFFIXES)
 
 
 def files_of_bag(path: Path) -> list[Path]:
-    """What is to be opened for a bag: its folder, or its files if there is no metadata.yaml.
+    """Paths to open for a bag: its folder, or its files if there is no metadata.yaml.
 
     Args:
         path: a folder, or a file of a bag.
     Returns:
-        Empty for a folder that holds no bag.
+        The paths; empty for a folder that holds no bag.
     Raises:
-        SourceError: for a folder with the files of several bags.
+        SourceError: the folder holds the files of several bags.
     """
-    if path.is_file():
-        metadata = path.parent / METADATA
-        if path.name == METADATA or (
-                metadata.is_file() and path.name in metadata.read_text(errors="replace")):
-            log.info("%s is part of the bag %s, which is read", path, path.parent)
-            return [path.parent]
-        return [path]
-    if (path / METADATA).exists():
-        return [path]
-    found = in_natural_order([p for p in path.iterdir() if p.is_file() and bag_name(p)
+    if not path.is_file():
+        return [path] if (path / METADATA).exists() else _files_without_metadata(path)
+    metadata = path.parent / METADATA
+    if path.name == METADATA or (
+            metadata.is_file() and path.name in metadata.read_text(errors="replace")):
+        log.info("%s is part of the bag %s, which is read", path, path.parent)
+        return [path.parent]
+    return [path]
+
+
+def _files_without_metadata(folder: Path) -> list[Path]:
+    found = in_natural_order([p for p in folder.iterdir() if p.is_file() and has_bag_name(p)
                               and not p.name.startswith(".")])
-    bags = {re.sub(r"_[0-9]+(?=\.)", "", p.name) for p in found}
+    bags = {re.sub(r"_[0-9]+(?=\.)", "", p.name) for p in found}  # bag_0.db3, bag_1.db3, ...
     if len(bags) > 1:
-        raise SourceError(f"{path} holds several bags and no {METADATA}: name one of "
+        raise SourceError(f"{folder} holds several bags and no {METADATA}: name one of "
                           f"{', '.join(p.name for p in found)}")
     return found
 
 
 @contextmanager
 def opened(files: list[Path], count: int = 1) -> Iterator[list[AnyReader]]:
-    """Readers of what `files_of_bag` returned, as many as are to read it at the same time."""
+    """Open `count` independent readers of the paths that `files_of_bag` returned."""
     with ExitStack() as stack:
         readable = [stack.enter_context(_readable(path)) for path in files]
         yield [stack.enter_context(AnyReader(readable, default_typestore=typestore()))
@@ -97,7 +98,7 @@ def opened(files: list[Path], count: int = 1) -> Iterator[list[AnyReader]]:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[Path]:
-    """The path under a name that rosbags goes by, decompressed."""
+    """Path of the decompressed file, with the suffix by which rosbags chooses its reader."""
     kind = None if path.is_dir() else kind_of_file(path)
     if kind is None or path.suffix == kind.suffix:
         yield path
@@ -115,8 +116,8 @@ def _readable(path: Path) -> Iterator[Path]:
         yield file.rename(file.with_suffix(kind.suffix))
 
 
-def is_of_ros1(files: list[Path]) -> bool:
-    """Whether a bag is one of ROS 1."""
+def is_ros1(files: list[Path]) -> bool:
+    """Whether a bag is a ROS 1 bag."""
     try:
         return kind_of_file(files[0]) == ROS1
     except OSError:  # a folder
@@ -124,22 +125,22 @@ def is_of_ros1(files: list[Path]) -> bool:
 
 
 def messages_of(reader: AnyReader, topics: Collection[str]) -> Iterator[tuple[str, int, Any]]:
-    """The messages of some topics in the order in which they were received.
+    """Read the messages of some topics in the order of reception.
 
     Yields:
         (topic, received, message); received: ns.
     """
     wanted = [c for c in reader.connections if c.topic in topics]
-    if not wanted:  # of which rosbags makes: all
+    if not wanted:  # rosbags would read all topics
         return
     for connection, received, data in reader.messages(wanted):
-        if data[:4] == _ZSTD_MAGIC:  # metadata.yaml, which is not there, would tell
+        if data[:4] == _ZSTD_MAGIC:  # only a missing metadata.yaml hides this
             data = _zstd().decompress(bytes(data))
         yield connection.topic, received, reader.deserialize(data, connection.msgtype)
 
 
 def _zstd() -> ModuleType:
-    """The module that rosbags itself uses."""
+    """The zstd module that rosbags itself uses."""
     for name in ("compression.zstd", "backports.zstd", "zstandard"):
         try:
             return importlib.import_module(name)

@@ -1,7 +1,7 @@
-"""What a bag holds beside the images: depth images and transforms, looked up at an image's time.
+"""Depth images and transforms of a bag, looked up at an image's stamp.
 
-They are read some seconds ahead of the images, for they are recorded in the order of their
-arrival: a transform of an image's time may come well after the image.
+Messages are recorded in the order of arrival: a transform of an image's time may come well after
+the image. Therefore depth and transforms are read some seconds ahead of the images.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Any
 
+import numpy as np
 from rosbags.highlevel import AnyReader
 
 from ros2_pose.geometry import Transform, TransformError
 from ros2_pose.messages.image import ImageError, depth_from_image
 from ros2_pose.messages.standard import stamp_of
-from ros2_pose.offline.bag_files import messages_of
-from ros2_pose.offline.sources import SourceError
+from ros2_pose.offline.rosbag_files import messages_of
 from ros2_pose.sync.image_sync import DepthQueue
 from ros2_pose.sync.tf_buffer import TransformBuffer
 
@@ -26,15 +26,15 @@ _DEPTH_AHEAD_S = 1.0
 _DEPTH_KEPT = 96  # images: those of about a second before and after
 
 
-class _Ahead:
-    """Messages of some topics of a bag, each given once, up to a time that only rises."""
+class _ReadAhead:
+    """Messages of some topics of a bag, each yielded once, up to a time that only rises."""
 
     def __init__(self, reader: AnyReader, topics: Collection[str]):
         self._messages = messages_of(reader, topics)
         self._next = next(self._messages, None)
 
     def until(self, received: float) -> Iterator[tuple[str, Any]]:
-        """(topic, message) of all received by then, ns, that were not given yet."""
+        """Yield (topic, message) of all messages received by then, ns, not yielded before."""
         while self._next is not None and self._next[1] <= received:
             topic, _, message = self._next
             self._next = next(self._messages, None)
@@ -42,7 +42,7 @@ class _Ahead:
 
 
 class BagTransforms:
-    """The transforms of a bag, by stamp; static ones hold from the beginning."""
+    """Transforms of a bag by stamp; static ones are valid from the beginning."""
 
     def __init__(self, reader: AnyReader):
         topics = {c.topic for c in reader.connections if c.msgtype in _TF_TYPES}
@@ -50,19 +50,19 @@ class BagTransforms:
         self._buffer = TransformBuffer(_TF_HISTORY_S)
         for _, _, message in messages_of(reader, static):
             self._buffer.take_in(message, is_static=True)
-        self._moving = _Ahead(reader, topics - static)
+        self._dynamic = _ReadAhead(reader, topics - static)
 
     def lookup(self, target: str, header, received: int, tolerance_s: float) -> Transform:
-        """Takes points of the header's frame, at its stamp, to the target frame.
+        """Transform from the header's frame, at its stamp, to the target frame.
 
         Args:
-            received: ns, when the message of the header was.
-            tolerance_s: how much older the newest transform may be if none of that time follows.
+            received: when the message with the header was received, ns.
+            tolerance_s: how much older the newest transform may be if no later one is recorded.
         Raises:
-            TransformError: says which transform is missing.
+            TransformError: names the missing transform.
         """
-        for ahead in _TF_AHEAD_S:
-            for _, message in self._moving.until(received + ahead * 1e9):
+        for ahead_s in _TF_AHEAD_S:
+            for _, message in self._dynamic.until(received + ahead_s * 1e9):
                 self._buffer.take_in(message, is_static=False)
             try:
                 return self._buffer.lookup_from(target, header)
@@ -72,17 +72,19 @@ class BagTransforms:
 
 
 class BagDepth:
-    """The depth images of a bag, by the stamp of the image that they are aligned with."""
+    """Depth images of a bag by the stamp of the colour image that they are aligned with."""
 
     def __init__(self, reader: AnyReader, topic: str):
         self.topic = topic
-        self._ahead, self._queue = _Ahead(reader, [topic]), DepthQueue(_DEPTH_KEPT)
+        self._ahead, self._queue = _ReadAhead(reader, [topic]), DepthQueue(_DEPTH_KEPT)
 
-    def of(self, stamp: int, received: int):
-        """Depth (H, W) float32 m, or None; and why there is none.
+    def lookup(self, stamp: int, received: int) -> tuple[np.ndarray | None, str]:
+        """Depth of a colour image.
 
         Args:
             stamp, received: ns, of the colour image.
+        Returns:
+            (H, W) float32 m, or None; and why there is none.
         """
         for _, message in self._ahead.until(received + _DEPTH_AHEAD_S * 1e9):
             self._queue.put(stamp_of(message.header), message)
@@ -94,21 +96,3 @@ class BagDepth:
             return depth_from_image(message), ""
         except ImageError as error:
             return None, f"depth: {error}"
-
-
-def choose_depth_topic(reader: AnyReader, wanted: str, image_type: str) -> str:
-    """The depth topic: the one asked for, or the only one with depth in its name.
-
-    Raises:
-        SourceError: if there is none, or several.
-    """
-    offered = sorted(t for t, info in reader.topics.items() if info.msgtype == image_type)
-    if wanted and wanted not in offered:
-        raise SourceError(f"no depth images on {wanted}; the bag has {image_type} on: "
-                          f"{', '.join(offered) or 'no topic'} (compressed depth is not read)")
-    likely = [wanted] if wanted else [t for t in offered if "depth" in t.lower()]
-    if len(likely) != 1:
-        raise SourceError(f"which depth topic is aligned with the images? Say it with "
-                          f"--depth-topic; the bag has {image_type} on: "
-                          f"{', '.join(offered) or 'no topic'}")
-    return likely[0]
