@@ -200,5 +200,5 @@ def test_real_errors_are_covered_as_stated_by_constants_of_other_pictures(coco_e
 
 def test_the_constants_in_the_code_are_those_of_the_fit(coco_errors):
     found = calibration.fit(coco_errors)
-    for name in ("votes", "floor", "outliers", "usual", "wide", "person_std"):
+    for name in ("votes", "floor", "outliers", "median_std", "wide", "person_std"):
         assert getattr(found, name) == pytest.approx(getattr(KEYPOINT_NOISE, name), rel=0.15), name

@@ -108,7 +108,7 @@ class Problem:
         return replace(self, whitener=torch.where(self.seen[..., None, None], whitener(cov), 0.0))
 
 
-_PER_PERSON = ("points", "cov", "seen", "up", "usual", "usual_precision", "whitener")
+_PER_PERSON = ("points", "cov", "seen", "up", "prior_mean", "prior_precision", "whitener")
 
 
 def whitener(cov: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def _marker(make: Make, header, ns: str, id: int, **given):
     whole = int(values["lifetime"])
     return make(
         "visualization_msgs/msg/Marker", header=header, ns=ns, id=id, type=values["type"],
-        action=values["action"], pose=pose_message(make, values["place"], (0, 0, 0, 1)),
+        action=values["action"], pose=pose_message(make, values["position"], (0, 0, 0, 1)),
         scale=vector_message(make, values["scale"]),
         color=_colour(make, values["color"], values["opacity"]),
         lifetime=make("builtin_interfaces/msg/Duration", sec=whole,

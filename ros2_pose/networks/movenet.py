@@ -84,7 +84,7 @@ class KeypointNoise:
     def at(self, joints: np.ndarray) -> KeypointNoise:
         """Of a list of joints (N,) in place of the seventeen."""
         return replace(self, **{name: getattr(self, name)[joints]
-                                for name in ("votes", "floor", "outliers", "usual")})
+                                for name in ("votes", "floor", "outliers", "median_std")})
 
     def cov(self, votes_cov: np.ndarray, areas: np.ndarray) -> np.ndarray:
         """V (..., 17, 2, 2), px^2, for C (..., 17, 2, 2), px^2, and s^2 (..., 17 or 1), px^2."""

@@ -42,7 +42,7 @@ def calibrate(net: TianNet, samples: Samples, pictures: int) -> None:
         net.votes[joint], net.floor[joint] = fit_variance(c[usable], e[usable])
     if np.isfinite(angles).any():
         typical = np.nanmedian(angles, 0) / _MEDIAN_LENGTH
-        net.rotation_std.copy_(torch.from_numpy(typical).clamp(min=0.05))
+        net.turn_std.copy_(torch.from_numpy(typical).clamp(min=0.05))
     if np.isfinite(shifts).any():
         net.model_std.fill_(float(np.nanmedian(shifts)) / _MEDIAN_LENGTH)
 

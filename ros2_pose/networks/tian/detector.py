@@ -364,7 +364,7 @@ class Tian(PoseNetwork):
                  max_people: int = 20) -> None:
         super().__init__()
         self.net = net.eval().to(memory_format=torch.channels_last)
-        self.rotation_std = self.net.rotation_std
+        self.rotation_std = self.net.turn_std
         self.correct, self.body = correct, BodyModel.load()
         self.score_threshold, self.max_people = score_threshold, max_people
 
