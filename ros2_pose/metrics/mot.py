@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ros2_pose.evaluation.metrics.matching import SAME_PERSON
+from ros2_pose.metrics.matching import SAME_PERSON
 
 _STAYS = 1000.0  # more than all the likenesses of an image together: pairs stay before all else
 

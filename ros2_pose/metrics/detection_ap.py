@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ros2_pose.evaluation.metrics.matching import EvaluatedImage, by_score, match
+from ros2_pose.metrics.matching import EvaluatedImage, by_score, match
 
 COCO_LIMITS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # of intersection over union
 _COCO_MOST = 100  # detections in a picture, the best
