@@ -66,7 +66,7 @@ def test_both_tables_have_a_row_for_each_variant(outcomes):
     text = compare.report(outcomes, "three pictures")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0][2:] for line in lines] == [
-        "head", "---", *compare.VARIANTS, "variant", "---", "direct multi-scale", "FPN",
+        "", "---", *compare.VARIANTS, "", "---", "direct multi-scale", "FPN",
         "FPN + correction"]
     assert "after 1 steps | after 2 steps" in lines[0]
     for outcome in outcomes.values():

@@ -94,14 +94,15 @@ def _evaluate(options) -> int:
 
 def _evaluate_oks(options) -> int:
     from ros2_pose.evaluation.benchmarks import keypoints
+    from ros2_pose.evaluation.tables import tables
     config = settings_of(options, PoseConfig)
     detectors = {_title(config): keypoints.network_detector(config)}
     if options.reference:
         detectors["MoveNet as published (LiteRT)"] = keypoints.reference_detector(config)
-    rows = {name: keypoints.evaluate(detect, Path(options.data), options.root,
-                                     config.score_threshold)
-            for name, detect in detectors.items()}
-    print(keypoints.table(rows, config.score_threshold))
+    rows = [keypoints.evaluate(name, detect, Path(options.data), options.root,
+                               config.score_threshold)[0]
+            for name, detect in detectors.items()]
+    print(tables(rows))
     return _DONE
 
 

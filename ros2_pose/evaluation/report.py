@@ -1,4 +1,4 @@
-"""All that a dataset has truth for, of a network alone and of what the body layer makes of it."""
+"""Scores of a network on a dataset, by itself and with the body layer behind it."""
 
 from __future__ import annotations
 
@@ -8,36 +8,42 @@ from pathlib import Path
 from ros2_pose.config import PoseConfig
 from ros2_pose.data.datasets import Skipping, load
 from ros2_pose.data.sample import Sample, Samples
-from ros2_pose.evaluation import tables
+from ros2_pose.evaluation import published
 from ros2_pose.evaluation.benchmarks.network import Detect, evaluate
+from ros2_pose.evaluation.tables import tables
 from ros2_pose.networks import NETWORKS, Tian
 from ros2_pose.networks.tian.detector import TianNet
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
 
-_WEAKEST = 0.02  # average precision wants the weak detections too
-_DIRECT, _FPN, _ = tables.ABLATION
-_BENCHMARKS = {"3dpw": tables.THREE_DPW, "mupots": tables.MUPOTS, "panoptic": tables.PANOPTIC}
+_WEAKEST = 0.02  # score threshold: average precision needs the weak detections, too
+_DIRECT, _FPN, _ = published.ABLATION
+_PUBLISHED = {"3dpw": published.THREE_DPW, "mupots": published.MUPOTS,
+              "panoptic": published.PANOPTIC}
 
 
 def report(config: PoseConfig, name: str, root: Path, split: str,
            pictures: int | None = None) -> str:
-    """Markdown tables for a dataset (a name of DATASETS, its folder and split).
+    """Score the configured network on a dataset and write the results as Markdown tables.
 
-    Raises DataError if there is no such dataset, or it cannot be read.
+    Args:
+        name, root, split: a name of DATASETS, its folder, and one of its splits.
+        pictures: use so many of the first pictures; None: all.
+
+    Raises: DataError if there is no such dataset, or it cannot be read.
     """
     samples: Samples = Skipping(load(name, root, split))
     if pictures is not None:
         samples = _First(samples, pictures)
-    rows = {title: evaluate(detect, samples) for title, detect in _detectors(config).items()}
+    scores = {title: evaluate(detect, samples) for title, detect in _detectors(config).items()}
     protocol = f"{name} {split}, {len(samples)} pictures, 24 joints of the skeleton, no flip"
-    parts = [tables.all_scores(rows, protocol)]
+    parts = published.all_scores(scores, protocol)
     if config.network == Tian.name:
-        ablation = {title: scores for title, scores in rows.items() if title in tables.ABLATION}
-        parts.append(tables.ablation(ablation, protocol))
-    if name in _BENCHMARKS:
-        parts.append(tables.comparison(_BENCHMARKS[name], rows, protocol))
-    return "\n\n".join(parts)
+        ablation = {title: one for title, one in scores.items() if title in published.ABLATION}
+        parts += published.ablation(ablation, protocol)
+    if name in _PUBLISHED:
+        parts += published.comparison(_PUBLISHED[name], scores, protocol)
+    return tables(parts)
 
 
 class _First:
@@ -54,7 +60,7 @@ class _First:
 
 
 def _detectors(config: PoseConfig) -> dict[str, Detect]:
-    """Titles and detectors: the network by itself, corrected, and with the body layer's fit."""
+    """Detectors by title: the network by itself, corrected (tian only), and with the body fit."""
     network = NETWORKS[config.network].from_config(config, config.engine)
     network.score_threshold = _WEAKEST
     if not isinstance(network, Tian):
@@ -64,14 +70,14 @@ def _detectors(config: PoseConfig) -> dict[str, Detect]:
 
 
 def alone_and_corrected(net: TianNet) -> dict[str, Detect]:
-    """Titles, those of the ablation where it has them, and detectors that say what is weak, too."""
+    """Detectors by title (of `published.ABLATION`): by itself, and corrected by Algorithm 1."""
     title = _FPN if net.config.features == "fpn" else _DIRECT
     return {name: Tian(net, correct=correct, score_threshold=_WEAKEST).detect
             for name, correct in ((title, False), (f"{title} + correction", True))}
 
 
 def _fitted(config: PoseConfig) -> Callable[[list[Frame]], list[People]]:
-    """The whole pipeline, that sees each picture for the first time; only those it reports."""
+    """The whole pipeline, reset before each picture; only people that it reports."""
     pipeline = Pipeline(config)
 
     def detect(frames: list[Frame]) -> list[People]:

@@ -29,9 +29,9 @@ from tqdm import tqdm
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.sample import VISIBLE, Samples
-from ros2_pose.evaluation.metrics import detection_ap as average_precision
-from ros2_pose.evaluation.metrics import pose as metrics
-from ros2_pose.evaluation.metrics.matching import HIPS, PELVIS, EvaluatedImage, known, match
+from ros2_pose.metrics import detection_ap as average_precision
+from ros2_pose.metrics import pose as metrics
+from ros2_pose.metrics.matching import HIPS, PELVIS, EvaluatedImage, known, match
 from ros2_pose.people import Frame, People
 
 _NAN = float("nan")
