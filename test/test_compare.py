@@ -11,7 +11,7 @@ pytest.importorskip("transformers", reason="only where requirements.txt is insta
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.synthetic.pictures import SyntheticPictures
 from ros2_pose.networks.tian.detector import TianConfig, TianNet, save_checkpoint
-from ros2_pose.training import ablation as compare
+from ros2_pose.tools import ablation as compare
 from ros2_pose.training.trainer import TrainingConfig
 
 _TINY = TianConfig(input_size=96, width=32, decoder_layers=2, heads=4, points=1, ffn=32, queries=6,

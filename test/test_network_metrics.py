@@ -179,7 +179,7 @@ def test_rank_correlation_is_that_of_ranks():
      "expected"),
     (lambda: metrics.gaussian_nll(np.zeros((2, 2)), np.zeros((1, 2, 2))), "covariances are"),
     (lambda: metrics.rank_correlation(np.zeros(3), np.zeros((3, 1))), "deviations are"),
-    (lambda: greedy(np.zeros((3, 2)), np.zeros(2), 0.5), "likeness is"),
+    (lambda: greedy(np.zeros((3, 2)), np.zeros(2), 0.5), "similarities are"),
     (lambda: average_precision.plain(np.zeros(2, bool), np.zeros(3), 4), "hits are")])
 def test_shapes_that_do_not_fit_are_errors(call, message):
     with pytest.raises(ValueError, match=message):

@@ -14,12 +14,12 @@ from ros2_pose.data.sample import DataError, Sample
 from ros2_pose.skeleton import MUPOTS17
 
 _JOINTS = len(MUPOTS17)
-# MuPoTS' seventeen joints among the 28 of MPI-INF-3DHP, as its benchmark chooses them.
+# The joints of MUPOTS17 among the 28 of MPI-INF-3DHP, as its benchmark selects them.
 _OF_28 = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]
 
 
 class _Video(NamedTuple):
-    """T pictures of one actor by one camera."""
+    """T pictures of one actor from one camera."""
 
     file: Path  # annot.mat
     paths: list[Path]
@@ -32,8 +32,11 @@ class MpiInf3dhp:
     """MPI-INF-3DHP: root/S1/Seq1/ and so on with annot.mat, camera.calibration and pictures.
 
     Pictures are the frames of the videos, imageFrames/video_0/frame_000001.jpg and so on; numbers
-    start with 0 or 1, and some may be left out. split: train (S1 to S7), validation (S8) or all.
-    Other people may pass through the studio: not complete. Keypoints are projections.
+    start with 0 or 1, and some may be left out. Splits: train (S1 to S7), validation (S8) and all.
+    Samples are not complete, since other people may pass through the studio. Keypoints are
+    projections of the 3D joints.
+
+    Raises DataError if a file is missing or has another content than expected.
     """
 
     _REMEDY = ("download MPI-INF-3DHP and extract the frames of imageSequence/video_<n>.avi to "
@@ -51,30 +54,31 @@ class MpiInf3dhp:
     def _read(self, sequence: Path) -> list[_Video]:
         cameras = _calibrations(existing(sequence / "camera.calibration", self._REMEDY))
         file, folder = sequence / "annot.mat", existing(sequence / "imageFrames", self._REMEDY)
-        pixels, points = read_mat(file, ("annot2", "annot3"), self._REMEDY)
+        pixels, points_mm = read_mat(file, ("annot2", "annot3"), self._REMEDY)
         videos = []
         for pictures in sorted(folder.glob("video_*")):
             rows, paths = self._numbered(pictures)
             with understood(file, f"annot2 and annot3 of {pictures.name}, 28 joints a frame"):
                 camera = int(pictures.name.removeprefix("video_"))
-                p2, p3 = (cells[camera].reshape(-1, 28, size)[:, _OF_28]
-                          for cells, size in ((pixels, 2), (points, 3)))
-                paths = [path for row, path in zip(rows, paths) if row < len(p2)]
-                rows = rows[:len(paths)]  # videos may run on after the annotations
-                videos.append(_Video(file, paths, cameras[camera], np.float32(p2[rows]),
-                                     np.float32(p3[rows] / 1000)))
+                pixels_28 = pixels[camera].reshape(-1, 28, 2)
+                points_28_mm = points_mm[camera].reshape(-1, 28, 3)
+                paths = [path for row, path in zip(rows, paths) if row < len(pixels_28)]
+                rows = rows[:len(paths)]  # a video may be longer than its annotations
+                videos.append(_Video(
+                    file, paths, cameras[camera], np.float32(pixels_28[rows][:, _OF_28]),
+                    np.float32(points_28_mm[rows][:, _OF_28] / 1000)))
         if not any(video.paths for video in videos):
             raise DataError(f"{folder} has no pictures: {self._REMEDY}")
         return videos
 
     def _numbered(self, folder: Path) -> tuple[list[int], list[Path]]:
-        """The annotation's row of each picture, and the pictures in this order."""
+        """Rows of the annotations for the pictures, and the pictures in this order."""
         paths = sorted(folder.glob("*.jpg"))
         with understood(folder, "pictures named frame_000001.jpg and so on"):
             numbers = [int(path.stem.rpartition("_")[2]) for path in paths]
         if numbers and numbers[0] > 1:
-            raise DataError(f"{folder} starts with number {numbers[0]}, so that nobody knows which "
-                            f"frame that is: {self._REMEDY}")
+            raise DataError(f"{folder} starts with number {numbers[0]}, not with 0 or 1, so that "
+                            f"the frame is unknown: {self._REMEDY}")
         return [number - numbers[0] for number in numbers], paths
 
     def __len__(self) -> int:
@@ -89,7 +93,7 @@ class MpiInf3dhp:
 
 
 def _calibrations(file: Path) -> dict[int, Camera]:
-    """The cameras of a camera.calibration by number; they have no distortion."""
+    """The cameras of a camera.calibration file by number, without distortion."""
     cameras, values = {}, {}
     with understood(file, "name, size and intrinsic of each camera"):
         for line in file.read_text().splitlines():

@@ -121,9 +121,11 @@ def as_tables(results: Results) -> str:
 
 def as_json(results: Results) -> str:
     """JSON for machines: rows and curves by benchmark, NaN as null."""
-    content = {name: {"rows": [row._asdict() for row in _rows(found)],
-                      "curves": [curve._asdict() for curve in _curves(found)]}
-               for name, found in results.items()}
+    content = {}
+    for name, found in results.items():
+        rows = [row._asdict() | {"values": dict(row.values)} for row in _rows(found)]
+        curves = [curve._asdict() for curve in _curves(found)]
+        content[name] = {"rows": rows, "curves": curves}
     return json.dumps(_without_nan(content), indent=1, default=_plain, allow_nan=False)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
     name: str
     protocol: str  # data, sample size and definition of the metrics
-    values: dict[str, float | str] = {}
+    values: Mapping[str, float | str] = {}
     target: str = ""  # the value aimed at, with unit
 
 

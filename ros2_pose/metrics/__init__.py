@@ -1,1 +1,1 @@
-"""Metrics, each by the protocol that it names."""
+"""Metrics, each with the protocol that it names; training and evaluation both use them."""

@@ -105,7 +105,7 @@ def _labelled(annotations: Path):
     """Name, labels (G, 17, 3) with pixel centres at +0.5, and areas (G,) of each picture."""
     try:
         listing = json.loads(annotations.read_text())
-        people = {info["id"]: [] for info in listing["images"]}
+        people: dict[int, list[dict]] = {info["id"]: [] for info in listing["images"]}
         for entry in listing["annotations"]:
             if not entry.get("iscrowd") and any(entry["keypoints"][2::3]):
                 people[entry["image_id"]].append(entry)
@@ -275,7 +275,8 @@ def _row(name: str, judged: Judged, votes: float = np.nan, floor: float = np.nan
                  "inliers, calibrated": coverage(judged.calibrated, judged.inlier),
                  "all, calibrated": coverage(judged.calibrated, every),
                  "all, expected": judged.expected.mean(0)}
-    values = {"n": len(every), "a": votes, "root of b, % of size": floor, "outliers, %": outliers}
+    values: dict[str, float] = {"n": len(every), "a": votes, "root of b, % of size": floor,
+                                "outliers, %": outliers}
     for what, shares in coverages.items():
         values |= {f"{what}: inside {100 * stated:.0f} %, %": 100 * share
                    for stated, share in zip(_ELLIPSES, shares)}

@@ -174,11 +174,12 @@ def _outcome(fit: Fitter, moment: Crowd) -> dict:
     # (F, V) the true person of each fused person's detection in each view
     who = np.stack([np.where(column >= 0, np.append(of, _NOT_FOUND)[column], _NOT_FOUND)
                     for of, column in zip(moment.who, rows.T)], 1)
+    assert people.joints is not None and people.joint_cov is not None
     present = np.unique(who[who >= 0])
     together, right = _pairs(who)
     fused_as = who.max(1)
     fused = ((who >= 0).sum(1) > 1) & (fused_as >= 0)
-    single = [view.in_common.joints[of >= 0] - moment.joints[of[of >= 0]]
+    single = [_joints_in_room(view)[of >= 0] - moment.joints[of[of >= 0]]
               for view, of in zip(views, moment.who)]
     return {
         "together": together, "right": right,
@@ -186,6 +187,13 @@ def _outcome(fit: Fitter, moment: Crowd) -> dict:
         "doubles": sum((who == person).any(1).sum() - 1 for person in present),
         "present": len(present), "errors": people.joints[fused] - moment.joints[fused_as[fused]],
         "covs": people.joint_cov[fused], "single": np.concatenate(single)}
+
+
+def _joints_in_room(view: View) -> np.ndarray:
+    """(N, 24, 3) m"""
+    joints = view.in_common.joints
+    assert joints is not None
+    return joints
 
 
 def _pairs(who: np.ndarray) -> tuple[int, int]:

@@ -105,13 +105,15 @@ def _follow(pipeline: MultiPipeline, scenes: list[Clip], chosen: tuple[int, ...]
     pipeline.reset()
     found, errors, covs = [], [], []
     for number, pose in enumerate(_truth(scenes[chosen[0]], count)):
-        frames = [Frame(_numbered(scenes[camera].camera, camera * count + number),
-                        scenes[camera].camera, round(number * scenes[camera].seconds * 1e9), None,
-                        scenes[camera].camera_to_scene) for camera in chosen]
+        frames: list[Frame | None] = [
+            Frame(_numbered(scenes[camera].camera, camera * count + number),
+                  scenes[camera].camera, round(number * scenes[camera].seconds * 1e9), None,
+                  scenes[camera].camera_to_scene) for camera in chosen]
         people = pipeline.step(frames).people
         nearest = _nearest(people, pipeline.cameras[0].body, pose)
         found.append(np.full_like(pose, np.nan) if nearest is None else nearest[1])
         if nearest is not None:
+            assert people.joints is not None and people.joint_cov is not None
             errors.append(people.joints[nearest[0], _COMPARED] - pose)
             covs.append(people.joint_cov[nearest[0], _COMPARED])
     return (np.array(found), np.reshape(errors, (-1, len(JOINTS), 3)),
@@ -120,9 +122,9 @@ def _follow(pipeline: MultiPipeline, scenes: list[Clip], chosen: tuple[int, ...]
 
 def _nearest(people: People, body: BodyModel, truth: np.ndarray) -> tuple[int, np.ndarray] | None:
     """Row and keypoints (12, 3) m of the person nearest to a true pose (12, 3), or None."""
-    if people.root is None or not (people.tracking_state != LOST).any():
-        return None
     rows = np.flatnonzero(people.tracking_state != LOST)
+    if people.root is None or not len(rows):
+        return None
     state = (torch.from_numpy(getattr(people, name)[rows]) for name in ("theta", "betas", "root"))
     poses = body(*state, with_vertices=False).keypoints.numpy()[:, OURS]
     apart = np.nanmean(np.linalg.norm(poses - truth, axis=2), 1)
@@ -144,7 +146,7 @@ def _coverages(errors: np.ndarray, covs: np.ndarray) -> dict[str, float]:
 
 def _row(cameras: int, scores: list[dict[str, float]], options: Options) -> Row:
     """The mean over all choices of cameras."""
-    mean = {metric: np.mean([score[metric] for score in scores]) for metric in scores[0]}
+    mean = {metric: float(np.mean([score[metric] for score in scores])) for metric in scores[0]}
     return Row(f"{cameras} camera{'s' * (cameras > 1)} ({len(scores)} choices)",
                f"Pose2Sim, first {options.frames} frames, mean of all choices of cameras, pixels "
                "to joints, causal; 12 joints; coverage: joints inside the 68 and 95 % ellipsoids, "

@@ -34,7 +34,7 @@ from ros2_pose.evaluation import harness
 from ros2_pose.evaluation.baselines import ByteTrack, NearestNeighbour
 from ros2_pose.evaluation.harness import Benchmark, EvaluationError, Options, Row
 from ros2_pose.imaging.contrast import grey_ramp
-from ros2_pose.metrics.mot import FrameIds, Identities, count
+from ros2_pose.metrics.mot import FrameIds, Identities, count, total
 from ros2_pose.networks import NETWORKS
 from ros2_pose.networks.movenet import KEYPOINT_NOISE
 from ros2_pose.offline.sources import VideoSource
@@ -88,6 +88,7 @@ class Ours:
         seen = self.pipeline.step(Frame(self.image, self.recording.camera, stamp))
         seen = seen[seen.tracking_state != LOST]
         rows = [int(np.abs(people.boxes - box).sum(1).argmin()) for box in seen.boxes]
+        assert seen.ids is not None and seen.age is not None
         # Ids are reused; the time of birth tells two people with the same id apart.
         return rows, [(one, round(stamp * 1e-9 - age, 3)) for one, age in zip(seen.ids, seen.age)]
 
@@ -136,7 +137,8 @@ def mupots_recordings(sequences: list[MupotsSequence], seed: int) -> Iterator[Re
         size = (round(2 * K[0, 2]), round(2 * K[1, 2]))
         camera = Camera(*size, K[0, 0], K[1, 1], K[0, 2], K[1, 2])
         points = sequence.pixels[:, :, _IN_MUPOTS].astype(float)
-        there = sequence.valid & ~hidden(*points.shape[:2], rng)
+        images, people = sequence.valid.shape
+        there = sequence.valid & ~hidden(images, people, rng)
         yield simulated(points, there, size, camera, rng)
 
 
@@ -249,8 +251,8 @@ def _rows(protocol: str, recordings: list[Recording], pipeline: Pipeline) -> Ite
     for name in trackers(recordings[0], pipeline):
         log.info("%s: %s", protocol, name)
         try:
-            counts = sum((judge(recording, trackers(recording, pipeline)[name]())
-                          for recording in recordings), Identities())
+            counts = total(judge(recording, trackers(recording, pipeline)[name]())
+                           for recording in recordings)
         except EvaluationError as error:
             yield Row(name, f"skipped: {error}")
             continue

@@ -63,7 +63,9 @@ def read_clip(path: Path) -> Clip:
     """Read a clip by the path of its JSON file."""
     values = json.loads(path.read_text())
     video = VideoSource(path.with_suffix(".mp4"))
-    width, height = next(iter(video)).frame.image.shape[1::-1]
+    first = next(iter(video)).frame
+    assert first is not None
+    height, width = first.image.shape[:2]
     camera = Camera.from_opencv(width, height, values["camera"]["K"],
                                 values["camera"]["dist_opencv"])
     poses = np.stack([_pose(frame["people"]) for frame in values["frames"]])
@@ -96,7 +98,7 @@ def clips(options: Options) -> Iterator[Row | Curve]:
         errors.append(1000 * distances(at_root(found, *HIPS),
                                        at_root(clip.poses[:len(found)], *HIPS)))
         yield _row(clip.video.stem, scores[-1], options)
-    mean = {metric: np.mean([one[metric] for one in scores]) for metric in scores[0]}
+    mean = {metric: float(np.mean([one[metric] for one in scores])) for metric in scores[0]}
     yield _row("mean of the four cameras", mean, options, "MPJPE / PA-MPJPE 80 / 55 mm")
     yield Curve(ERROR_BY_JOINT_MM, "video, one view, relative to the hips", list(JOINTS),
                 np.nanmean(np.concatenate(errors), 0).tolist())

@@ -1,6 +1,6 @@
 """What the paper claims of its heads: each variant learns equally, then is scored like any network.
 
-    python -m ros2_pose.training.ablation run/tian.pt config/networks/tian_tiny.yaml --steps 400 \\
+    python -m ros2_pose.tools.ablation run/tian.pt config/networks/tian_tiny.yaml --steps 400 \\
         --data synthetic mocap.npz --held-back synthetic mocap.npz --out run/heads
 
 What finds people is the checkpoint's, and stays; what describes them learns anew, on the same
