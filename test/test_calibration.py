@@ -186,7 +186,7 @@ def test_a_file_that_is_none_and_one_without_people_are_refused(tmp_path):
     with pytest.raises(EvaluationError, match="annotations.json is not a COCO keypoints file"):
         calibration.collect(path, tmp_path)
     path.write_text(json.dumps({"images": [], "annotations": []}))
-    with pytest.raises(EvaluationError, match="nobody labelled was detected"):
+    with pytest.raises(EvaluationError, match="no labelled person was detected"):
         calibration.collect(path, tmp_path)
 
 

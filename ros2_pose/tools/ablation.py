@@ -126,7 +126,7 @@ def report(outcomes: dict[str, Outcome], protocol: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, help="whose detector all variants have")
+    parser.add_argument("checkpoint", type=Path, help="its detector is that of all variants")
     parser.add_argument("config", type=Path, help="YAML with the section training")
     parser.add_argument("--data", nargs="+", required=True, metavar="NAME FOLDER [SPLIT]")
     parser.add_argument("--held-back", nargs="+", required=True, metavar="NAME FOLDER [SPLIT]")

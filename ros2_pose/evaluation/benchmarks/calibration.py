@@ -95,7 +95,7 @@ def collect(annotations: Path, images: Path, config: PoseConfig = PoseConfig()) 
         people = network.detect([Frame(read_image(images / name))])[0]
         parts += _errors(people, truth, areas, picture, config.keypoint_threshold)
     if not parts:
-        raise EvaluationError(f"{annotations}: nobody labelled was detected")
+        raise EvaluationError(f"{annotations}: no labelled person was detected")
     joined = Errors(*(np.concatenate([getattr(part, f.name) for part in parts])
                       for f in fields(Errors)))
     return replace(joined, person=np.repeat(np.arange(len(parts)), [len(p) for p in parts]))

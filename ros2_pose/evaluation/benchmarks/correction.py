@@ -1,14 +1,14 @@
-"""What the 2D-3D correction (Tian et al. 2023) does to hidden and visible joints of made-up people.
+"""The 2D-3D correction (Tian et al. 2023): errors of hidden and visible joints of simulated people.
 
     python -m ros2_pose.evaluation.benchmarks.correction
 
-Nothing but the package is needed: poses come from its pose prior, on its open body, of any shape
-and facing, 2.5 to 6 m away. Fourteen joints are measured, 80 % to 1 % of the person's height, 20 %
-("hidden") to 10 %, with Gaussian errors of known size. The body to correct them by has every
-joint, the pelvis too, turned by a random rotation, so that it is a plausible body that is wrong by
-62 mm (mean distance of the fourteen joints, pelvis-relative), about what networks reach. Its
-covariance is that of those rotations, linearised at the wrong body: errors of known statistics, as
-of the pixels. Real networks know theirs less well.
+No data is needed: poses are drawn from the pose prior, on the open body model, with random shape
+and facing, 2.5 to 6 m away. Fourteen joints are measured with Gaussian errors: a standard deviation
+of 1 % of the person's height for 80 % of them, of 10 % for the others ("hidden"). In the body to
+correct them by, every joint and the pelvis are rotated at random, so that it is a plausible body
+with an error of 62 mm (mean distance of the fourteen joints, relative to the pelvis), about what
+networks reach. Its covariance is that of these rotations, linearised at the wrong body. So both
+covariances are exact; those of real networks are not.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _TARGETS = {"points as measured": "all about 3.55 %",
 
 
 class SimulatedPeople(NamedTuple):
-    """P people who never were, float64, camera axes; 14 joints."""
+    """P simulated people, float64, camera axes; 14 joints."""
 
     truth: Tensor  # (P, 14, 2) at z = 1
     points: Tensor  # (P, 14, 2) as measured
@@ -53,7 +53,7 @@ class SimulatedPeople(NamedTuple):
     hidden: Tensor  # (P, 14) bool
     body: Tensor  # (P, 14, 3) m, the wrong body, pelvis at the origin
     body_cov: Tensor  # (P, 14, 3, 14, 3) m^2
-    height: Tensor  # (P,) of the person at his depth, at z = 1
+    height: Tensor  # (P,) of the person in the image at z = 1
 
 
 def correction(options: Options) -> Iterator[Row]:
@@ -95,7 +95,7 @@ def simulated_people(people: int, seed: int) -> SimulatedPeople:
     model = BodyModel.load()
     betas = _normal(generator, people, 10) * model.beta_std.double()
     rotmats = torch.cat([_facings(generator, people), _poses(generator, people)], 1)
-    root = _places(generator, people)
+    root = _positions(generator, people)
     rig = model.rig(betas)
     joints = pose_rig(rig, rotmats, betas, torch.zeros_like(root)).joints
     body, body_cov = _wrong_bodies(rig, rotmats, betas, joints, _normal(generator, people, 24, 3))
@@ -109,8 +109,15 @@ def simulated_people(people: int, seed: int) -> SimulatedPeople:
 
 def _wrong_bodies(rig, rotmats: Tensor, betas: Tensor, joints: Tensor,
                   rotvecs: Tensor) -> tuple[Tensor, Tensor]:
-    """Bodies (P, 14, 3) m whose joints are turned by turns (P, 24, 3) times what makes them wrong
-    by 62 mm in the mean, and the covariance (P, 14, 3, 14, 3) of all such errors."""
+    """Rotate the joints of bodies so that they are wrong by 62 mm in the mean.
+
+    Args:
+        rotmats (P, 24, 3, 3), betas (P, 10), joints (P, 24, 3): the true bodies, m.
+        rotvecs (P, 24, 3): random rotations, scaled here to the wanted error.
+
+    Returns: joints (P, 14, 3) m of the wrong bodies, and the covariance (P, 14, 3, 14, 3) m^2 of
+        their errors.
+    """
     std_rad, nowhere = 0.06, torch.zeros_like(joints[:, 0])
     for _ in range(5):  # the error is all but proportional
         posed = pose_rig(rig, rotmats @ rotmat_from_rotvec(std_rad * rotvecs), betas, nowhere)
@@ -123,13 +130,13 @@ def _wrong_bodies(rig, rotmats: Tensor, betas: Tensor, joints: Tensor,
 
 
 def _poses(generator: torch.Generator, people: int) -> Tensor:
-    """(P, 23, 3, 3) joint rotations as likely as the pose prior says."""
+    """(P, 23, 3, 3) joint rotations drawn from the pose prior."""
     white = _normal(generator, people, 69)
     return rotmat_from_quat(PosePrior.load().pose(white))
 
 
 def _facings(generator: torch.Generator, people: int) -> Tensor:
-    """(P, 1, 3, 3) body to camera: upright but for a small tilt, turned anywhere."""
+    """(P, 1, 3, 3) body to camera: upright but for a small tilt, with a random yaw."""
     yaw = torch.zeros(people, 3, dtype=torch.float64)
     yaw[:, 1] = 2 * np.pi * _uniform(generator, people)
     tilt = rotmat_from_rotvec(_TILT_RAD * _normal(generator, people, 3))
@@ -137,8 +144,8 @@ def _facings(generator: torch.Generator, people: int) -> Tensor:
     return (tilt @ rotmat_from_rotvec(yaw) @ upright)[:, None]
 
 
-def _places(generator: torch.Generator, people: int) -> Tensor:
-    """(P, 3) m the pelvis."""
+def _positions(generator: torch.Generator, people: int) -> Tensor:
+    """(P, 3) m: position of the pelvis, camera frame."""
     near, far = _DEPTH_M
     depth = near + (far - near) * _uniform(generator, people, 1)
     aside = (2 * _uniform(generator, people, 2) - 1) * torch.tensor(_ASIDE).to(depth)
@@ -146,7 +153,7 @@ def _places(generator: torch.Generator, people: int) -> Tensor:
 
 
 def _statures(model: BodyModel, betas: Tensor) -> Tensor:
-    """(P,) m from sole to crown, standing."""
+    """(P,) m: stature, from sole to crown."""
     height, by_beta = (value.to(betas) for value in model.stature)
     return height + betas @ by_beta
 

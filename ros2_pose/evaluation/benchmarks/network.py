@@ -50,7 +50,7 @@ class Scores:
     matched: int
     keypoints: int  # visible ones of matched people
     keypoints_found: int
-    bodies: int  # true people whose joints are known
+    bodies: int  # true people with known joints
     bodies_found: int  # those that mpjpe is of
     ap: float  # 0..1, mean over overlaps .50:.05:.95
     ap50: float
@@ -115,8 +115,8 @@ def evaluate(detect: Detect, samples: Samples, body: BodyModel | None = None,
     Args:
         detect: from frames to one `People` for each, low scores included; all but boxes optional.
         body: gives the vertices for theta and betas, of both; None: the shipped model.
-        training_joints (N, 24, 3): m, of the people with whose mean pose the baseline is made;
-            None: of those evaluated, the best constant pose for them.
+        training_joints (N, 24, 3): m, their mean pose is the baseline; None: joints of the people
+            evaluated, which gives the best constant pose for them.
         batch: number of frames given to `detect` together.
     """
     pictures = list(_pictures(detect, samples, batch))

@@ -127,16 +127,16 @@ def _nearest(people: People, body: BodyModel, camera: Camera, truth: np.ndarray)
 
     NaN if no person is within half the true body's height in the mean.
     """
-    nobody = np.full((len(JOINTS), 3), np.nan)
+    not_found = np.full((len(JOINTS), 3), np.nan)
     if people.joints is None or not len(people):
-        return nobody
+        return not_found
     seen = people[people.tracking_state != LOST]
     state = (torch.from_numpy(value) for value in (seen.theta, seen.betas, seen.root))
     poses = body(*state, with_vertices=False).keypoints.numpy()[:, OURS]
     pixels = camera.project(truth)
     apart = np.linalg.norm(camera.project(poses) - pixels, axis=2).mean(1)
     near = apart < np.ptp(pixels[:, 1]) / 2
-    return poses[np.where(near, apart, np.inf).argmin()] if near.any() else nobody
+    return poses[np.where(near, apart, np.inf).argmin()] if near.any() else not_found
 
 
 def score(found: np.ndarray, clip: Clip) -> dict[str, float]:
