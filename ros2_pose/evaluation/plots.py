@@ -77,12 +77,13 @@ def _draw_figure(name: str, curves: list[Curve], path: Path) -> None:
             axes.plot(curve.x, curve.y, label=curve.label, linewidth=1.5,
                       marker="" if name == PRECISION_RECALL else "o", markersize=3)
     if name in _UNIT_SQUARE:
-        axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     else:
         axes.set_ylim(bottom=0)
     if name == RELIABILITY:
         axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, label="ideal")
     axes.set(title=title, xlabel=x_label, ylabel=y_label)
+    axes.set_axisbelow(True)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize="small", ncols=2, frameon=False)
     figure.savefig(path, dpi=_DPI)
