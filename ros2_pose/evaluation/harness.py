@@ -161,7 +161,8 @@ def main(benchmarks: dict[str, Benchmark], description: str,
     Args:
         benchmarks: by name; --rows takes these names, or the part before "/" for a group.
         description: the first line is the help's.
-        positional: options that are required and given by position.
+        positional: options that are required and given by position; if nothing can be measured
+            with them the exit status is 2.
     """
     names = list(benchmarks)
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
@@ -191,6 +192,8 @@ def main(benchmarks: dict[str, Benchmark], description: str,
         for path in plots.draw([c for found in results.values() for c in _curves(found)],
                                out_plots):
             print(path, file=sys.stderr)
+    if positional and not any(row.values for found in results.values() for row in _rows(found)):
+        sys.exit(2)  # what was named explicitly could not be evaluated
 
 
 def select(benchmarks: dict[str, Benchmark], text: str) -> dict[str, Benchmark]:
