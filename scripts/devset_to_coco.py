@@ -1,4 +1,6 @@
-"""Turn a development set's index.json into a COCO keypoints file of the pictures labelled whole.
+"""Convert index.json of a development set into a COCO keypoints file.
+
+Only pictures with complete labels are included.
 
     python scripts/devset_to_coco.py DEVSET/index.json OUT.json
 """
@@ -7,10 +9,11 @@ import json
 import sys
 from pathlib import Path
 
-_AREA_OF_BOX = 0.53  # COCO's areas are of the person's outline, which fills about half of its box
+_AREA_OF_BOX = 0.53  # COCO's areas are of the outline, which fills about half of the box
 
 
 def main(index: str, out: str) -> None:
+    """Read `index` and write the COCO file `out`."""
     listing = json.loads(Path(index).read_text())
     complete = [entry for entry in listing["images"] if entry["labels_complete"]]
     images = [{"id": e["id"], "file_name": e["file"], "width": e["width"], "height": e["height"]}
@@ -24,6 +27,7 @@ def main(index: str, out: str) -> None:
 
 
 def _annotations(entry: dict) -> list[dict]:
+    """COCO annotations of a picture: its people, and regions to ignore as crowds."""
     people = [_annotation(entry["id"], p["bbox"], sum(p["kpts2d"], []), p.get("area"))
               for p in entry["people"]]
     crowds = [_annotation(entry["id"], region, [0.0] * 51, None) | {"iscrowd": 1}

@@ -9,7 +9,14 @@ import pytest
 
 from ros2_pose.evaluation.benchmarks import calibration
 from ros2_pose.evaluation.benchmarks.calibration import Errors
-from ros2_pose.evaluation.benchmarks.keypoints import EvaluationError
+from ros2_pose.evaluation.harness import (
+    Curve,
+    EvaluationError,
+    Options,
+    Row,
+    as_tables,
+    run,
+)
 from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE
 from ros2_pose.people import Frame
 from ros2_pose.skeleton import COCO17
@@ -74,8 +81,8 @@ def test_few_errors_of_one_joint_still_make_constants_for_all():
     for value in (found.votes, found.floor, found.outliers, found.median_std):
         assert value.shape == (17,) and (value > 0).all()
     judged = calibration.judge(found, errors[errors.joint == _HIP])
-    assert "| hip | 12 |" in calibration.table(found, judged)
-    assert "nose" not in calibration.table(found, judged)
+    rows = list(calibration.rows(found, judged))
+    assert [(row.name, row.values["n"]) for row in rows] == [("hip", 12), ("all", 12)]
 
 
 def test_covariances_stay_positive_definite_and_the_votes_can_be_had_back():
@@ -162,13 +169,24 @@ def test_errors_of_labels_that_agree_are_none_and_hidden_ones_do_not_count(label
     assert 0 not in errors.joint and (np.linalg.eigvalsh(errors.votes_cov) > 0).all()
 
 
+def test_the_benchmark_gives_rows_and_curves(labelled):
+    path, _ = labelled
+    options = Options(path, annotations=path, images=path.parent)
+    results = run(calibration.BENCHMARKS, options)
+    rows = [one for one in results["calibration"] if isinstance(one, Row)]
+    curves = {one.label: one for one in results["calibration"] if isinstance(one, Curve)}
+    assert rows[-1].name == "all" and "| all |" in as_tables(results)
+    assert curves["2D keypoints, calibrated"].y[-1] == 1  # labels are the network's own points
+    assert max(curves["default network"].y) < 1e-6
+
+
 def test_a_file_that_is_none_and_one_without_people_are_refused(tmp_path):
     path = tmp_path / "annotations.json"
     path.write_text("[]")
     with pytest.raises(EvaluationError, match="annotations.json is not a COCO keypoints file"):
         calibration.collect(path, tmp_path)
     path.write_text(json.dumps({"images": [], "annotations": []}))
-    with pytest.raises(EvaluationError, match="nobody labelled was detected"):
+    with pytest.raises(EvaluationError, match="no labelled person was detected"):
         calibration.collect(path, tmp_path)
 
 

@@ -13,7 +13,7 @@ from ros2_pose.data.synthetic.pictures import SyntheticPictures
 from ros2_pose.networks.tian.checkpoint import save_checkpoint
 from ros2_pose.networks.tian.config import TianConfig
 from ros2_pose.networks.tian.network import TianNet
-from ros2_pose.training import ablation as compare
+from ros2_pose.tools import ablation as compare
 from ros2_pose.training.config import TrainingConfig
 
 _TINY = TianConfig(input_size=96, width=32, decoder_layers=2, heads=4, points=1, ffn=32, queries=6,
@@ -68,7 +68,7 @@ def test_both_tables_have_a_row_for_each_variant(outcomes):
     text = compare.report(outcomes, "three pictures")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0][2:] for line in lines] == [
-        "head", "---", *compare.VARIANTS, "variant", "---", "direct multi-scale", "FPN",
+        "", "---", *compare.VARIANTS, "", "---", "direct multi-scale", "FPN",
         "FPN + correction"]
     assert "after 1 steps | after 2 steps" in lines[0]
     for outcome in outcomes.values():

@@ -6,7 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from ros2_pose.evaluation.benchmarks.keypoints import EvaluationError, evaluate, read_image, table
+from ros2_pose.evaluation.benchmarks.keypoints import evaluate, read_image
+from ros2_pose.evaluation.harness import EvaluationError
+from ros2_pose.evaluation.tables import tables
 from ros2_pose.people import People
 
 pytest.importorskip("pycocotools")
@@ -39,22 +41,28 @@ def _finder(points, score=0.9, in_empty=False):
 
 def test_the_truth_scores_one_and_elsewhere_scores_nothing(coco):
     path, points = coco
-    perfect = evaluate(_finder(points), path, path.parent, 0.3)
-    assert (perfect.ap, perfect.ar) == pytest.approx((1, 1)) and perfect.false_people == 0
-    assert (perfect.pictures, perfect.empty_pictures) == (2, 1)
-    assert evaluate(_finder(points + 300), path, path.parent, 0.3).ap == 0
+    perfect, curves = evaluate("perfect", _finder(points), path, path.parent, 0.3)
+    assert (perfect.values["AP"], perfect.values["AR"]) == pytest.approx((1, 1))
+    assert perfect.values["people above 0.3 in 1 empty pictures"] == 0
+    assert "OKS" in perfect.protocol and "2 pictures" in perfect.protocol
+    assert [curve.label for curve in curves] == ["perfect, OKS 0.5", "perfect, OKS 0.75"]
+    assert curves[0].x[::50] == [0, 0.5, 1] and curves[0].y == pytest.approx([1] * 101)
+    elsewhere, _ = evaluate("elsewhere", _finder(points + 300), path, path.parent, 0.3)
+    assert elsewhere.values["AP"] == 0
 
 
-def test_people_in_empty_pictures_are_counted_above_the_threshold(coco):
+@pytest.mark.parametrize("score, false", [(0.4, 1), (0.2, 0)])
+def test_people_in_empty_pictures_are_counted_above_the_threshold(coco, score, false):
     path, points = coco
-    assert evaluate(_finder(points, 0.4, True), path, path.parent, 0.3).false_people == 1
-    assert evaluate(_finder(points, 0.2, True), path, path.parent, 0.3).false_people == 0
+    row, _ = evaluate("ghosts", _finder(points, score, True), path, path.parent, 0.3)
+    assert row.values["people above 0.3 in 1 empty pictures"] == false
 
 
-def test_finding_nobody_is_no_crash_and_the_table_names_the_protocol(coco):
+def test_no_detections_are_no_crash(coco):
     path, _ = coco
-    scores = evaluate(lambda image: People.nobody(), path, path.parent, 0.3)
-    assert scores.ap == 0 and "OKS" in table({"none": scores}, 0.3)
+    row, curves = evaluate("none", lambda image: People.nobody(), path, path.parent, 0.3)
+    assert row.values["AP"] == 0 and "| none | 0.00 |" in tables([row])
+    assert max(curves[0].y) == 0
 
 
 def test_missing_and_unreadable_pictures_are_different_errors(tmp_path):
@@ -76,7 +84,8 @@ def test_default_network_beats_the_original_on_the_development_set(devset, tmp_p
     script = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "devset_to_coco.py"))
     script["main"](devset / "index.json", tmp_path / "devset.json")
     config = PoseConfig()
-    ours, theirs = (evaluate(detect, tmp_path / "devset.json", devset, config.score_threshold)
-                    for detect in (network_detector(config), reference_detector(config)))
-    assert ours.ap >= theirs.ap
-    assert ours.empty_pictures == 10 and ours.false_people == 0
+    ours, theirs = (
+        evaluate("", detect, tmp_path / "devset.json", devset, config.score_threshold)[0].values
+        for detect in (network_detector(config), reference_detector(config)))
+    assert ours["AP"] >= theirs["AP"]
+    assert ours[f"people above {config.score_threshold:g} in 10 empty pictures"] == 0

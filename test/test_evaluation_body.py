@@ -10,15 +10,19 @@ import pytest
 import torch
 
 from ros2_pose.body.kinematics import pose_rig, project
+from ros2_pose.body.lift import FILE as LIFT
 from ros2_pose.body.lift import Lift
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.data.mocap import held_back
+from ros2_pose.data.mupots import MupotsPeople, read_people
 from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
 from ros2_pose.data.synthetic.keypoints import Projector
-from ros2_pose.evaluation.benchmarks import body, mupots, video
+from ros2_pose.evaluation.benchmarks import body, fitting, mupots, video
+from ros2_pose.evaluation.harness import Curve, Options, Row, as_tables, run
+from ros2_pose.metrics.mupots import mupots_pck, with_bone_lengths
 from ros2_pose.people import LOST, TRACKED, People
 from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24
 
@@ -55,80 +59,82 @@ def _sequence(model, poses, number):
 
 
 @pytest.fixture(scope="module")
-def bench(data) -> body.BodyBenchmark:
-    """An untrained lift: the rows are to come about, not to be good."""
+def options(data) -> Options:
+    """With an untrained lift: rows must come about, figures need not be good."""
     torch.manual_seed(0)
-    return body.BodyBenchmark(BodyModel.load(), PosePrior.load(), Lift(32, 1).eval(), data,
-                              people=6, stride=2, frames=3, repeats=2)
+    torch.save(Lift(32, 1).state_dict(), data / "lift.pt")
+    return Options(data, people=6, stride=2, frames=3, repeats=2, lift=data / "lift.pt")
 
 
 # ----------------------------------------------------------------------------------- table
 
 
 @pytest.mark.parametrize("part, count", [("correction", 6), ("fit", 6), ("mupots", 4),
-                                         ("mupots-noise", 4), ("depth", 3), ("cost", 4)])
-def test_each_part_gives_its_rows(bench, part, count):
-    found = body.rows(bench, [part])
-    assert len(found) == count
-    assert all(row.name and row.protocol and "nan" not in row.figure for row in found)
+                                         ("mupots-noise", 4), ("depth", 3), ("cost", 4),
+                                         ("latency", 12)])
+def test_each_benchmark_gives_its_rows(options, part, count):
+    found = run({part: body.BENCHMARKS[part]}, options)[part]
+    rows = [one for one in found if isinstance(one, Row)]
+    assert len(rows) == count
+    assert all(row.name and row.protocol and row.values for row in rows)
+    assert all(np.isfinite(list(row.values.values())).all() for row in rows)
+    for curve in (one for one in found if isinstance(one, Curve)):
+        assert len(curve.x) == len(curve.y) and np.isfinite(curve.y).all()
 
 
-def test_what_is_missing_is_skipped_by_name(bench, tmp_path):
-    found = body.rows(replace(bench, data=tmp_path), list(body.PARTS))
-    skipped = {row.name: row.protocol for row in found if "skipped" in row.protocol}
+def test_what_is_missing_is_skipped_by_name(options, tmp_path):
+    benchmarks = {name: one for name, one in body.BENCHMARKS.items()
+                  if name not in ("correction", "latency")}
+    found = run(benchmarks, replace(options, data=tmp_path))
+    skipped = {name: rows[0].protocol for name, rows in found.items() if not rows[0].values}
     assert set(skipped) == {"fit", "mupots", "mupots-noise", "depth", "video"}
     assert "mupots_ts01_10_gt.npz" in skipped["mupots"] and str(tmp_path) in skipped["mupots"]
-    assert {row.name.partition(",")[0] for row in found} >= {"cost"}
+    assert "fit: skipped: no mocap/cmu_theta_10hz.npz" in as_tables(found)
 
 
-def test_the_table_is_markdown():
-    text = body.table([body.BodyRow("a", "b", "c", "d"), body.BodyRow("e", "f", "g")])
-    assert [line.count("|") for line in text.splitlines()] == [5] * 4
-
-
-def test_same_seed_same_people(bench):
-    first, second = body.adults(bench), body.adults(bench)
+def test_same_seed_same_people(options):
+    first, second = fitting.adults(options), fitting.adults(options)
     assert torch.equal(first.keypoints, second.keypoints)
-    assert torch.equal(body.noise(bench, 0.02, 0.3), body.noise(bench, 0.02, 0.3))
+    assert torch.equal(fitting.noise(6, 0, 0.02, 0.3), fitting.noise(6, 0, 0.02, 0.3))
 
 
-def test_two_keypoints_of_each_person_are_wrong(bench):
-    assert ((body.noise(bench, 0.0, 0.3) != 0).all(2).sum(1) == 2).all()
+def test_two_keypoints_of_each_person_are_wrong():
+    assert ((fitting.noise(6, 0, 0.0, 0.3) != 0).all(2).sum(1) == 2).all()
 
 
 # ---------------------------------------------------------------------------------- MuPoTS
 
 
 def test_mupots_is_read_frame_by_frame(data):
-    truth = mupots.read(data / "devset" / "mupots_ts01_10_gt.npz")
+    truth = read_people(data / "devset" / "mupots_ts01_10_gt.npz")
     assert len(truth.poses) == 2 * 11 and set(truth.sequence) == {1, 4}
     assert (truth.person[truth.sequence == 1] == [0, 1, 0, 1, 0] + [0, 1] * 3).all()
     np.testing.assert_allclose(truth.rays, truth.poses[..., :2] / truth.poses[..., 2:], atol=1e-5)
-    assert len(mupots.read(data / "devset" / "mupots_ts01_10_gt.npz", 2).poses) == 2 * 5
+    assert len(read_people(data / "devset" / "mupots_ts01_10_gt.npz", 2).poses) == 2 * 5
 
 
 def made_up(poses, sequence):
-    return mupots.Annotated(poses[..., :2] / poses[..., 2:], poses, np.array(sequence),
+    return MupotsPeople(poses[..., :2] / poses[..., 2:], poses, np.array(sequence),
                             np.zeros(len(poses), int))
 
 
 def test_score_of_the_truth_and_of_what_is_wrong():
     truth = made_up(np.random.default_rng(0).normal(size=(4, 17, 3)) + (0, 0, 5), [1, 1, 2, 2])
-    assert mupots.score(truth.poses, truth) == (100, 100)
+    assert mupots_pck(truth.poses, truth) == (100, 100)
     farther = truth.poses + (0, 0, 0.2)
-    assert mupots.score(farther, truth) == (100, 0)
+    assert mupots_pck(farther, truth) == (100, 0)
     lost = truth.poses.copy()
     lost[0] = np.nan  # one of two in one of two sequences
-    assert mupots.score(lost, truth) == (75, 75)
+    assert mupots_pck(lost, truth) == (75, 75)
     scored = lost.copy()
     scored[:, [MUPOTS17.index(name) for name in ("spine", "head")]] += 9
-    assert mupots.score(scored, truth, rescale=False) == (75, 75)
+    assert mupots_pck(scored, truth, rescale=False) == (75, 75)
 
 
 def test_bones_get_the_true_lengths_and_keep_their_directions():
     rng = np.random.default_rng(1)
     found, truth = rng.normal(size=(2, 3, 17, 3))
-    scaled = mupots.with_bone_lengths(found, truth)
+    scaled = with_bone_lengths(found, truth)
     for joint, parent in enumerate(MUPOTS17.parents):
         if parent < 0:
             np.testing.assert_array_equal(scaled[:, joint], found[:, joint])
@@ -139,7 +145,7 @@ def test_bones_get_the_true_lengths_and_keep_their_directions():
         np.testing.assert_allclose((ours * before).sum(1), lengths[0] * lengths[1])
 
 
-def test_statures_of_our_own_body(bench):
+def test_statures_of_our_own_body(options):
     """Two people of two frames each, the second frame of one of them a little off."""
     model = BodyModel.load()
     betas = torch.zeros(4, 10, dtype=torch.float64)
@@ -149,7 +155,7 @@ def test_statures_of_our_own_body(bench):
     root = torch.tensor([[0.0, 0, 4]] * 4, dtype=torch.float64)
     poses = pose_rig(model.rig(betas, MUPOTS17), rotmats, betas, root).keypoints.numpy()
     base, growth = (float(v) for v in (model.stature[0], model.stature[1][0]))
-    found = body._statures(replace(bench, lift=Lift.load()), made_up(poses, [1, 1, 2, 2]))
+    found = mupots.true_statures(replace(options, lift=LIFT), made_up(poses, [1, 1, 2, 2]))
     np.testing.assert_allclose(found, base + growth * betas[:, 0].numpy(), atol=0.04)
     assert found[0] == found[1]
 
@@ -231,19 +237,21 @@ def test_the_person_is_followed_and_scored(clip, states):
     known = np.delete(np.arange(20), 7)
     np.testing.assert_allclose(found[known], clip.poses[known] + off, atol=1e-9)
     score = video.score(found, clip)
-    assert score.mpjpe == pytest.approx(0, abs=1e-6) and score.acceleration < 1e-6
-    assert score.lag == pytest.approx(0, abs=2) and score.depth == pytest.approx(0.025, abs=0.01)
+    assert score["MPJPE, mm"] == pytest.approx(0, abs=1e-6)
+    assert score["acceleration error, m/s^2"] < 1e-6
+    assert score["lag, ms"] == pytest.approx(0, abs=2)
+    assert score["depth error, %"] == pytest.approx(2.5, abs=1)
 
 
 # ---------------------------------------------------------------------------- depth images
 
 
-def test_a_depth_image_shows_the_body_before_the_wall(bench):
-    people = body.adults(bench)
+def test_a_depth_image_shows_the_body_before_the_wall(options):
+    people = fitting.adults(options)
     state = people.state.rows([0])
     state = state._replace(root=torch.tensor([[0.0, 0.0, 3.0]]))
     camera = Camera.from_fov(160, 120, 70)
-    image = depth_image(bench.model, state, camera, wall=5.0)
+    image = depth_image(fitting.body_model(), state, camera, wall=5.0)
     pixel = camera.project(state.root[0].numpy()).astype(int)
     assert image[pixel[1], pixel[0]] == pytest.approx(3.0, abs=0.25) and image[0, 0] == 5
     noisy = sensed(image, np.random.default_rng(0))

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
 
-from ros2_pose.evaluation.metrics import pose as metrics
+from ros2_pose.metrics import pose as metrics
 
 SIZES = [1, 2, 3, 17]  # of batches: 2 and 3 are those that broadcast by mistake
 

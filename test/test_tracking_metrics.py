@@ -1,13 +1,17 @@
 """The tracking measures against hand-made cases and against counting by brute force."""
 
+import sys
 from itertools import permutations
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from ros2_pose.evaluation.baselines import ByteLike, NearestNeighbour
+from ros2_pose.config import PoseConfig
+from ros2_pose.evaluation.baselines import ByteTrack, NearestNeighbour
 from ros2_pose.evaluation.benchmarks import tracking
-from ros2_pose.evaluation.metrics.mot import FrameIds, Identities, count
+from ros2_pose.evaluation.harness import Options, as_tables, run
+from ros2_pose.metrics.mot import FrameIds, Identities, count
 from ros2_pose.people import People
 
 
@@ -127,21 +131,47 @@ def _standing(*positions, scores=None) -> People:
                   np.ones((count, 17)))
 
 
-@pytest.mark.parametrize("follow", [NearestNeighbour(0.3, 10), ByteLike(0.3, 0.1, 10)])
-def test_baselines_follow_two_who_walk(follow):
+def test_baselines_follow_two_who_walk():
+    _follow_two_who_walk(NearestNeighbour(0.3, 10), reported_from=0)
+
+
+def test_bytetrack_follows_two_who_walk_and_weak_detections_begin_nothing():
+    pytest.importorskip("trackers")
+    _follow_two_who_walk(ByteTrack(0.3, 0.1, 1.0, 30), reported_from=1)
+    follow = ByteTrack(0.3, 0.1, 1.0, 30)
+    follow(_standing((0, 0)))
+    rows, ids = follow(_standing((1, 0)))
+    assert rows == [0]
+    assert follow(_standing((300, 0), (2, 0), scores=[0.15, 0.15])) == ([1], ids)
+    assert follow(_standing()) == ([], [])
+
+
+def test_without_its_package_bytetrack_is_skipped_by_name(monkeypatch):
+    monkeypatch.setitem(sys.modules, "trackers", None)
+    monkeypatch.setitem(sys.modules, "supervision", None)
+    monkeypatch.setattr(tracking, "Ours", lambda *_: NearestNeighbour(0.3, 10))
+    points = np.stack([np.full((6, 17, 2), 100.0), np.full((6, 17, 2), 600.0)], 1)
+    points += np.random.default_rng(1).uniform(-30, 30, (17, 2))
+    recording = tracking.simulated(points, np.ones((6, 2), bool), (800, 800), None,
+                                   np.random.default_rng(0))
+    rows = {row.name: row for row in tracking._rows("made up", [recording], _SETTINGS)}
+    skipped = rows.pop("ByteTrack (trackers)")
+    assert "skipped" in skipped.protocol and "pip install trackers" in skipped.protocol
+    assert all(row.values["true people"] == 12 for row in rows.values())
+
+
+_SETTINGS = SimpleNamespace(config=PoseConfig())  # all that trackers ask of a pipeline
+
+
+def _follow_two_who_walk(follow, reported_from):
     before = None
     for step in range(20):
         rows, ids = follow(_standing((3 * step, 0), (200 - 3 * step, 100)))
-        assert sorted(rows) == [0, 1]
-        now = dict(zip(rows, ids))
-        assert before in (None, now)
-        before = now
-
-
-def test_bytes_weak_detections_continue_and_begin_nothing():
-    follow = ByteLike(0.3, 0.1, 10)
-    assert follow(_standing((0, 0)))[1] == follow(_standing((1, 0)))[1] == [1]
-    assert follow(_standing((2, 0), (300, 0), scores=[0.15, 0.15]))[1] == [1]
+        if step >= reported_from:
+            assert sorted(rows) == [0, 1]
+            now = dict(zip(rows, ids))
+            assert before in (None, now)
+            before = now
 
 
 def test_made_up_views_say_whose_each_detection_is():
@@ -150,7 +180,7 @@ def test_made_up_views_say_whose_each_detection_is():
     points += np.random.default_rng(1).uniform(-30, 30, (17, 2))
     there = np.ones((60, 2), bool)
     there[20:30, 1] = False
-    recording = tracking._as_seen(points, there, (800, 800), None, tracking.DropOuts(), rng)
+    recording = tracking.simulated(points, there, (800, 800), None, rng)
     assert [ids for ids, _ in recording.truth] == [[0, 1]] * 20 + [[0]] * 10 + [[0, 1]] * 30
     for (ids, similarity), people in zip(recording.truth, recording.detections):
         for row, person in enumerate(ids):
@@ -167,6 +197,6 @@ def test_motchallenge_is_read(tmp_path):
 
 
 def test_missing_data_is_said(tmp_path):
-    bench = tracking.TrackingBenchmark(tmp_path, pipeline=None)
-    said = tracking.table([row for part in tracking.PARTS.values() for row in part(bench)])
+    said = as_tables(run(tracking.BENCHMARKS, Options(tmp_path)))
     assert "no devset/mupots_ts01_10_gt.npz" in said and "no devset/videos/pets_vtest.avi" in said
+    assert "--pets" in said

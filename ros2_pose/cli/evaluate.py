@@ -42,11 +42,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _oks_table(options: argparse.Namespace, config: PoseConfig) -> str:
     from ros2_pose.evaluation.benchmarks import keypoints
+    from ros2_pose.evaluation.tables import tables
     detectors = {network_title(config): keypoints.network_detector(config)}
     if options.reference:
         detectors["MoveNet as published (LiteRT)"] = keypoints.reference_detector(config)
-    rows = {}
+    rows = []
     for name, detect in detectors.items():
-        rows[name] = keypoints.evaluate(detect, Path(options.data), options.root,
-                                        config.score_threshold)
-    return keypoints.table(rows, config.score_threshold)
+        row, *_ = keypoints.evaluate(name, detect, Path(options.data), options.root,
+                                     config.score_threshold)
+        rows.append(row)
+    return tables(rows)

@@ -14,8 +14,9 @@ from pathlib import Path
 from ros2_pose.data.coco import Coco
 from ros2_pose.data.h36m import Human36M
 from ros2_pose.data.lsp import LspExtended
-from ros2_pose.data.mpi_inf import MpiInf3dhp, Mupots
+from ros2_pose.data.mpi_inf_3dhp import MpiInf3dhp
 from ros2_pose.data.mpii import Mpii
+from ros2_pose.data.mupots import Mupots
 from ros2_pose.data.panoptic import Panoptic
 from ros2_pose.data.pw3d import Pw3d
 from ros2_pose.data.sample import DataError, Sample, Samples, StoredSamples

@@ -1,4 +1,4 @@
-"""All that a dataset has truth for, of a network alone and of what the body layer makes of it."""
+"""Scores of a network on a dataset, by itself and with the body layer behind it."""
 
 from __future__ import annotations
 
@@ -8,34 +8,40 @@ from pathlib import Path
 from ros2_pose.config import PoseConfig
 from ros2_pose.data.datasets import Skipping, load
 from ros2_pose.data.sample import Sample, Samples
-from ros2_pose.evaluation import tables
+from ros2_pose.evaluation import published
 from ros2_pose.evaluation.benchmarks.network import Detect, evaluate
+from ros2_pose.evaluation.tables import tables
 from ros2_pose.networks.registry import create_network
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
 
-WEAKEST = 0.02  # average precision wants the weak detections too
-_BENCHMARKS = {"3dpw": tables.THREE_DPW, "mupots": tables.MUPOTS, "panoptic": tables.PANOPTIC}
+WEAKEST = 0.02  # score threshold: average precision needs the weak detections, too
+_PUBLISHED = {"3dpw": published.THREE_DPW, "mupots": published.MUPOTS,
+              "panoptic": published.PANOPTIC}
 
 
 def report(config: PoseConfig, name: str, root: Path, split: str,
            pictures: int | None = None) -> str:
-    """Markdown tables for a dataset (a name of DATASETS, its folder and split).
+    """Score the configured network on a dataset and write the results as Markdown tables.
 
-    Raises DataError if there is no such dataset, or it cannot be read.
+    Args:
+        name, root, split: a name of DATASETS, its folder, and one of its splits.
+        pictures: use so many of the first pictures; None: all.
+
+    Raises: DataError if there is no such dataset, or it cannot be read.
     """
     samples: Samples = Skipping(load(name, root, split))
     if pictures is not None:
         samples = _First(samples, pictures)
-    rows = {title: evaluate(detect, samples) for title, detect in _detectors(config).items()}
+    scores = {title: evaluate(detect, samples) for title, detect in _detectors(config).items()}
     protocol = f"{name} {split}, {len(samples)} pictures, 24 joints of the skeleton, no flip"
-    parts = [tables.all_scores(rows, protocol)]
-    ablation = {title: scores for title, scores in rows.items() if title in tables.ABLATION}
+    parts = published.all_scores(scores, protocol)
+    ablation = {title: one for title, one in scores.items() if title in published.ABLATION}
     if ablation:
-        parts.append(tables.ablation(ablation, protocol))
-    if name in _BENCHMARKS:
-        parts.append(tables.comparison(_BENCHMARKS[name], rows, protocol))
-    return "\n\n".join(parts)
+        parts += published.ablation(ablation, protocol)
+    if name in _PUBLISHED:
+        parts += published.comparison(_PUBLISHED[name], scores, protocol)
+    return tables(parts)
 
 
 class _First:
@@ -61,7 +67,7 @@ def _detectors(config: PoseConfig) -> dict[str, Detect]:
 
 
 def _fitted(config: PoseConfig) -> Callable[[list[Frame]], list[People]]:
-    """The whole pipeline, that sees each picture for the first time; only those it reports."""
+    """The whole pipeline, reset before each picture; only people that it reports."""
     pipeline = Pipeline(config)
 
     def detect(frames: list[Frame]) -> list[People]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import copy
 from pathlib import Path
 from types import SimpleNamespace
@@ -195,10 +195,8 @@ class _Calibration:
             return
         if text := warning_of_offset(self.camera, info.header.frame_id):
             log.warning("%s", text)
-        try:
+        with suppress(CameraError):  # only the chosen one must be usable
             self.differs_if_rectified = camera_from_info(info, not self._rectified) != self.camera
-        except CameraError:
-            pass  # only the chosen one must be usable
 
 
 def _with_lower_case_names(info):

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
-from ros2_pose.evaluation.benchmarks.keypoints import EvaluationError, reference_detector
+from ros2_pose.evaluation.benchmarks.keypoints import reference_detector
+from ros2_pose.evaluation.harness import EvaluationError
 from ros2_pose.messages.camera_info import camera_info_message
 from ros2_pose.messages.image import image_message
 from ros2_pose.messages.people import looked

@@ -15,9 +15,9 @@ from scipy.optimize import minimize
 from tqdm import trange
 
 from ros2_pose.data.sample import OUTSIDE, Samples
-from ros2_pose.evaluation.metrics.matching import PELVIS, EvaluatedImage, known, match
-from ros2_pose.evaluation.metrics.pose import at_root, distances
 from ros2_pose.geometry import angle_between
+from ros2_pose.metrics.matching import PELVIS, EvaluatedImage, known, match
+from ros2_pose.metrics.pose import at_root, distances
 from ros2_pose.networks.tian.detector import Tian
 from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.skeleton import COCO17

@@ -1,4 +1,4 @@
-"""How well the default network's covariances tell its errors, and the constants that make them.
+"""Calibration of the default network's covariances, and the fit of their constants.
 
     python -m ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json PICTURES [--fit]
 
@@ -6,18 +6,19 @@ ANNOTATIONS.json is a COCO keypoints file, PICTURES the folder of its pictures. 
 matched to labelled people by OKS; of those, keypoints count that are labelled as visible and that
 the pipeline would use. The errors are those of network and label together.
 
-With --fit, constants are fitted to every second picture and judged on the others, the other way
-round too, and those of all pictures are printed. Without, the constants in the code are judged.
+With --fit, constants are fitted to every second picture and judged on the others, and the other way
+round; the constants fitted to all pictures are printed. Without it, the constants in the code are
+judged.
 
-A keypoint is an inlier with a probability, by which it counts in the inliers' coverage. That could
-flatter a model that takes too much for outliers; the coverage of all errors beside what the model
-expects it to be cannot.
+Each keypoint has a probability of being an inlier, its weight in the coverage of inliers. That
+figure alone would favour a model that declares too many outliers; the coverage of all errors,
+compared with the coverage that the model expects, does not.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,9 +29,11 @@ from scipy.special import expit
 
 from ros2_pose import oks
 from ros2_pose.config import PoseConfig
-from ros2_pose.errors import PoseError
-from ros2_pose.evaluation.benchmarks.keypoints import EvaluationError, read_image
-from ros2_pose.evaluation.metrics.pose import mahalanobis_squared
+from ros2_pose.evaluation import harness
+from ros2_pose.evaluation.benchmarks.keypoints import read_image
+from ros2_pose.evaluation.harness import Benchmark, Curve, EvaluationError, Options, Row
+from ros2_pose.evaluation.plots import ERROR_BY_JOINT_PERCENT, RELIABILITY, SHARES
+from ros2_pose.metrics.pose import mahalanobis_squared
 from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE, KeypointNoise
 from ros2_pose.networks.movenet import MoveNet
 from ros2_pose.people import Frame, People
@@ -41,9 +44,8 @@ _VISIBLE = 2
 _ELLIPSES = np.array([0.68, 0.95])
 _SQUARED = -2 * np.log1p(-_ELLIPSES)  # squared radii of those ellipses, in standard deviations
 
-# Labels are few: each kind's constants are drawn to those of all by a normal prior on their
-# logarithms (logits of the outliers' share), as wide as kinds may differ; that is itself around a
-# guess, which matters where there is next to no data.
+# Labels are few: the constants of each kind have a normal prior around their mean over all kinds
+# (in logarithms, logits for the outliers' share); the mean has a prior around a guess.
 _KINDS = tuple(dict.fromkeys(COCO17.kinds))
 _KIND = np.array([_KINDS.index(kind) for kind in COCO17.kinds])  # (17,)
 _SPREAD = np.array([0.3, 1.5, 0.2])[:, None]  # of votes, floor^2, outliers
@@ -52,7 +54,7 @@ _GUESS, _GUESS_STD = np.array([-1.5, -8.5, -2.5]), 1.0
 
 @dataclass(frozen=True)
 class Errors:
-    """N keypoints of people both detected and labelled."""
+    """Errors of N keypoints of people both detected and labelled."""
 
     error: np.ndarray  # (N, 2) px, detected less labelled
     votes_cov: np.ndarray  # (N, 2, 2) px^2, of the heat-map's votes
@@ -68,12 +70,12 @@ class Errors:
         return Errors(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     def cov(self, noise: KeypointNoise) -> np.ndarray:
-        """(N, 2, 2) px^2, what a noise model says."""
+        """(N, 2, 2) px^2: the covariances by a noise model."""
         return noise.at(self.joint).cov(self.votes_cov, self.area)
 
 
 class _Variables(NamedTuple):
-    """What is fitted, by kind of keypoint and for all."""
+    """The unknowns of the fit, for each kind of keypoint and for all."""
 
     kinds: np.ndarray  # (3, 9) log votes, log floor^2, logit of the outliers' share
     mean: np.ndarray  # (3,) of all kinds
@@ -84,14 +86,17 @@ class _Variables(NamedTuple):
 
 
 def collect(annotations: Path, images: Path, config: PoseConfig = PoseConfig()) -> Errors:
-    """The default network's errors in the pictures of a COCO file."""
+    """Collect the default network's errors in the pictures of a COCO keypoints file.
+
+    Raises EvaluationError if the file or a picture cannot be read, or no one in it is detected.
+    """
     network = MoveNet(replace(config, score_threshold=0.1))
     parts = []
     for picture, (name, truth, areas) in enumerate(_labelled(annotations)):
         people = network.detect([Frame(read_image(images / name))])[0]
         parts += _errors(people, truth, areas, picture, config.keypoint_threshold)
     if not parts:
-        raise EvaluationError(f"{annotations}: nobody labelled was detected")
+        raise EvaluationError(f"{annotations}: no labelled person was detected")
     joined = Errors(*(np.concatenate([getattr(part, f.name) for part in parts])
                       for f in fields(Errors)))
     return replace(joined, person=np.repeat(np.arange(len(parts)), [len(p) for p in parts]))
@@ -101,7 +106,7 @@ def _labelled(annotations: Path):
     """Name, labels (G, 17, 3) with pixel centres at +0.5, and areas (G,) of each picture."""
     try:
         listing = json.loads(annotations.read_text())
-        people = {info["id"]: [] for info in listing["images"]}
+        people: dict[int, list[dict]] = {info["id"]: [] for info in listing["images"]}
         for entry in listing["annotations"]:
             if not entry.get("iscrowd") and any(entry["keypoints"][2::3]):
                 people[entry["image_id"]].append(entry)
@@ -117,7 +122,7 @@ def _labelled(annotations: Path):
 
 def _errors(people: People, truth: np.ndarray, areas: np.ndarray, picture: int,
             threshold: float) -> list[Errors]:
-    """Those of each person (G, 17, 3) who is found."""
+    """The errors of each labelled person (G, 17, 3: x, y px, visibility) that was detected."""
     labelled = np.where(truth[..., 2:] > 0, truth[..., :2], np.nan)
     similarities = oks.similarity(people.keypoints[:, None], labelled[None], areas)
     sizes = oks.area(people.boxes)
@@ -137,11 +142,11 @@ def _errors(people: People, truth: np.ndarray, areas: np.ndarray, picture: int,
 
 
 def fit(errors: Errors) -> KeypointNoise:
-    """The most probable constants.
+    """Fit the most probable constants to errors.
 
-    An inlier is normal, an outlier as well, only wider: a mixture that leaves the ellipses to the
-    inliers, where one normal would have to be as wide as the worst, and whose tails are about those
-    of the body fit's Cauchy loss.
+    Errors are a mixture of two normal distributions: inliers, and outliers `wide` times as wide.
+    A single normal would have to be as wide as the worst errors. The tails are similar to those of
+    the body fit's Cauchy loss.
     """
     start = np.r_[np.repeat(_GUESS, len(_KINDS)), _GUESS, np.log(3.0)]
     scaled = _scaled(errors)
@@ -150,7 +155,7 @@ def fit(errors: Errors) -> KeypointNoise:
 
 
 def _scaled(errors: Errors) -> Errors:
-    """The same in sizes of the person."""
+    """The same errors in units of the person's size."""
     return replace(errors, error=errors.error / np.sqrt(errors.area)[:, None],
                    votes_cov=errors.votes_cov / errors.area[:, None, None],
                    area=np.ones_like(errors.area))
@@ -176,8 +181,8 @@ def _cost(values: np.ndarray, errors: Errors) -> float:
 
 
 def log_densities(noise: KeypointNoise, errors: Errors):
-    """Logarithms (N,) of the densities of being an inlier with such an error and an outlier with
-    such an error, and the squared error (N,) in standard deviations."""
+    """Log densities of the errors as inliers (N,) and as outliers (N,), each with its probability,
+    and the squared Mahalanobis distances (N,)."""
     cov = errors.cov(noise)
     squared = mahalanobis_squared(errors.error, cov)
     normal = -np.log(2 * np.pi) - np.log(np.linalg.det(cov)) / 2
@@ -188,7 +193,7 @@ def log_densities(noise: KeypointNoise, errors: Errors):
 
 
 def _with_deviations(noise: KeypointNoise, errors: Errors) -> KeypointNoise:
-    """With how V varies from joint to joint and person to person; errors in sizes."""
+    """The noise model with the variation of covariances between joints and people."""
     axes = np.linalg.eigvalsh(errors.cov(noise))  # (N, 2) rising
     log_std = np.log(axes).mean(1) / 2
     median_std = _by_kind(log_std, errors.joint)
@@ -203,7 +208,7 @@ def _with_deviations(noise: KeypointNoise, errors: Errors) -> KeypointNoise:
 
 
 def _by_kind(values: np.ndarray, joint: np.ndarray) -> np.ndarray:
-    """(17,) the mean over a joint's kind; where there is none, over all."""
+    """(17,) mean of values (N,) over the kind of each joint; of all, if a kind has none."""
     kind = _KIND[joint]
     mean = [values[kind == k].mean() if (kind == k).any() else values.mean()
             for k in range(len(_KINDS))]
@@ -214,63 +219,87 @@ def _by_kind(values: np.ndarray, joint: np.ndarray) -> np.ndarray:
 
 
 class Judged(NamedTuple):
-    """N keypoints judged by constants that have not seen them."""
+    """N keypoints judged by a noise model that was not fitted to them."""
 
     kind: np.ndarray  # (N,)
     inlier: np.ndarray  # (N,) probability
-    votes: np.ndarray  # (N,) squared error by the votes' covariance as it is
-    calibrated: np.ndarray  # (N,) and by the noise model's
-    expected: np.ndarray  # (N, 2) chances of being within the two ellipses, outlier or not
+    votes: np.ndarray  # (N,) squared Mahalanobis distance by the votes' covariance
+    calibrated: np.ndarray  # (N,) squared Mahalanobis distance by the noise model's covariance
+    expected: np.ndarray  # (N, 2) probability to be inside the two ellipses, inlier or outlier
 
 
 def judge(noise: KeypointNoise, errors: Errors) -> Judged:
-    """What a noise model says of errors."""
+    """Judge errors by a noise model."""
     inlier, outlier, squared = log_densities(noise, errors)
     share = noise.outliers[errors.joint, None]
     within = (1 - share) * _ELLIPSES - share * np.expm1(-_SQUARED / (2 * noise.wide**2))
-    # A vote of one cell has no spread at all.
+    # If all votes are for one cell their covariance is zero.
     votes = errors.votes_cov + 1e-6 * errors.area[:, None, None] * np.eye(2)
     return Judged(_KIND[errors.joint], expit(inlier - outlier),
                   mahalanobis_squared(errors.error, votes), squared, within)
 
 
 def two_fold(errors: Errors) -> Judged:
-    """Every second picture judged by constants of the others."""
+    """Judge every second picture by constants fitted to the others, in the order of `errors`."""
     odd = np.unique(errors.picture, return_inverse=True)[1] % 2 == 1
     halves = [judge(fit(errors[~half]), errors[half]) for half in (odd, ~odd)]
-    return Judged(*map(np.concatenate, zip(*halves)))
+    order = np.argsort(np.concatenate([np.flatnonzero(odd), np.flatnonzero(~odd)]))
+    return Judged(*(np.concatenate(values)[order] for values in zip(*halves)))
 
 
-def coverage(squared: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(2,) share within the 68 % and the 95 % ellipse."""
-    return weights @ (squared[:, None] <= _SQUARED) / weights.sum()
+def coverage(squared: np.ndarray, weights: np.ndarray,
+             stated: np.ndarray = _ELLIPSES) -> np.ndarray:
+    """(S,) observed shares of errors inside the ellipses that hold the stated shares (S,).
+
+    Args:
+        squared (N,): squared Mahalanobis distances of 2D errors.
+        weights (N,): by which each error counts.
+    """
+    return weights @ (squared[:, None] <= -2 * np.log1p(-stated)) / weights.sum()
 
 
-def table(noise: KeypointNoise, judged: Judged) -> str:
-    """Markdown: a noise model's constants by kind of keypoint, and how it was judged."""
-    lines = ["Covariance: a times that of the votes, plus b times the person's size squared. "
-             "Coverage: % within the 68 % / 95 % ellipse.", "",
-             "| joint | n | a | root of b, % of size | outliers, % | inliers, a = 1, b = 0 "
-             "| inliers, calibrated | all, calibrated | all, expected |", "|" + "---|" * 9]
+def rows(noise: KeypointNoise, judged: Judged) -> Iterator[Row]:
+    """A noise model's constants and coverage, for each kind of keypoint and for all."""
     for kind, name in enumerate(_KINDS):
-        at, rows = kind == _KIND, judged.kind == kind
-        if rows.any():
-            constants = (f"{noise.votes[at].mean():.2f} | {100 * noise.floor[at].mean():.1f} | "
-                         f"{100 * noise.outliers[at].mean():.0f}")
-            lines.append(_row(name, constants, Judged(*(value[rows] for value in judged))))
-    return "\n".join([*lines, _row("all", "| | ", judged)])
+        at, chosen = kind == _KIND, judged.kind == kind
+        if chosen.any():
+            yield _row(name, Judged(*(value[chosen] for value in judged)),
+                       noise.votes[at].mean(), 100 * noise.floor[at].mean(),
+                       100 * noise.outliers[at].mean())
+    yield _row("all", judged)
 
 
-def _row(name: str, constants: str, judged: Judged) -> str:
+def _row(name: str, judged: Judged, votes: float = np.nan, floor: float = np.nan,
+         outliers: float = np.nan) -> Row:
     every = np.ones(len(judged.kind))
-    cells = (coverage(judged.votes, judged.inlier), coverage(judged.calibrated, judged.inlier),
-             coverage(judged.calibrated, every), judged.expected.mean(0))
-    text = " | ".join(f"{100 * a:.0f} / {100 * b:.0f}" for a, b in cells)
-    return f"| {name} | {len(every)} | {constants} | {text} |"
+    coverages = {"inliers, a = 1, b = 0": coverage(judged.votes, judged.inlier),
+                 "inliers, calibrated": coverage(judged.calibrated, judged.inlier),
+                 "all, calibrated": coverage(judged.calibrated, every),
+                 "all, expected": judged.expected.mean(0)}
+    values: dict[str, float] = {"n": len(every), "a": votes, "root of b, % of size": floor,
+                                "outliers, %": outliers}
+    for what, shares in coverages.items():
+        values |= {f"{what}: inside {100 * stated:.0f} %, %": 100 * share
+                   for stated, share in zip(_ELLIPSES, shares)}
+    return Row(name, "covariance: a times that of the votes, plus b times the person's size "
+               "squared; coverage by ellipses of 68 and 95 %", values)
+
+
+def curves(errors: Errors, judged: Judged) -> Iterator[Curve]:
+    """Reliability of the covariances, and the median error of each kind of keypoint."""
+    every = np.ones(len(judged.kind))
+    shares = np.array(SHARES)
+    for label, squared in (("2D keypoints, votes alone", judged.votes),
+                           ("2D keypoints, calibrated", judged.calibrated)):
+        yield Curve(RELIABILITY, label, shares.tolist(), coverage(squared, every, shares).tolist())
+    percent = 100 * np.linalg.norm(errors.error, axis=1) / np.sqrt(errors.area)
+    present = [kind for kind in range(len(_KINDS)) if (_KIND[errors.joint] == kind).any()]
+    yield Curve(ERROR_BY_JOINT_PERCENT, "default network", [_KINDS[kind] for kind in present],
+                [float(np.median(percent[_KIND[errors.joint] == kind])) for kind in present])
 
 
 def constants(noise: KeypointNoise) -> str:
-    """A noise model as networks/keypoint_noise.py states it."""
+    """A noise model as Python source for networks/movenet.py."""
     first = [int(np.flatnonzero(kind == _KIND)[0]) for kind in range(len(_KINDS))]
     lines = [f'"{name}": ({noise.votes[j]:.2f}, {noise.floor[j]:.4f}, {noise.outliers[j]:.2f}, '
              f"{noise.median_std[j]:.3f})," for name, j in zip(_KINDS, first)]
@@ -278,22 +307,20 @@ def constants(noise: KeypointNoise) -> str:
     return "\n".join(lines + [f"{name} = {getattr(noise, name):.2f}" for name in names])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("annotations", type=Path, help="person_keypoints_*.json")
-    parser.add_argument("images", type=Path, help="folder of its pictures")
-    parser.add_argument("--fit", action="store_true", help="fit new constants and judge those")
-    args = parser.parse_args()
-    try:
-        errors = collect(args.annotations, args.images)
-    except PoseError as error:
-        parser.exit(2, f"{parser.prog}: {error}\n")
-    if args.fit:
-        noise = fit(errors)
-        print(table(noise, two_fold(errors)), "", constants(noise), sep="\n")
-    else:
-        print(table(KEYPOINT_NOISE, judge(KEYPOINT_NOISE, errors)))
+def calibration(options: Options) -> Iterator[Row | Curve]:
+    """Judge the constants in the code; with Options.fit new ones, which are printed, too."""
+    assert options.annotations is not None and options.images is not None
+    errors = collect(options.annotations, options.images)
+    noise = fit(errors) if options.fit else KEYPOINT_NOISE
+    judged = two_fold(errors) if options.fit else judge(noise, errors)
+    yield from rows(noise, judged)
+    yield from curves(errors, judged)
+    if options.fit:
+        print(constants(noise))
 
+
+BENCHMARKS = {"calibration": Benchmark(calibration, ("--annotations", "--images"),
+                                       ("annotations", "images", "fit"))}
 
 if __name__ == "__main__":
-    main()
+    harness.main(BENCHMARKS, __doc__, positional=("annotations", "images"))

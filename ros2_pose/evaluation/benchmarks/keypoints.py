@@ -1,14 +1,16 @@
 """OKS average precision of a 2D network, by COCO's definition and COCO's own code.
 
-Annotations are a COCO keypoints file (`person_keypoints_*.json`). A picture whose people are not
-all labelled should not be in it: what is found there counts as false.
+    python -m ros2_pose.evaluation.benchmarks.keypoints ANNOTATIONS.json PICTURES
+
+Annotations are a COCO keypoints file (`person_keypoints_*.json`). Leave out pictures in which not
+all people are labelled: a detection of an unlabelled person counts as false.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -17,38 +19,30 @@ from tqdm import tqdm
 
 from ros2_pose import oks
 from ros2_pose.config import PoseConfig
-from ros2_pose.errors import PoseError
+from ros2_pose.evaluation import harness
+from ros2_pose.evaluation.harness import Benchmark, Curve, EvaluationError, Options, Row
+from ros2_pose.evaluation.plots import PRECISION_RECALL
 from ros2_pose.networks import movenet
 from ros2_pose.networks.base import input_size
 from ros2_pose.networks.registry import create_network
 from ros2_pose.people import Frame, People
 from ros2_pose.weights import fetch
 
-_LOWEST = 0.02  # average precision wants the weak detections too
+_LOWEST = 0.02  # score threshold: average precision needs the weak detections, too
+_DRAWN_LIMITS = {0.5: 0, 0.75: 5}  # least OKS: index among COCO's ten
 
 
-class EvaluationError(PoseError):
-    """Data that cannot be evaluated; the message names file and reason."""
+def evaluate(name: str, detect: Callable[[np.ndarray], People], annotations: Path, images: Path,
+             threshold: float) -> tuple[Row, list[Curve]]:
+    """Score a detector by COCO's keypoint metrics.
 
+    Args:
+        name: title of the row.
+        detect: from a picture (H, W, 3) uint8 RGB to `People`, low scores included.
+        annotations, images: COCO keypoints file, and the folder of its pictures.
+        threshold: score above which a person in a picture without people counts as false.
 
-@dataclass(frozen=True)
-class KeypointScores:
-    """ap, ap50, ap75, ar: COCO's AP and AR; people found above the threshold in empty pictures."""
-
-    ap: float
-    ap50: float
-    ap75: float
-    ar: float
-    pictures: int
-    empty_pictures: int
-    false_people: int
-
-
-def evaluate(detect, annotations: Path, images: Path, threshold: float) -> KeypointScores:
-    """Score a detector.
-
-    detect: one picture (H, W, 3) uint8 RGB to `People`, also those scored low. threshold: score
-    above which a person in a picture without people is counted as false.
+    Raises: EvaluationError without pycocotools, or if a picture cannot be read.
     """
     try:
         from pycocotools.coco import COCO
@@ -63,13 +57,22 @@ def evaluate(detect, annotations: Path, images: Path, threshold: float) -> Keypo
         if not truth.getAnnIds(imgIds=image_id):
             empty += 1
             false_people += int((people.scores >= threshold).sum())
-    stats = _average_precision(truth, found)
-    return KeypointScores(stats[0], stats[1], stats[2], stats[5], len(truth.imgs), empty,
-                          false_people)
+    stats, precision = _average_precision(truth, found)
+    row = Row(name, f"OKS (COCO's code), {len(truth.imgs)} pictures, detections from the network, "
+              "no flip",
+              {"AP": stats[0], "AP50": stats[1], "AP75": stats[2], "AR": stats[5],
+               f"people above {threshold:g} in {empty} empty pictures": false_people})
+    recall = np.linspace(0, 1, len(precision)).tolist()
+    return row, [Curve(PRECISION_RECALL, f"{name}, OKS {oks_limit:g}", recall,
+                       precision[:, column].tolist())
+                 for oks_limit, column in _DRAWN_LIMITS.items()]
 
 
 def read_image(path: Path) -> np.ndarray:
-    """A picture (H, W, 3) uint8 RGB; a missing and an unreadable file are different errors."""
+    """Read a picture (H, W, 3) uint8 RGB.
+
+    Raises EvaluationError if the file is missing or is not a picture.
+    """
     if not path.exists():
         raise EvaluationError(f"{path} does not exist")
     image = cv2.imread(str(path))
@@ -79,36 +82,39 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def _as_coco(image_id: int, people: People) -> list[dict]:
-    """COCO results: keypoints as x, y, score with the first pixel's centre at 0."""
+    """COCO results: keypoints as x, y, score, px, with the centre of the first pixel at 0."""
     return [{"image_id": image_id, "category_id": 1, "score": float(score),
              "keypoints": np.c_[points - 0.5, scores].ravel().tolist()}
             for points, scores, score in zip(people.keypoints, people.keypoint_scores,
                                              people.scores)]
 
 
-def _average_precision(truth, found: list[dict]) -> np.ndarray:
+def _average_precision(truth, found: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """COCO's ten summary figures, and precision (101, 10) by recall and least OKS."""
     from pycocotools.cocoeval import COCOeval
     if not found:
-        return np.zeros(10)
+        return np.zeros(10), np.zeros((101, 10))
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = COCOeval(truth, truth.loadRes(found), "keypoints")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return evaluation.stats
+    # Axes: OKS limit, recall, category, area (the first is all), detections per picture.
+    return evaluation.stats, evaluation.eval["precision"][:, :, 0, 0, -1].T
 
 
-def network_detector(config: PoseConfig):
-    """A function from a picture to `People`, weak ones included, by the configured network."""
+def network_detector(config: PoseConfig) -> Callable[[np.ndarray], People]:
+    """A function from a picture (H, W, 3) uint8 RGB to `People`, with the configured network."""
     network = create_network(config)
     network.configure(_LOWEST, network.max_people)
     return lambda image: network.detect([Frame(image)])[0]
 
 
-def reference_detector(config: PoseConfig):
-    """The same by MoveNet's original file in LiteRT: six people a scale, its own decoding.
+def reference_detector(config: PoseConfig) -> Callable[[np.ndarray], People]:
+    """The same as `network_detector` with MoveNet's original file in LiteRT.
 
-    The scales are merged as the torch network merges its own, by score.
+    At each scale it decodes up to six people itself; scales are merged by score with OKS-NMS, as
+    the torch network does.
     """
     try:
         from ai_edge_litert.interpreter import Interpreter
@@ -128,7 +134,7 @@ def reference_detector(config: PoseConfig):
 
 
 def _interpret(interpreter, picture: np.ndarray, scale: int, size: tuple[int, int]):
-    """Keypoints (6, 17, 2), scores, boxes, keypoint scores, in px of the picture of `size`."""
+    """Keypoints (6, 17, 2) px, scores (6,), boxes (6, 4) px, keypoint scores (6, 17)."""
     interpreter.resize_tensor_input(0, (1, *picture.shape))
     interpreter.allocate_tensors()
     interpreter.set_tensor(0, picture[None])
@@ -141,12 +147,19 @@ def _interpret(interpreter, picture: np.ndarray, scale: int, size: tuple[int, in
     return points[..., 1::-1] * to_px, people[:, 55].astype(float), boxes, points[..., 2]
 
 
-def table(rows: dict[str, KeypointScores], threshold: float) -> str:
-    """The scores as a Markdown table with the protocol above it."""
-    first = next(iter(rows.values()))
-    lines = [f"OKS (COCO's code), {first.pictures} pictures, detections from the network, no flip",
-             "", f"| network | AP | AP50 | AP75 | AR | people above {threshold:g} in "
-             f"{first.empty_pictures} empty pictures |", "|---|---|---|---|---|---|"]
-    lines += [f"| {name} | {s.ap:.3f} | {s.ap50:.3f} | {s.ap75:.3f} | {s.ar:.3f} | "
-              f"{s.false_people} |" for name, s in rows.items()]
-    return "\n".join(lines)
+def keypoints(options: Options) -> Iterator[Row | Curve]:
+    """Score the default network."""
+    assert options.annotations is not None and options.images is not None
+    config = PoseConfig()
+    row, curves = evaluate(f"{config.network} at {', '.join(map(str, config.scales))} px",
+                           network_detector(config), options.annotations, options.images,
+                           config.score_threshold)
+    yield row
+    yield from curves
+
+
+BENCHMARKS = {"keypoints": Benchmark(keypoints, ("--annotations", "--images"),
+                                     ("annotations", "images"))}
+
+if __name__ == "__main__":
+    harness.main(BENCHMARKS, __doc__, positional=("annotations", "images"))

@@ -1,20 +1,20 @@
-"""A network that finds people, their keypoints and bodies, scored on pictures with truth.
+"""Scores of a network for detection, keypoints and bodies, on pictures with ground truth.
 
 Protocol, the same for every network and every dataset:
 
-- boxes: COCO's average precision, one class, all sizes; weak detections wanted.
-- people are matched by boxes, greedily by score, at an overlap of 0.5 (see `matching`).
-- keypoints: those labelled as visible, of matched people. Errors are in % of the diagonal of the
-  true box, and so is the uncertainty that is ranked beside them: large people alone, who err by
-  more pixels, make no correlation. NLL is of pixels.
-- bodies: the 24 joints of the skeleton, as far as the truth has them, both poses relative to their
-  roots (MPJPE) or each turned, scaled and moved onto the truth (PA-MPJPE); vertices of our body
-  model (PVE). That is not the protocol of 14 regressed joints which most papers on 3DPW print.
-- roots: the pelvis, or the middle of the hips in both poses if the truth has no pelvis of SMPL's.
-- PCK at 150 mm of those joints, of matched people and of all, in which whoever is missed is wrong;
-  relative to the root, or absolute in the camera's frame. Bones keep the lengths found.
-- What a network does not say cannot be measured, and is left out of means: counts stand beside
-  them. A figure without any truth or answer is NaN.
+- boxes: COCO's average precision, one class, all sizes; weak detections are needed.
+- people are matched by boxes, greedily by score, at an overlap of 0.5 (see `metrics.matching`).
+- keypoints: those labelled as visible, of matched people. Errors and the uncertainties ranked
+  against them are in % of the diagonal of the true box, so that the size of people alone gives no
+  correlation. NLL is of errors in px.
+- bodies: the 24 joints of the skeleton that the truth has, both poses relative to their roots
+  (MPJPE), or after similarity alignment (PA-MPJPE); vertices of our body model (PVE). This is not
+  the protocol of 14 regressed joints in most papers on 3DPW.
+- roots: the pelvis, or the middle of the hips in both poses if the truth has no SMPL pelvis.
+- PCK at 150 mm of those joints, of matched people, and of all people, where a missed person is
+  wrong; relative to the root, or absolute in the camera frame. Bones keep the lengths found.
+- What a network does not report is left out of means; counts tell how much was measured. A figure
+  without ground truth or answer is NaN.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from tqdm import tqdm
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.sample import VISIBLE, Samples
-from ros2_pose.evaluation.metrics import detection_ap as average_precision
-from ros2_pose.evaluation.metrics import pose as metrics
-from ros2_pose.evaluation.metrics.matching import HIPS, PELVIS, EvaluatedImage, known, match
+from ros2_pose.metrics import detection_ap as average_precision
+from ros2_pose.metrics import pose as metrics
+from ros2_pose.metrics.matching import HIPS, PELVIS, EvaluatedImage, known, match
 from ros2_pose.people import Frame, People
 
 _NAN = float("nan")
@@ -44,13 +44,13 @@ Detect = Callable[[list[Frame]], list[People]]
 
 @dataclass(frozen=True)
 class Scores:
-    """What a network is worth; the module says by which protocol. NaN: no truth, or no answer."""
+    """Scores of a network by the module's protocol; NaN: no ground truth, or no answer."""
 
     people: int  # true ones with a box
     matched: int
     keypoints: int  # visible ones of matched people
     keypoints_found: int
-    bodies: int  # true people whose joints are known
+    bodies: int  # true people with known joints
     bodies_found: int  # those that mpjpe is of
     ap: float  # 0..1, mean over overlaps .50:.05:.95
     ap50: float
@@ -77,45 +77,47 @@ class Scores:
 
 
 class _Facts(NamedTuple):
-    """What is known of N people of many pictures; NaN where it is not."""
+    """What is known of N people of many pictures; NaN: unknown."""
 
-    boxes: np.ndarray
-    keypoints: np.ndarray
-    keypoint_cov: np.ndarray
-    keypoint_scores: np.ndarray
-    joints: np.ndarray
-    theta: np.ndarray
-    betas: np.ndarray
-    root: np.ndarray
+    boxes: np.ndarray  # (N, 4) px
+    keypoints: np.ndarray  # (N, 17, 2) px
+    keypoint_cov: np.ndarray  # (N, 17, 2, 2) px^2
+    keypoint_scores: np.ndarray  # (N, 17)
+    joints: np.ndarray  # (N, 24, 3) m, camera frame
+    theta: np.ndarray  # (N, 24, 4) quaternions
+    betas: np.ndarray  # (N, 10)
+    root: np.ndarray  # (N, 3) m, camera frame
 
     @staticmethod
     def of(people: People) -> _Facts:
-        return _Facts(*(known(people, name, *shape)
-                        for name, shape in _SHAPES._asdict().items()))
+        return _Facts(*(known(people, name, *shape) for name, shape in _SHAPES.items()))
 
     @staticmethod
     def joined(parts: list[_Facts]) -> _Facts:
         return _Facts(*map(np.concatenate, zip(_Facts.of(People.nobody()), *parts)))
 
     def at(self, positions: np.ndarray, rows: np.ndarray, count: int) -> _Facts:
-        """Those of some rows, at their places among `count` people; nothing of the others."""
+        """Those of some rows, put at their positions among `count` people; NaN elsewhere."""
         out = _Facts(*(np.full((count, *value.shape[1:]), np.nan) for value in self))
         for value, target in zip(self, out):
             target[positions] = value[rows]
         return out
 
 
-_SHAPES = _Facts((4,), (17, 2), (17, 2, 2), (17,), (24, 3), (24, 4), (10,), (3,))
+_SHAPES = dict(zip(_Facts._fields, (
+    (4,), (17, 2), (17, 2, 2), (17,), (24, 3), (24, 4), (10,), (3,))))
 
 
 def evaluate(detect: Detect, samples: Samples, body: BodyModel | None = None,
              training_joints: np.ndarray | None = None, batch: int = 1) -> Scores:
     """Score a network.
 
-    detect: frames to `People`, one for each; weak ones too, whatever they know besides boxes.
-    body: turns theta and betas into vertices, of both; None is the shipped one.
-    training_joints: (N, 24, 3) m of the people whose mean pose is the baseline; None: of those
-    evaluated, which is the best constant pose for them. batch: frames given together.
+    Args:
+        detect: from frames to one `People` for each, low scores included; all but boxes optional.
+        body: gives the vertices for theta and betas, of both; None: the shipped model.
+        training_joints (N, 24, 3): m, their mean pose is the baseline; None: joints of the people
+            evaluated, which gives the best constant pose for them.
+        batch: number of frames given to `detect` together.
     """
     pictures = list(_pictures(detect, samples, batch))
     found, truth = _side_by_side(pictures)
@@ -130,13 +132,16 @@ def evaluate(detect: Detect, samples: Samples, body: BodyModel | None = None,
         bodies_found=int(np.isfinite(_errors(found.joints, truth.joints)).sum()),
         ap=float(np.mean(aps)), ap50=aps[0],
         **_of_keypoints(found, truth, seen), **_of_poses(found, truth, training_joints),
-        **_of_surfaces(found, truth, body), **_of_places(pictures, found, truth),
+        **_of_surfaces(found, truth, body), **_of_roots(pictures, found, truth),
         **_pck(found, truth, matched))
 
 
 def mean_pose(joints: np.ndarray) -> np.ndarray:
-    """(24, 3) m relative to the root, camera axes: of all constant poses the one of the least
-    squared error for people (N, 24, 3) m. A joint that nobody has is NaN."""
+    """(24, 3) m relative to the root, camera axes: the constant pose of least squared error.
+
+    Args:
+        joints (N, 24, 3): m, camera frame; a joint unknown (NaN) in all people is NaN.
+    """
     about, _ = _about_roots(joints, joints)
     count = np.isfinite(about).sum(0)
     return np.where(count, np.nansum(about, 0) / np.maximum(count, 1), np.nan)
@@ -146,7 +151,7 @@ def mean_pose(joints: np.ndarray) -> np.ndarray:
 
 
 def _pictures(detect: Detect, samples: Samples, batch: int) -> Iterator[EvaluatedImage]:
-    """What is found beside the truth, without the images."""
+    """Detections and ground truth of each picture, without the images."""
     for low in tqdm(range(0, len(samples), batch), "evaluating", unit="batch", leave=False):
         some = [samples[number] for number in range(low, min(low + batch, len(samples)))]
         answers = detect([sample.frame for sample in some])
@@ -156,7 +161,7 @@ def _pictures(detect: Detect, samples: Samples, batch: int) -> Iterator[Evaluate
 
 
 def _side_by_side(pictures: list[EvaluatedImage]) -> tuple[_Facts, _Facts]:
-    """What was found of each true person, and the truth; who was missed is NaN."""
+    """What was found of each of N true people (NaN: missed), and the truth."""
     found, truth = [], []
     for picture in pictures:
         rows, partner = match(picture).pairs
@@ -168,10 +173,11 @@ def _side_by_side(pictures: list[EvaluatedImage]) -> tuple[_Facts, _Facts]:
 
 
 def _about_roots(found: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (N, 24, 3) m of both relative to their roots; the truth says which root it has."""
+    """Both poses (N, 24, 3) m relative to their roots: the pelvis, if the truth has it, or hips."""
     has_pelvis = np.isfinite(np.asarray(truth)[:, [PELVIS]]).all(2, keepdims=True)
-    return tuple(np.where(has_pelvis, metrics.at_root(poses, PELVIS), metrics.at_root(poses, *HIPS))
-                 for poses in (found, truth))
+    relative = [np.where(has_pelvis, metrics.at_root(poses, PELVIS), metrics.at_root(poses, *HIPS))
+                for poses in (found, truth)]
+    return relative[0], relative[1]
 
 
 def _errors(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -180,7 +186,7 @@ def _errors(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _mean(values: np.ndarray, factor: float = 1) -> float:
-    """Of what is known, times a factor."""
+    """Mean of the known values, times a factor."""
     values = values[np.isfinite(values)]
     return float(factor * values.mean()) if values.size else _NAN
 
@@ -193,7 +199,7 @@ def _of_keypoints(found: _Facts, truth: _Facts, seen: np.ndarray) -> dict[str, f
     percent = 100 / np.broadcast_to(diagonal[:, None], seen.shape)[seen]
     error = (found.keypoints - truth.keypoints)[seen]
     cov = found.keypoint_cov[seen]
-    cov[~cov.any((1, 2))] = np.nan  # nothing but zeros: the network says nothing of it
+    cov[~cov.any((1, 2))] = np.nan  # all zero: the network states no covariance
     size = percent * np.linalg.norm(error, axis=1)
     deviation = percent * np.sqrt(np.trace(cov, axis1=1, axis2=2))
     measured = size[np.isfinite(size)]
@@ -233,7 +239,7 @@ def _of_surfaces(found: _Facts, truth: _Facts, body: BodyModel | None) -> dict[s
 
 
 def _surface_errors(body: BodyModel, found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(B,) m, of theta and betas in one row (B, 106)."""
+    """(B,) m: per-vertex errors of bodies (B, 106), theta and betas in one row."""
     surfaces = []
     for state in (found, truth):
         state = torch.from_numpy(state).to(body.template)
@@ -243,7 +249,7 @@ def _surface_errors(body: BodyModel, found: np.ndarray, truth: np.ndarray) -> np
     return metrics.pve(ours, theirs, our_root, their_root)
 
 
-def _of_places(pictures: list[EvaluatedImage], found: _Facts, truth: _Facts) -> dict[str, float]:
+def _of_roots(pictures: list[EvaluatedImage], found: _Facts, truth: _Facts) -> dict[str, float]:
     if not any(np.isfinite(picture.roots[0]).any() for picture in pictures):
         return {}
     error = metrics.mrpe(found.root, truth.root)

@@ -1,28 +1,25 @@
-"""How well ids are kept: our tracker beside two simple ones, on the same detections.
+"""How well ids are kept: ours, nearest neighbour and ByteTrack on the same detections.
 
     python -m ros2_pose.evaluation.benchmarks.tracking [--data DIR] [--pets gt.txt]
                                                    [--rows mupots,pets]
 
-mupots: the true 2D tracks of MuPoTS (`devset/mupots_ts01_10_gt.npz`) as a detector might see them,
-made up by one seed: noise and scores as MoveNet's, images in which it misses someone, gaps as of
-people hidden for 0.5 to 2 s, and absences of 3 to 6 s. Ours is the whole pipeline but the network:
-bodies, places in metres and all. A person who is hidden or away is not there to be found; each
-detection is its person's by construction.
+mupots: the true 2D tracks of MuPoTS (`devset/mupots_ts01_10_gt.npz`) as a detector might give
+them, simulated with one seed: noise and scores of MoveNet, missed detections, people hidden for 0.5
+to 2 s, and absences of 3 to 6 s. Ours is the whole pipeline except the network, with bodies and
+metric positions. A hidden or absent person does not count as missed; each detection belongs to its
+person by construction.
 
-pets: PETS 2009 S2.L1, view 1 (`devset/videos/pets_vtest.avi`), every image, by the default network,
-once for all trackers. The truth, in MOTChallenge's form, is yours to give: `PETS09-S2L1/gt/gt.txt`
-of 2D MOT 2015. That camera is not calibrated here: ours is 2D alone.
+pets: PETS 2009 S2.L1, view 1 (`devset/videos/pets_vtest.avi`), every image, detections of the
+default network, computed once for all trackers. Give the ground truth in MOTChallenge's form:
+`PETS09-S2L1/gt/gt.txt` of 2D MOT 2015. That camera is not calibrated here: ours is 2D alone.
 
-Rows whose data is not there say so in the table.
+ByteTrack is that of the package trackers (pip install trackers); without it the row is skipped.
 """
 
 from __future__ import annotations
 
-import argparse
 import logging
-import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,9 +29,14 @@ from tqdm import tqdm
 from ros2_pose import oks
 from ros2_pose.boxes import overlaps
 from ros2_pose.camera import Camera
-from ros2_pose.evaluation.baselines import ByteLike, NearestNeighbour
-from ros2_pose.evaluation.metrics.mot import FrameIds, Identities, count
+from ros2_pose.config import PoseConfig
+from ros2_pose.data.mupots import FPS, MupotsSequence, read_sequences
+from ros2_pose.evaluation import harness
+from ros2_pose.evaluation.baselines import ByteTrack, NearestNeighbour
+from ros2_pose.evaluation.harness import Benchmark, EvaluationError, Options, Row
 from ros2_pose.imaging.contrast import grey_ramp
+from ros2_pose.metrics.mot import FrameIds, Identities, count, total
+from ros2_pose.networks.base import PoseNetwork
 from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE
 from ros2_pose.networks.registry import create_network
 from ros2_pose.offline.sources import VideoSource
@@ -46,15 +48,14 @@ log = logging.getLogger(__name__)
 
 _MUPOTS = "devset/mupots_ts01_10_gt.npz"
 _PETS = "devset/videos/pets_vtest.avi"
-_BEGINS = 0.5  # of score_threshold: from where ours watches someone, and the others begin
+_BEGINS = 0.5  # times score_threshold: the score from which a track may begin, in all trackers
 
-# A tracker takes the detections of an image and gives the rows of those tracked, and their ids.
+# A tracker: detections of an image in; rows of the tracked ones and their ids out.
 Follow = Callable[[People], tuple[list[int], list]]
 
 
 class Recording(NamedTuple):
-    """What a detector found, image by image, and the truth: ids, and (G, F) how alike each is to
-    each detection."""
+    """Detections image by image, and the truth: ids of G people and similarities (G, F)."""
 
     fps: float
     size: tuple[int, int]  # width, height, px
@@ -63,56 +64,55 @@ class Recording(NamedTuple):
     truth: list[tuple[list[int], np.ndarray]]
 
 
-class TrackingRow(NamedTuple):
-    """A line of the table."""
-
-    data: str
-    tracker: str
-    counts: Identities | None = None
-
-
 # -------------------------------------------------------------------------------- trackers
 
 
-class Ours:
-    """The pipeline behind its network, people lost from sight left out."""
+class _Recorded(PoseNetwork):
+    """A network that returns `people`, the detections recorded for the next image."""
 
-    name = "made up"
+    def __init__(self, config: PoseConfig):
+        super().__init__(config)
+        self.people = People.nobody()
+
+    def find_people(self, frames: list[Frame]) -> list[People]:
+        """The detections, for each frame."""
+        return [self.people for _ in frames]
+
+
+class Ours:
+    """The pipeline behind its network, as a tracker; lost people are left out."""
 
     def __init__(self, pipeline: Pipeline, recording: Recording):
         self.pipeline, self.recording = pipeline, recording
         self.image = grey_ramp(*recording.size)
         self.number = 0
         pipeline.reset()
-        pipeline.network = self
-
-    def detect(self, frames: list[Frame]) -> list[People]:
-        """The network's part: what was found before."""
-        return [self.people for _ in frames]
+        self.network = pipeline.network = _Recorded(pipeline.config)
 
     def __call__(self, people: People) -> tuple[list[int], list]:
-        self.people = people
+        self.network.people = people
         stamp = round(1e9 * self.number / self.recording.fps)
         self.number += 1
         seen = self.pipeline.step(Frame(self.image, self.recording.camera, stamp))
         seen = seen[seen.tracking_state != LOST]
         rows = [int(np.abs(people.boxes - box).sum(1).argmin()) for box in seen.boxes]
-        # Ids are given again; the age says that somebody else has it now.
+        assert seen.ids is not None and seen.age is not None
+        # Ids are reused; the time of birth tells two people with the same id apart.
         return rows, [(one, round(stamp * 1e-9 - age, 3)) for one, age in zip(seen.ids, seen.age)]
 
 
-def trackers(recording: Recording, pipeline: Pipeline) -> dict[str, Follow]:
-    """Ours and those beside it, by name; all remember people out of sight equally long."""
+def trackers(recording: Recording, pipeline: Pipeline) -> dict[str, Callable[[], Follow]]:
+    """Makers of all trackers, by name; all keep lost people equally long."""
     config = pipeline.config
     kept = round(config.lost_s * recording.fps)
     strong, weak = config.score_threshold * _BEGINS, config.score_threshold * CONTINUES
-    return {"nearest neighbour": NearestNeighbour(strong, kept),
-            "like ByteTrack": ByteLike(strong, weak, kept),
-            "ours": Ours(pipeline, recording)}
+    return {"nearest neighbour": lambda: NearestNeighbour(strong, kept),
+            "ByteTrack (trackers)": lambda: ByteTrack(strong, weak, config.lost_s, recording.fps),
+            "ours": lambda: Ours(pipeline, recording)}
 
 
 def judge(recording: Recording, follow: Follow) -> Identities:
-    """Follow a recording and count."""
+    """Run a tracker on a recording and count its errors."""
     frame_ids = []
     for people, (ids, similarity) in zip(tqdm(recording.detections, leave=False), recording.truth):
         rows, found = follow(people)
@@ -120,78 +120,71 @@ def judge(recording: Recording, follow: Follow) -> Identities:
     return count(frame_ids)
 
 
-# ---------------------------------------------------------------------------- made-up views
+# -------------------------------------------------------------------- simulated detections
 
 
-@dataclass(frozen=True)
-class DropOuts:
-    """How a detector loses people; seconds, and chances per image and person."""
-
-    seed: int = 0
-    missed: float = 0.04  # a single image
-    weak: float = 0.1  # scores too little to be new
-    gap_every_s: float = 5.0
-    gap_s: tuple[float, float] = (0.5, 2.0)
-    absence_s: tuple[float, float] = (3.0, 6.0)  # once a person, where the sequence is long enough
-    false: float = 0.05  # a weak detection where nobody is, per image
-
-
-_FPS = 30.0  # of MuPoTS
+_MISSED_SHARE = 0.04  # of the detections
+_WEAK_SHARE = 0.1  # of the detections: scores too low to begin a track
+_FALSE_SHARE = 0.05  # of the images: a weak false detection
+_GAP_EVERY_S, _GAP_S = 5.0, (0.5, 2.0)  # a person is hidden: mean interval, duration
+_ABSENCE_S = (3.0, 6.0)  # once for each person, where the sequence is long enough
 _STRONG, _WEAK, _FALSE = (0.32, 0.75), (0.1, 0.3), (0.1, 0.25)  # scores
-_HEAD_SCORE = 0.1  # of face keypoints: the truth has only the head's middle
-_WIDER = 0.1  # a box is larger than its keypoints' by so much of their extent on each side
+_KEYPOINT_SCORE = 0.7
+_HEAD_SCORE = 0.1  # of face keypoints: the truth has only the middle of the head
+_WIDER = 0.1  # margin of a box around its keypoints on each side, in their extent
 _BOX_STD = 0.02  # of the box's sides
 _IN_MUPOTS = [MUPOTS17.index(name if name in MUPOTS17.names else "head") for name in COCO17.names]
 _FACE = np.array([name not in MUPOTS17.names for name in COCO17.names])
 
 
-def mupots_recordings(path: Path, drop: DropOuts) -> Iterator[Recording]:
-    """The sequences of MuPoTS as a detector might see them."""
-    with np.load(path, allow_pickle=False) as file:
-        sequences = sorted({name.split("_")[0] for name in file if name.startswith("TS")})
-        for number, name in enumerate(sequences):
-            rng = np.random.default_rng((drop.seed, number))
-            focal, centre = np.split(file[f"{name}_K"].astype(float), 2)
-            size = (round(2 * centre[0]), round(2 * centre[1]))
-            camera = Camera(*size, *focal, *centre)
-            points = file[f"{name}_p2"][:, :, _IN_MUPOTS].astype(float)
-            there = file[f"{name}_valid"].astype(bool) & ~hidden(*points.shape[:2], drop, rng)
-            yield _as_seen(points, there, size, camera, drop, rng)
+def mupots_recordings(sequences: list[MupotsSequence], seed: int) -> Iterator[Recording]:
+    """The sequences as a detector might see them."""
+    for number, sequence in enumerate(sequences):
+        rng = np.random.default_rng((seed, number))
+        K = sequence.K
+        size = (round(2 * K[0, 2]), round(2 * K[1, 2]))
+        camera = Camera(*size, K[0, 0], K[1, 1], K[0, 2], K[1, 2])
+        points = sequence.pixels[:, :, _IN_MUPOTS].astype(float)
+        images, people = sequence.valid.shape
+        there = sequence.valid & ~hidden(images, people, rng)
+        yield simulated(points, there, size, camera, rng)
 
 
-def hidden(images: int, people: int, drop: DropOuts, rng: np.random.Generator) -> np.ndarray:
-    """(T, P) bool: who is behind something, or away."""
+def hidden(images: int, people: int, rng: np.random.Generator) -> np.ndarray:
+    """(T, P) bool: the person is occluded or absent."""
     out = np.zeros((images, people), bool)
-    length = images / _FPS
+    length = images / FPS
     for person in range(people):
-        starts = rng.uniform(0, length, rng.poisson(length / drop.gap_every_s))
-        spans = [(start, rng.uniform(*drop.gap_s)) for start in starts]
-        away = rng.uniform(*drop.absence_s)
+        starts = rng.uniform(0, length, rng.poisson(length / _GAP_EVERY_S))
+        spans = [(start, rng.uniform(*_GAP_S)) for start in starts]
+        away = rng.uniform(*_ABSENCE_S)
         if length > 2 * away:
             spans.append((rng.uniform(0.25, 0.75) * (length - away), away))
         for start, span in spans:
-            out[round(start * _FPS):round((start + span) * _FPS), person] = True
+            out[round(start * FPS):round((start + span) * FPS), person] = True
     return out
 
 
-def _as_seen(points: np.ndarray, there: np.ndarray, size: tuple[int, int], camera: Camera,
-             drop: DropOuts, rng: np.random.Generator) -> Recording:
-    found = [_detected(points[t, there[t]], size, drop, rng) for t in range(len(points))]
-    truth = []
-    for (_, source), present in zip(found, there):
-        truth.append(([int(p) for p in np.flatnonzero(present)],
-                      (source == np.arange(present.sum())[:, None]).astype(float)))
-    return Recording(_FPS, size, camera, [people for people, _ in found], truth)
+def simulated(points: np.ndarray, there: np.ndarray, size: tuple[int, int],
+              camera: Camera | None, rng: np.random.Generator) -> Recording:
+    """Simulate detections of people with keypoints (T, P, 17, 2) px who are present (T, P)."""
+    detections, truth = [], []
+    for keypoints, present in zip(points, there):
+        people, source = _detected(keypoints[present], size, rng)
+        similarity = source == np.arange(present.sum())[:, None]
+        detections.append(people)
+        truth.append((np.flatnonzero(present).tolist(), similarity.astype(float)))
+    return Recording(FPS, size, camera, detections, truth)
 
 
-def _detected(points: np.ndarray, size: tuple[int, int], drop: DropOuts,
+def _detected(points: np.ndarray, size: tuple[int, int],
               rng: np.random.Generator) -> tuple[People, np.ndarray]:
-    """Detections of people with keypoints (P, 17, 2), and (F,) whose each is; -1: nobody's."""
-    source = np.flatnonzero(rng.random(len(points)) >= drop.missed)
-    scores = np.where(rng.random(len(source)) < drop.weak, rng.uniform(*_WEAK, len(source)),
+    """Detections of people with keypoints (P, 17, 2) px, and (F,) their persons; -1: false."""
+    source = np.flatnonzero(rng.random(len(points)) >= _MISSED_SHARE)
+    scores = np.where(rng.random(len(source)) < _WEAK_SHARE, rng.uniform(*_WEAK, len(source)),
                       rng.uniform(*_STRONG, len(source)))
     points = points[source]
-    if len(points) and rng.random() < drop.false:
+    if len(points) and rng.random() < _FALSE_SHARE:
         elsewhere = points[:1] + rng.uniform(-0.5, 0.5, 2) * size
         points, source = np.concatenate([points, elsewhere]), np.append(source, -1)
         scores = np.append(scores, rng.uniform(*_FALSE))
@@ -201,9 +194,10 @@ def _detected(points: np.ndarray, size: tuple[int, int], drop: DropOuts,
     scale = np.sqrt(oks.area(boxes))
     error, cov = KEYPOINT_NOISE.draw(rng, len(points))
     boxes = boxes + _BOX_STD * scale[:, None] * rng.normal(size=boxes.shape)
+    keypoint_scores = np.where(_FACE, _HEAD_SCORE, _KEYPOINT_SCORE)
     people = People(boxes, scores, points + scale[:, None, None] * error,
                     scale[:, None, None, None] ** 2 * cov,
-                    np.tile(np.where(_FACE, _HEAD_SCORE, 0.7), (len(points), 1)))
+                    np.tile(keypoint_scores, (len(points), 1)))
     order = rng.permutation(len(points))
     return people[order], source[order]
 
@@ -212,7 +206,7 @@ def _detected(points: np.ndarray, size: tuple[int, int], drop: DropOuts,
 
 
 def pets_recording(video: Path, truth: Path, pipeline: Pipeline) -> Recording:
-    """The video as the default network sees it, beside the truth in MOTChallenge's form."""
+    """Detections of the default network in a video, beside the truth in MOTChallenge's form."""
     config = pipeline.config
     network = create_network(config)
     network.configure(config.score_threshold * CONTINUES, network.max_people)
@@ -226,8 +220,11 @@ def pets_recording(video: Path, truth: Path, pipeline: Pipeline) -> Recording:
 
 
 def read_motchallenge(path: Path, images: int) -> list[tuple[list[int], np.ndarray]]:
-    """Ids and boxes (G, 4) px of every image: `image from 1, id, left, top, width, height, ...`;
-    a seventh number of 0 says not to count."""
+    """Read ids and boxes (G, 4) px, x min, y min, x max, y max, of every image.
+
+    Lines are `image (from 1), id, left, top, width, height, counts, ...`; those with `counts` 0 are
+    left out.
+    """
     lines = np.loadtxt(path, delimiter=",", ndmin=2)
     if lines.shape[1] > 6:
         lines = lines[lines[:, 6] != 0]
@@ -239,91 +236,42 @@ def read_motchallenge(path: Path, images: int) -> list[tuple[list[int], np.ndarr
     return out
 
 
-# ----------------------------------------------------------------------------------- table
+# ------------------------------------------------------------------------------ benchmarks
 
 
-@dataclass(frozen=True)
-class TrackingBenchmark:
-    """What is measured."""
-
-    data: Path
-    pets: Path | None = None
-    seeds: int = 3
-    pipeline: Pipeline = field(default_factory=Pipeline)
-
-    def missing(self, *files: str) -> str:
-        """What is not there of the data, for a person to read; empty if all is."""
-        lacking = [name for name in files if not (self.data / name).exists()]
-        return f"skipped: no {', '.join(lacking)} in {self.data}" if lacking else ""
+def mupots(options: Options) -> Iterator[Row]:
+    """MuPoTS, the drop-outs of several seeds together."""
+    sequences = read_sequences(options.data / _MUPOTS)
+    recordings = [recording for seed in range(options.seed, options.seed + options.seeds)
+                  for recording in mupots_recordings(sequences, seed)]
+    yield from _rows(f"MuPoTS 1-10, {options.seeds} seed(s) of drop-outs", recordings, Pipeline())
 
 
-def mupots(bench: TrackingBenchmark) -> Iterator[TrackingRow]:
-    """MuPoTS, drop-outs of several seeds together."""
-    if missing := bench.missing(_MUPOTS):
-        yield TrackingRow("mupots", missing)
-        return
-    recordings = [recording for seed in range(bench.seeds)
-                  for recording in mupots_recordings(bench.data / _MUPOTS, DropOuts(seed))]
-    yield from _rows(f"MuPoTS 1-10, {bench.seeds} seed(s) of drop-outs", recordings, bench)
-
-
-def pets(bench: TrackingBenchmark) -> Iterator[TrackingRow]:
+def pets(options: Options) -> Iterator[Row]:
     """PETS, view 1."""
-    if missing := bench.missing(_PETS):
-        yield TrackingRow("pets", missing)
-        return
-    if bench.pets is None:
-        yield TrackingRow("pets", "skipped: name the truth with --pets PETS09-S2L1/gt/gt.txt")
-        return
-    recording = pets_recording(bench.data / _PETS, bench.pets, bench.pipeline)
-    yield from _rows("PETS 2009 S2.L1 view 1, 795 images", [recording], bench)
+    assert options.pets is not None
+    pipeline = Pipeline()
+    recording = pets_recording(options.data / _PETS, options.pets, pipeline)
+    yield from _rows("PETS 2009 S2.L1 view 1, 795 images", [recording], pipeline)
 
 
-def _rows(
-    data: str, recordings: list[Recording], bench: TrackingBenchmark
-) -> Iterator[TrackingRow]:
-    for name in trackers(recordings[0], bench.pipeline):
-        log.info("%s: %s", data, name)
-        counts = (judge(recording, trackers(recording, bench.pipeline)[name])
-                  for recording in recordings)
-        yield TrackingRow(data, name, sum(counts, Identities()))
+def _rows(protocol: str, recordings: list[Recording], pipeline: Pipeline) -> Iterator[Row]:
+    for name in trackers(recordings[0], pipeline):
+        log.info("%s: %s", protocol, name)
+        try:
+            counts = total(judge(recording, trackers(recording, pipeline)[name]())
+                           for recording in recordings)
+        except EvaluationError as error:
+            yield Row(name, f"skipped: {error}")
+            continue
+        yield Row(name, protocol, {
+            "id switches": counts.switches, "IDF1, %": 100 * counts.idf1,
+            "fragmentations": counts.fragmentations, "MOTA, %": 100 * counts.mota,
+            "true people": counts.true})
 
 
-PARTS = {"mupots": mupots, "pets": pets}
-
-
-def table(rows: list[TrackingRow]) -> str:
-    """Rows as a Markdown table."""
-    head = ["| data | tracker | id switches | IDF1 | fragmentations | MOTA | true people |",
-            "|---|---|---|---|---|---|---|"]
-    return "\n".join(head + [f"| {row.data} | {row.tracker} | {_figures(row.counts)} |"
-                             for row in rows])
-
-
-def _figures(counts: Identities | None) -> str:
-    if counts is None:
-        return "- | - | - | - | -"
-    return (f"{counts.switches} | {100 * counts.idf1:.1f} | {counts.fragmentations} | "
-            f"{100 * counts.mota:.1f} | {counts.true}")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("ROS2_POSE_DATA", "../shared"),
-                        help="folder of the data; default: ROS2_POSE_DATA, else ../shared")
-    parser.add_argument("--pets", type=Path, help="truth of PETS09-S2L1, MOTChallenge's gt.txt")
-    parser.add_argument(
-        "--seeds", type=int, default=TrackingBenchmark.seeds, help="of MuPoTS' drop-outs"
-    )
-    parser.add_argument("--rows", type=lambda text: text.split(","), default=list(PARTS),
-                        help=f"some of {','.join(PARTS)}")
-    args = parser.parse_args()
-    if unknown := [name for name in args.rows if name not in PARTS]:
-        parser.error(f"{', '.join(unknown)}: not among {', '.join(PARTS)}")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    bench = TrackingBenchmark(Path(args.data), args.pets, args.seeds)
-    print(table([row for name in args.rows for row in PARTS[name](bench)]))
-
+BENCHMARKS = {"mupots": Benchmark(mupots, (_MUPOTS,), ("seeds", "seed")),
+              "pets": Benchmark(pets, (_PETS, "--pets"), ("pets",))}
 
 if __name__ == "__main__":
-    main()
+    harness.main(BENCHMARKS, __doc__)

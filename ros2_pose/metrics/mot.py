@@ -1,27 +1,26 @@
-"""How well ids are kept: the measures of CLEAR MOT (Bernardin and Stiefelhagen 2008) and the
-identity F1 score (Ristani et al. 2016), exactly.
+"""CLEAR MOT (Bernardin and Stiefelhagen 2008) and the identity F1 score (Ristani et al. 2016).
 
-A true and a found person can be the same in an image if they are alike by SAME_PERSON or more.
-CLEAR MOT pairs them image by image: a pair of the image before stays as long as it can, the rest
-are paired so that they are most alike in sum. IDF1 gives each true person one id for a whole
-sequence, those that agree in most images.
+A true and a found person may be paired in an image if their similarity is at least SAME_PERSON.
+CLEAR MOT pairs people image by image: pairs of the image before are kept where possible, the rest
+are assigned by the greatest sum of similarities. IDF1 assigns one id to each true person for the
+whole sequence, by the greatest number of images in which they agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ros2_pose.evaluation.metrics.matching import SAME_PERSON
+from ros2_pose.metrics.matching import SAME_PERSON
 
-_STAYS = 1000.0  # more than all the likenesses of an image together: pairs stay before all else
+_STAYS = 1000.0  # more than all similarities of an image together: pairs are kept first of all
 
 
 class FrameIds(NamedTuple):
-    """One image: who is there, who was reported, and how alike they are."""
+    """One image: ids of the people present and of those reported, and their similarities."""
 
     truth: Sequence[Hashable]  # G ids, each once
     found: Sequence[Hashable]  # F ids, each once
@@ -29,17 +28,14 @@ class FrameIds(NamedTuple):
 
 
 class Identities(NamedTuple):
-    """Counts over images; those of several sequences add up."""
+    """Counts over images."""
 
     true: int = 0  # true people, image by image
     found: int = 0  # people reported, image by image
     paired: int = 0
-    switches: int = 0  # a true person's pair has another id than the pair before, however long ago
-    fragmentations: int = 0  # a true person is paired again who was there, and not paired, between
-    same: int = 0  # pairs that agree with the best one-to-one choice of ids
-
-    def __add__(self, other: Identities) -> Identities:
-        return Identities(*(a + b for a, b in zip(self, other)))
+    switches: int = 0  # a true person has another id than at his last pairing, however long ago
+    fragmentations: int = 0  # a true person is paired again after being present but not paired
+    same: int = 0  # pairs that agree with the best one-to-one assignment of ids
 
     @property
     def mota(self) -> float:
@@ -54,8 +50,13 @@ class Identities(NamedTuple):
         return 2 * self.same / everyone if everyone else float("nan")
 
 
+def total(parts: Iterable[Identities]) -> Identities:
+    """The sum of the counts of one or more sequences."""
+    return Identities(*map(sum, zip(*parts)))
+
+
 def count(frames: Sequence[FrameIds], least: float = SAME_PERSON) -> Identities:
-    """The counts of one sequence; moments in the order of time."""
+    """Count the errors in one sequence; frames in temporal order, least: similarity of a pair."""
     true = sum(len(frame.truth) for frame in frames)
     found = sum(len(frame.found) for frame in frames)
     return Identities(true, found, *_clear(frames, least), _same(frames, least))
@@ -64,9 +65,9 @@ def count(frames: Sequence[FrameIds], least: float = SAME_PERSON) -> Identities:
 def _clear(frames: Sequence[FrameIds], least: float) -> tuple[int, int, int]:
     """Pairs, switches and fragmentations."""
     paired = switches = fragmentations = 0
-    latest: dict[Hashable, Hashable] = {}  # true person: id of the pair last had
-    before: dict[Hashable, Hashable] = {}  # the pairs of the image before
-    missed: set[Hashable] = set()  # those who were there, and not paired, since their last pair
+    latest: dict[Hashable, Hashable] = {}  # true person: id at the last pairing
+    before: dict[Hashable, Hashable] = {}  # pairs of the image before
+    missed: set[Hashable] = set()  # people present but not paired since their last pairing
     for frame in frames:
         pairs = _pairs(frame, before, least)
         paired += len(pairs)
@@ -80,7 +81,7 @@ def _clear(frames: Sequence[FrameIds], least: float) -> tuple[int, int, int]:
 
 
 def _pairs(frame: FrameIds, before: dict, least: float) -> dict[Hashable, Hashable]:
-    """True person: id."""
+    """Pairs of one image: id by true person."""
     able = frame.similarity >= least
     stays = np.array([[before.get(person) == one for one in frame.found]
                       for person in frame.truth], bool).reshape(able.shape)
@@ -90,7 +91,7 @@ def _pairs(frame: FrameIds, before: dict, least: float) -> dict[Hashable, Hashab
 
 
 def _same(frames: Sequence[FrameIds], least: float) -> int:
-    """Images in which true people and ids can be the same, ids chosen for as many as can be."""
+    """Pairs that agree with the best one-to-one assignment of ids to people (IDTP)."""
     people = {person: i for i, person in enumerate(dict.fromkeys(
         person for frame in frames for person in frame.truth))}
     ids = {one: i for i, one in enumerate(dict.fromkeys(

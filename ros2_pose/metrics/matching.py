@@ -1,9 +1,9 @@
-"""Who of the people found in a picture is who of the true ones, by their boxes.
+"""Match the people found in a picture to the true ones by their boxes.
 
-Greedy by score and one to one, as COCO's evaluation does it: the surest detection chooses first,
-and takes the true person left whose box is most like its own. So pairs and average precision rest
-on one matching, and weak detections never change what strong ones are: an optimal assignment would
-give a person to a weak double in order to please both.
+Greedy by score and one to one, as in COCO's evaluation: the detection with the highest score takes
+the remaining true person with the greatest overlap. Pairs and average precision rest on this one
+matching, in which weak detections never change the matches of strong ones; an optimal assignment
+could give a person to a weak duplicate.
 """
 
 from __future__ import annotations
@@ -22,63 +22,72 @@ SAME_PERSON = 0.5  # overlap of two boxes, COCO's AP50
 
 
 class EvaluatedImage(NamedTuple):
-    """What was found in a picture beside its truth: boxes in px, in both of the same picture."""
+    """People found in a picture and its ground truth, boxes in px of the same picture."""
 
     found: People
     truth: People
-    ignored: np.ndarray  # (M, 4) px: what is found there is not wrong
-    complete: bool  # whether what is found elsewhere is
+    ignored: np.ndarray  # (M, 4) px: detections there are not wrong
+    complete: bool  # all people are labelled: other detections are wrong
 
     @staticmethod
     def of(found: People, sample: Sample) -> EvaluatedImage:
-        """Of a sample. True people without a box cannot be matched and are left out; as nobody
-        knows where they are, nothing found besides the others is wrong then."""
+        """Combine detections with a sample.
+
+        True people without a box cannot be matched and are left out; the picture then counts as
+        incomplete.
+        """
         labelled = np.isfinite(sample.people.boxes).all(1)
         return EvaluatedImage(found, sample.people[labelled], sample.ignored,
                        bool(sample.complete and labelled.all()))
 
     @property
     def roots(self) -> tuple[np.ndarray, np.ndarray]:
-        """(P, 3) and (G, 3) m where people found and true ones are in the camera frame, or NaN:
-        the pelvis, or the middle of the hips in both if the truth has no other, as in most sets
-        of joints but SMPL's."""
+        """(P, 3) and (G, 3) m, camera frame: roots of the people found and of the true ones.
+
+        The pelvis; in both the middle of the hips if the truth has no pelvis, as in most joint
+        sets other than SMPL's. NaN: unknown.
+        """
         truth = known(self.truth, "root", 3)
         if np.isfinite(truth).any():
             return known(self.found, "root", 3), truth
-        return tuple(known(people, "joints", len(SMPL24), 3)[:, HIPS].mean(1)
-                     for people in (self.found, self.truth))
+        return _hips(self.found), _hips(self.truth)
+
+
+def _hips(people: People) -> np.ndarray:
+    """(P, 3) m: middle of the hips."""
+    return known(people, "joints", len(SMPL24), 3)[:, HIPS].mean(1)
 
 
 def known(people: People, name: str, *shape: int) -> np.ndarray:
-    """(P, *shape) a field of people, NaN where it is not there."""
+    """(P, *shape) values of a field of people; NaN if they do not have it."""
     value = getattr(people, name)
     return np.full((len(people), *shape), np.nan) if value is None else np.asarray(value, float)
 
 
 class Matching(NamedTuple):
-    """Of P people found and G true ones."""
+    """The matching of P people found and G true ones."""
 
     partner: np.ndarray  # (P,) row of the true person, -1: none
-    excused: np.ndarray  # (P,) bool, without a partner, but not wrong
-    missed: np.ndarray  # rows of true people whom nobody found
+    excused: np.ndarray  # (P,) bool: without a partner, but not wrong
+    missed: np.ndarray  # rows of the true people that were not found
 
     @property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows found and rows true, pair by pair."""
+        """Rows (M,) of people found and rows (M,) of their true partners."""
         rows = np.flatnonzero(self.partner >= 0)
         return rows, self.partner[rows]
 
     @property
     def false(self) -> np.ndarray:
-        """Rows found where nobody is."""
+        """Rows of false detections."""
         return np.flatnonzero((self.partner < 0) & ~self.excused)
 
 
 def match(picture: EvaluatedImage, least: float = SAME_PERSON) -> Matching:
     """Match by intersection over union of at least `least`.
 
-    Who is without a partner is excused in an incomplete picture, or if that share of its box lies
-    in one box to ignore, as COCO has it for crowds: any number may.
+    A detection without a partner is excused in an incomplete picture, or if at least this share of
+    its box lies in an ignored box, as for crowds in COCO; any number may be.
     """
     found, truth = picture.found, picture.truth
     partner = greedy(overlaps(found.boxes, truth.boxes), found.scores, least)
@@ -88,14 +97,17 @@ def match(picture: EvaluatedImage, least: float = SAME_PERSON) -> Matching:
 
 
 def greedy(similarities: np.ndarray, scores: np.ndarray, least: float) -> np.ndarray:
-    """(P,) column that each row of likeness (P, G) takes, -1: none; each column goes once.
+    """Assign columns to rows one to one, rows with higher scores first.
 
-    Rows choose in the order of scores (P,), ties as they come, the most alike column left of at
-    least `least`.
+    Args:
+        similarities (P, G), scores (P,): ties keep their order.
+        least: a row takes the remaining column of greatest similarity, if it is at least this.
+
+    Returns: (P,) column of each row, -1: none.
     """
     similarities = np.asarray(similarities, float)
     if similarities.shape[:1] != np.shape(scores) or similarities.ndim != 2:
-        raise ValueError(f"likeness is {similarities.shape}, scores are {np.shape(scores)}")
+        raise ValueError(f"similarities are {similarities.shape}, scores are {np.shape(scores)}")
     partner = np.full(len(similarities), -1)
     if not similarities.size:
         return partner
@@ -108,5 +120,5 @@ def greedy(similarities: np.ndarray, scores: np.ndarray, least: float) -> np.nda
 
 
 def by_score(scores: np.ndarray) -> np.ndarray:
-    """(P,) rows from the highest score to the lowest, ties as they come."""
+    """(P,) rows from the highest score to the lowest; ties keep their order."""
     return np.argsort(-np.asarray(scores), kind="stable")

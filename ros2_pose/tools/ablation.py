@@ -1,6 +1,6 @@
 """Ablation of the heads: each variant is trained for equal steps and scored like any network.
 
-    python -m ros2_pose.training.ablation run/tian.pt config/networks/tian_tiny.yaml --steps 400 \\
+    python -m ros2_pose.tools.ablation run/tian.pt config/networks/tian_tiny.yaml --steps 400 \\
         --data synthetic mocap.npz --held-back synthetic mocap.npz --out run/heads
 
 The detector is the checkpoint's and stays frozen; the layers that describe people are trained anew,
@@ -26,9 +26,10 @@ import torch
 
 from ros2_pose.config import PoseConfig
 from ros2_pose.data.sample import Samples
-from ros2_pose.evaluation import tables
+from ros2_pose.evaluation import published
 from ros2_pose.evaluation.benchmarks.network import Scores, evaluate
 from ros2_pose.evaluation.report import WEAKEST
+from ros2_pose.evaluation.tables import Row, tables
 from ros2_pose.networks.tian.checkpoint import load_checkpoint
 from ros2_pose.networks.tian.detector import Tian
 from ros2_pose.networks.tian.network import TianNet
@@ -123,19 +124,18 @@ def _reading_ms(net: TianNet) -> float:
 
 
 def report(outcomes: dict[str, Outcome], protocol: str) -> str:
-    """Return two Markdown tables: heads after equal steps, and Table 1 of Tian et al. 2023."""
-    steps = list(outcomes[KBLOCK].curve)
-    head = ["head", *(f"after {step} steps" for step in steps), "test, mean", "test, median",
-            "uncertainty and error, Spearman", f"reading {_PEOPLE} people's maps, ms"]
-    lines = []
+    """Markdown: heads after equal steps, and Table 1 of Tian et al. 2023."""
+    rows = []
     for name, outcome in outcomes.items():
         alone = next(iter(outcome.scores.values()))
-        lines.append([name, *(f"{outcome.curve[step]:.2f}" for step in steps),
-                      f"{alone.keypoint_error:.2f}", f"{alone.keypoint_error_median:.2f}",
-                      f"{alone.uncertainty_rank:.2f}", f"{outcome.reading_ms:.2f}"])
-    ablation = outcomes[DIRECT_KBLOCK].scores | outcomes[KBLOCK].scores
-    return "\n\n".join([f"Keypoints, error in % of the true box's diagonal; {protocol}",
-                        tables.markdown(head, lines), tables.ablation(ablation, protocol)])
+        after = {f"after {step} steps": outcome.curve[step] for step in outcomes[KBLOCK].curve}
+        rows.append(Row(name, f"Keypoints, error in % of the true box's diagonal; {protocol}",
+                        after | {
+            "test, mean": alone.keypoint_error, "test, median": alone.keypoint_error_median,
+            "uncertainty and error, Spearman": alone.uncertainty_rank,
+            f"reading {_PEOPLE} people's maps, ms": outcome.reading_ms}))
+    scores = outcomes[DIRECT_KBLOCK].scores | outcomes[KBLOCK].scores
+    return tables(rows + published.ablation(scores, protocol))
 
 
 def main() -> None:

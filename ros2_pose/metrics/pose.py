@@ -1,8 +1,8 @@
-"""The measures that published numbers rest on, from arrays whose shapes are checked.
+"""The pose metrics of published results, from arrays with checked shapes.
 
 Poses are (B, J, 3): B people or frames, J joints, in any one unit of length. An array of another
-shape is an error and never broadcast. A joint that is NaN in one of both poses is left out of a
-mean; whoever counts what is missing as wrong says so.
+shape is an error and never broadcast. A joint that is NaN in one of two poses is left out of means;
+functions that count it as wrong say so.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from scipy.stats import chi2, spearmanr
 from ros2_pose.skeleton import MPII16
 
 _TINY = 1e-12
-_LEAST_JOINTS = 3  # to turn a pose by
+_LEAST_JOINTS = 3  # that define a rotation
 _MPII_UNSCORED = [MPII16.index("pelvis"), MPII16.index("thorax")]
 _HEAD_SHARE = 0.6  # of the diagonal of MPII's head box
 
 
 class RootError(NamedTuple):
-    """Mean distance of places, and its parts along the camera's axes, in the places' unit."""
+    """Mean distance of roots, and its components along the camera axes, in their unit."""
 
     distance: float
     x: float
@@ -30,25 +30,25 @@ class RootError(NamedTuple):
 
 
 def distances(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(B, J) between joints of poses (B, J, 3); NaN where one is not known."""
+    """(B, J) distances between joints of poses (B, J, 3); NaN: one is unknown."""
     return np.linalg.norm(np.subtract(*_poses(found, truth)), axis=2)
 
 
 def at_root(poses: np.ndarray, *root: int) -> np.ndarray:
-    """(B, J, 3) poses relative to one of their joints, or to the mean of several."""
+    """(B, J, 3) poses relative to one of their joints, or to the mean of several (indices)."""
     poses, _ = _poses(poses, poses)
     return poses - poses[:, list(root)].mean(1, keepdims=True)
 
 
 def mpjpe(found: np.ndarray, truth: np.ndarray, *root: int) -> np.ndarray:
-    """(B,) mean distance of joints, both poses relative to their roots, if roots are named."""
+    """(B,) mean per-joint position error; relative to the roots if root joints are given."""
     if root:
         found, truth = at_root(found, *root), at_root(truth, *root)
     return _mean_known(distances(found, truth))
 
 
 def pa_mpjpe(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(B,) mean distance of joints, each pose turned, scaled and moved onto the truth."""
+    """(B,) mean per-joint position error after alignment by a similarity transform."""
     return _mean_known(distances(aligned(found, truth), truth))
 
 
@@ -66,17 +66,21 @@ def pve(found: np.ndarray, truth: np.ndarray, found_root: np.ndarray,
 
 
 def mrpe(found: np.ndarray, truth: np.ndarray) -> RootError:
-    """Mean root position error of places (B, 3) in the camera frame (Moon et al. 2019); people
-    who are not known are left out."""
+    """Mean root position error of roots (B, 3), camera frame (Moon et al. 2019).
+
+    People with an unknown root are left out.
+    """
     difference = np.subtract(*_poses(np.asarray(found)[:, None], np.asarray(truth)[:, None]))[:, 0]
     parts = np.c_[np.linalg.norm(difference, axis=1), np.abs(difference)]
     return RootError(*_mean_known(parts.T).tolist())
 
 
 def aligned(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """(B, J, 3) poses by the similarity that brings each nearest to the truth; never a reflection.
+    """(B, J, 3) poses transformed by the similarity that brings each nearest to the truth.
 
-    Umeyama 1991, by the joints known in both; NaN where those are fewer than three.
+    Never a reflection; by the joints known in both poses, NaN if fewer than three.
+
+    Source: Umeyama 1991.
     """
     found, truth = _poses(found, truth)
     known = np.isfinite(found).all(2) & np.isfinite(truth).all(2)
@@ -95,23 +99,27 @@ def aligned(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def pck(distance: np.ndarray, limit: float) -> float:
-    """Share of joints nearer to the truth than a limit; what is not known (NaN) is not near."""
+    """Share of distances (B, J) below a limit, 0..1; an unknown one (NaN) counts as not below."""
     return float((distance < limit).mean())
 
 
 def pck_by_group(distance: np.ndarray, group: np.ndarray, limit: float) -> float:
-    """`pck` of distances (B, J) in each group (B,), for instance a sequence; mean over groups."""
+    """Mean over groups of the `pck` of distances (B, J); group (B,): for instance the sequence."""
     if len(group) != len(distance):
         raise ValueError(f"{len(group)} groups for {len(distance)} poses")
     return float(np.mean([pck(distance[group == one], limit) for one in np.unique(group)]))
 
 
 def pckh(found: np.ndarray, truth: np.ndarray, head_boxes: np.ndarray, share: float = 0.5) -> float:
-    """PCKh by MPII's protocol: share of joints no further off than 0.5 of the head's size.
+    """PCKh by MPII's protocol: share of joints within 0.5 of the head's size, 0..1.
 
-    found, truth: (B, 16, 2) px in the order of MPII16; a joint that the truth does not have (NaN)
-    does not count, one that was not found is wrong. head_boxes: (B, 4) x min, y min, x max, y max,
-    px; the head's size is 0.6 of the diagonal. The mean is over joints, without pelvis and thorax.
+    The mean is over all joints but pelvis and thorax.
+
+    Args:
+        found, truth (B, 16, 2): px, order of MPII16; a joint missing in the truth (NaN) does not
+            count, one not found is wrong.
+        head_boxes (B, 4): x min, y min, x max, y max, px; the head's size is 0.6 of the diagonal.
+        share: of the head's size.
     """
     found, truth = _poses(found, truth, 2)
     if truth.shape[1] != len(MPII16) or np.shape(head_boxes) != (len(truth), 4):
@@ -125,19 +133,19 @@ def pckh(found: np.ndarray, truth: np.ndarray, head_boxes: np.ndarray, share: fl
 
 
 def acceleration_error(found: np.ndarray, truth: np.ndarray, seconds: float) -> np.ndarray:
-    """(T - 2, J) m/s^2 between accelerations of joints (T, J, 3) m, frames so many s apart.
+    """(T - 2, J) m/s^2: errors of the accelerations of joints (T, J, 3) m, frames `seconds` apart.
 
-    By second differences, which no frame missing in between may spoil: NaN around those.
+    By second differences; NaN beside a missing frame.
     """
     found, truth = _poses(found, truth)
     return np.linalg.norm(np.diff(found - truth, 2, axis=0), axis=2) / seconds**2
 
 
 def lag(found: np.ndarray, truth: np.ndarray, longest: int) -> float:
-    """Frames by which what was found comes later than the truth, of poses (T, J, 3).
+    """Frames by which poses found (T, J, 3) are later than the truth (T, J, 3).
 
-    The shift at which velocities correlate best, between frames by a parabola; NaN where the best
-    is the longest that is tried, which is no maximum.
+    The shift at which velocities correlate best, interpolated by a parabola; NaN if the best is
+    `longest`, the greatest shift tried, since that need not be a maximum.
     """
     found, truth = (np.diff(poses, axis=0).reshape(len(poses) - 1, -1)
                     for poses in _poses(found, truth))
@@ -151,7 +159,7 @@ def lag(found: np.ndarray, truth: np.ndarray, longest: int) -> float:
 
 
 def _overlap(found: np.ndarray, truth: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
-    """What was found, and the truth of `shift` frames before."""
+    """The parts of both that overlap when the truth is shifted by `shift` frames."""
     return found[max(shift, 0):len(found) + min(shift, 0)], \
         truth[max(-shift, 0):len(truth) - max(shift, 0)]
 
@@ -163,17 +171,26 @@ def _correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def coverage(error: np.ndarray, cov: np.ndarray, share: float) -> float:
-    """How many errors (..., D) lie in the ellipsoids of covariances (..., D, D) that hold `share`
-    of a Gaussian; errors that are not known (NaN) do not count, nor do covariances."""
+    """Observed share of errors inside the ellipsoids that hold the stated share of a Gaussian.
+
+    Args:
+        error (..., D), cov (..., D, D): in one unit of length; NaN: unknown, does not count.
+        share: stated, 0..1.
+
+    Returns: 0..1, NaN if nothing is known.
+
+    Raises: ValueError if a covariance is not positive definite.
+    """
     error, cov = _gaussians(error, cov)
     inside = mahalanobis_squared(error, cov) <= chi2.ppf(share, error.shape[-1])
     return float(inside.mean()) if len(error) else float("nan")
 
 
 def gaussian_nll(error: np.ndarray, cov: np.ndarray) -> float:
-    """Mean negative log density, nats, of errors (..., D) by Gaussians of covariances (..., D, D).
+    """Mean negative log likelihood, nats, of errors (..., D) with covariances (..., D, D).
 
-    It depends on the unit of length: D log(1000) more in mm than in m. Unknown ones do not count.
+    It depends on the unit of length: D log(1000) more in mm than in m. Unknown (NaN) ones do not
+    count.
     """
     error, cov = _gaussians(error, cov)
     size = error.shape[-1] * np.log(2 * np.pi) + np.linalg.slogdet(cov)[1]
@@ -182,9 +199,9 @@ def gaussian_nll(error: np.ndarray, cov: np.ndarray) -> float:
 
 
 def rank_correlation(deviation: np.ndarray, error: np.ndarray) -> float:
-    """Spearman's correlation of predicted deviations (N,) and sizes of true errors (N,).
+    """Spearman's correlation of predicted standard deviations (N,) and magnitudes of errors (N,).
 
-    1: who is less certain errs more, 0: no relation. NaN where one of both does not vary.
+    1: less certain means a greater error, 0: no relation; NaN if one of them does not vary.
     """
     if np.shape(deviation) != np.shape(error) or np.ndim(error) != 1:
         raise ValueError(f"deviations are {np.shape(deviation)}, errors {np.shape(error)}")
@@ -196,7 +213,7 @@ def rank_correlation(deviation: np.ndarray, error: np.ndarray) -> float:
 
 
 def _gaussians(error: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N, D) and (N, D, D): what is known of both. A covariance that is none is an error."""
+    """The known errors (N, D) and covariances (N, D, D), checked to be positive definite."""
     size = error.shape[-1]
     if cov.shape != (*error.shape, size):
         raise ValueError(f"covariances are {cov.shape}, expected {(*error.shape, size)}")
@@ -208,12 +225,12 @@ def _gaussians(error: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def mahalanobis_squared(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    """(N,) Mahalanobis distances, squared, of errors (N, D) by covariances (N, D, D)."""
+    """(N,) squared Mahalanobis distances of errors (N, D) with covariances (N, D, D)."""
     return (error * np.linalg.solve(cov, error[..., None])[..., 0]).sum(-1)
 
 
 def median_depth_error(found: np.ndarray, truth: np.ndarray) -> float:
-    """Median of |z / z_true - 1| of depths (B,); the share that is not known is not in it."""
+    """Median of |z / z_true - 1| of depths (B,), any unit; unknown (NaN) ones do not count."""
     if np.shape(found) != np.shape(truth):
         raise ValueError(f"depths are {np.shape(found)} and {np.shape(truth)}")
     return float(np.nanmedian(np.abs(np.asarray(found) / truth - 1)))
@@ -228,7 +245,7 @@ def _poses(found: np.ndarray, truth: np.ndarray, size: int = 3) -> tuple[np.ndar
 
 
 def _mean_known(values: np.ndarray) -> np.ndarray:
-    """(B,) mean of (B, J) over what is known; NaN where nothing is."""
+    """(B,) mean of the known values (B, J); NaN if none is known."""
     known = np.isfinite(values)
     total = np.where(known, values, 0.0).sum(1)
     return np.where(known.any(1), total / np.maximum(known.sum(1), 1), np.nan)

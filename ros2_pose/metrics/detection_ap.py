@@ -1,6 +1,6 @@
-"""Average precision of people found, by their boxes as COCO has it, by their places as Moon has it.
+"""Average precision of detections: by boxes (COCO) and by root positions (Moon et al. 2019).
 
-Both rank what was found in all pictures by score, and look how precision falls as recall grows.
+Both rank the detections of all pictures by score and integrate precision over recall.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ros2_pose.evaluation.metrics.matching import EvaluatedImage, by_score, match
+from ros2_pose.metrics.matching import EvaluatedImage, by_score, match
 
 COCO_LIMITS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # of intersection over union
 _COCO_MOST = 100  # detections in a picture, the best
@@ -18,9 +18,14 @@ _ROOT_LIMIT_M = 0.25
 
 
 def interpolated(hits: np.ndarray, scores: np.ndarray, total: int) -> float:
-    """COCO's AP of detections that are right or not, hits (N,) bool, among `total` true people.
+    """COCO's AP: mean over 101 recalls of the best precision at that recall or more.
 
-    The mean over 101 recalls of the best precision at that recall or more; NaN of nobody.
+    Args:
+        hits (N,): bool, the detection is right.
+        scores (N,): of the detections.
+        total: number of true people.
+
+    Returns: 0..1, NaN without true people.
     """
     if not total:
         return float("nan")
@@ -31,8 +36,10 @@ def interpolated(hits: np.ndarray, scores: np.ndarray, total: int) -> float:
 
 
 def plain(hits: np.ndarray, scores: np.ndarray, total: int) -> float:
-    """The area under the curve as it is: the mean over true people of the precision at which each
-    is found, 0 for who is not; NaN of nobody."""
+    """AP without interpolation: mean over true people of the precision at which each is found.
+
+    A person not found counts as 0. Arguments and result as in `interpolated`.
+    """
     if not total:
         return float("nan")
     precision, _ = _curve(hits, scores, total)
@@ -40,7 +47,7 @@ def plain(hits: np.ndarray, scores: np.ndarray, total: int) -> float:
 
 
 def _curve(hits: np.ndarray, scores: np.ndarray, total: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) precision and recall as one detection after the other is let in."""
+    """(N,) precision and (N,) recall with the best 1 to N detections."""
     if hits.shape != scores.shape or hits.ndim != 1:
         raise ValueError(f"hits are {hits.shape}, scores {scores.shape}")
     right = np.cumsum(hits[by_score(scores)])
@@ -51,30 +58,30 @@ def _curve(hits: np.ndarray, scores: np.ndarray, total: int) -> tuple[np.ndarray
 
 
 def of_boxes(pictures: Sequence[EvaluatedImage], least: float) -> float:
-    """COCO's AP of boxes at one overlap: one class, all sizes, the 100 best of each picture."""
+    """COCO's AP of boxes for one least overlap: one class, all sizes, the 100 best per picture."""
     judged = [_boxes(picture, least) for picture in pictures]
     return interpolated(*_joined(judged), sum(len(picture.truth) for picture in pictures))
 
 
 def _boxes(picture: EvaluatedImage, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) whether each detection that counts is right, and its score."""
+    """(N,) bool and (N,): whether each counted detection is right, and its score."""
     matching, scores = match(picture, least), picture.found.scores
     best = by_score(scores)[:_COCO_MOST]
     counted = best[~matching.excused[best]]
     return matching.partner[counted] >= 0, scores[counted]
 
 
-# ---------------------------------------------------------------------------------- places
+# ----------------------------------------------------------------------------------- roots
 
 
 def of_roots(pictures: Sequence[EvaluatedImage], limit: float = _ROOT_LIMIT_M) -> float:
-    """AP_root_25: AP of pelvises nearer than 25 cm to the truth (Moon et al. 2019).
+    """AP_root_25: AP of roots within `limit` m of the truth (Moon et al. 2019), 0..1.
 
-    A detection goes for the true pelvis nearest to it, taken or not, and is right if that is near
-    and was not taken by a surer one. As in the official code pictures without a true pelvis do not
-    count; but that code leaves out the very first detection, which makes its figure lower by 1 of
-    all people at most, and it excuses nobody. Here detections are excused that `match` excuses or
-    pairs with a person whose place is not known.
+    Each detection is compared with the nearest true root; it is right if that is near and no
+    detection with a higher score took it. As in the official code, pictures without a true root do
+    not count. Two differences: the official code leaves out the very first detection, and it
+    excuses none; here detections are excused that `match` excuses, or pairs with a person of
+    unknown root.
     """
     there = [int(np.isfinite(picture.roots[1]).all(1).sum()) for picture in pictures]
     judged = [_roots(picture, limit) for picture, count in zip(pictures, there) if count]
@@ -95,8 +102,13 @@ def _roots(picture: EvaluatedImage, limit: float) -> tuple[np.ndarray, np.ndarra
 
 def first_near(found: np.ndarray, truth: np.ndarray, scores: np.ndarray,
                limit: float) -> np.ndarray:
-    """(P,) bool, whether a place found (P, 3) is the surest of those that are nearest to the same
-    true place (G, 3), and nearer than a limit."""
+    """(P,) bool: the position has the highest score of those nearest to the same true position.
+
+    Args:
+        found (P, 3), truth (G, 3): positions, m.
+        scores (P,): of the positions found.
+        limit: positions farther from the truth are not right, m.
+    """
     apart = np.linalg.norm(found[:, None] - truth, axis=2)
     apart = np.where(np.isnan(apart), np.inf, apart)
     nearest, order = apart.argmin(1), by_score(scores)
@@ -108,6 +120,6 @@ def first_near(found: np.ndarray, truth: np.ndarray, scores: np.ndarray,
 
 
 def _joined(judged: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Of all pictures."""
+    """Concatenate the hits and scores of all pictures."""
     hits, scores = zip(*judged) if judged else ((), ())
     return np.concatenate([np.zeros(0, bool), *hits]), np.concatenate([np.zeros(0), *scores])

@@ -1,1 +1,0 @@
-"""Metrics, each by the protocol that it names."""
