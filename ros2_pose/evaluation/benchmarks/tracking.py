@@ -67,7 +67,7 @@ class Recording(NamedTuple):
 # -------------------------------------------------------------------------------- trackers
 
 
-class _Recorded(PoseNetwork):
+class _SimulatedDetections(PoseNetwork):
     """A network that returns `people`, the detections recorded for the next image."""
 
     def __init__(self, config: PoseConfig):
@@ -87,7 +87,7 @@ class Ours:
         self.image = grey_ramp(*recording.size)
         self.number = 0
         pipeline.reset()
-        self.network = pipeline.network = _Recorded(pipeline.config)
+        self.network = pipeline.network = _SimulatedDetections(pipeline.config)
 
     def __call__(self, people: People) -> tuple[list[int], list]:
         self.network.people = people
