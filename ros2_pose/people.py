@@ -39,7 +39,7 @@ _IN_SPACE = ("joints", "joint_cov", "joint_source", "theta", "betas", "root", "r
 
 
 class PeopleError(PoseError):
-    """Raised for a `People` whose fields contradict each other; the message names the field."""
+    """Raised for a `People` with contradicting fields; the message names the field."""
 
 
 @dataclass(frozen=True, eq=False)

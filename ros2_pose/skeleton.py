@@ -29,7 +29,7 @@ class JointSet:
         return len(self.names)
 
     def index(self, joint: str) -> int:
-        """Return the index of a joint by its name; KeyError if there is none."""
+        """Return the index of a joint by its name; KeyError for an unknown name."""
         try:
             return self.names.index(joint)
         except ValueError:

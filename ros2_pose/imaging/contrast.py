@@ -43,7 +43,7 @@ def to_8_bits(values: np.ndarray, full: float) -> np.ndarray:
 
     Args:
         values: (H, W) or (H, W, C), uint8, uint16 or float32.
-        full: the largest value of the encoding; inf if there is none, as for temperatures.
+        full: the largest value of the encoding; inf if it has no limit, as for temperatures.
     Returns:
         uint8, same shape; a uint8 picture that is not stretched is returned itself.
     """

@@ -260,7 +260,7 @@ def ground_of_camera(camera_to_fixed: Transform, up: np.ndarray, floor_m: float 
 
 def _tracked_body(people: People, row: int, disagreement_s: float, frames: int,
                   stamp: int) -> TrackedBody | None:
-    """The body that a track keeps, in the common frame; None if there is none."""
+    """The body that a track keeps, in the common frame; None without a body."""
     if people.root is None or not np.isfinite(people.root[row]).all():
         return None
     state = BodyState(*(torch.from_numpy(getattr(people, name)[row])

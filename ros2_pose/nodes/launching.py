@@ -50,7 +50,7 @@ def checked_description(arguments: dict[str, tuple[str | None, str]], *actions,
     """Make a launch description that refuses unknown arguments.
 
     Args:
-        arguments: {name: (default, description)} of the file; required if the default is None.
+        arguments: {name: (default, description)} of the file; None as default: required.
             Those of POSE_ARGUMENTS are accepted, too.
         actions: launch actions of the file.
         fixed: arguments of pose.launch.py that the file sets itself, and their values.

@@ -84,7 +84,7 @@ class BagDepth:
         Args:
             stamp, received: ns, of the colour image.
         Returns:
-            (H, W) float32 m, or None; and why there is none.
+            (H, W) float32 m, or None and the reason.
         """
         for _, message in self._ahead.until(received + _DEPTH_AHEAD_S * 1e9):
             self._queue.put(stamp_of(message.header), message)

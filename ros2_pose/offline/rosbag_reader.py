@@ -253,7 +253,7 @@ def _describe_other_topics(reader: AnyReader) -> str:
 
 def _choose_info_topic(reader: AnyReader, image_topic: str, wanted: str,
                        camera: Camera | None) -> str:
-    """The calibration topic; logs a warning if there is none and no camera is given."""
+    """The calibration topic; logs a warning without one, if no camera is given."""
     offered = _topics_of(reader, _INFO)
     if wanted and wanted not in offered:
         raise SourceError(f"no CameraInfo on {wanted}; the bag has CameraInfo on: "

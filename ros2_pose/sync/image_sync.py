@@ -145,7 +145,7 @@ class CameraSync:
     Every camera's callback calls `put(camera, stamp, item)` and, if that returns a `FrameSet`,
     leaves it in the worker's slot; the worker gives its items to `MultiPipeline.step`.
 
-    A frame set is complete when all cameras whose next image is due have given theirs, all within
+    A frame set is complete when all cameras with a due image have given it, all within
     half a period; at the latest when an image comes that belongs to the next set. So a camera that
     drops an image delays the others by one period; a camera that has stopped, is slower, or runs in
     another phase does not delay them.

@@ -125,7 +125,7 @@ def _sampled(image: np.ndarray, u: np.ndarray, v: np.ndarray, size_m: float,
 class Backdrop:
     """The background pixel by pixel, as if there were no people and objects."""
 
-    colour: np.ndarray  # (H, W, 3) albedo of surfaces, or radiance where there is none
+    colour: np.ndarray  # (H, W, 3) albedo of surfaces, or radiance without one
     points: np.ndarray  # (H, W, 3) m, world frame; far away where there is no surface
     normals: np.ndarray  # (H, W, 3); 0 where there is no surface
     is_albedo: bool  # False: light is in the colours already, but for shadows
