@@ -28,8 +28,6 @@ ORDER = [
 RUN_TIME = {"nodes", "pipeline", "networks", "multiview", "offline"}  # networks: by registry
 NOT_AT_RUN_TIME = {"data", "training", "evaluation", "assets", "metrics"}
 WITH_ROS = {"nodes", "tools"}
-# A program that trains heads of a network and compares them by the benchmark: nothing imports it.
-TRAINS_AND_EVALUATES = "training.ablation"
 
 _ROS = re.compile(r"(?:rclpy|launch|launch_ros|ament_\w+|rosidl_\w+|rosbag2_\w+|tf2_\w+|cv_bridge"
                   r"|bondpy|lifecycle_msgs|builtin_interfaces|\w+_msgs|ros2_pose\.msg)(?:\.|$)")
@@ -113,10 +111,9 @@ def test_run_time_imports_nothing_of_training_and_evaluation():
 def test_training_and_evaluation_do_not_import_each_other():
     for room, other in [("training", "evaluation"), ("evaluation", "training")]:
         crossing = [f"{name} imports {target}" for name in _IMPORTS
-                    if _room(name) == room and name != TRAINS_AND_EVALUATES
+                    if _room(name) == room
                     for target in _IMPORTS[name] if _room(target) == other]
         assert not crossing, "\n".join(sorted(crossing))
-    assert not [name for name in _IMPORTS if TRAINS_AND_EVALUATES in _IMPORTS[name]]
 
 
 def test_only_nodes_and_tools_import_ros():
