@@ -109,6 +109,8 @@ class People:
         count = len(self.boxes)
         for name, shape in _SHAPES.items():
             value = getattr(self, name)
+            if value is not None and not isinstance(value, np.ndarray):
+                raise PeopleError(f"{name} is {type(value).__name__}, expected a numpy array")
             if value is not None and value.shape != (count, *shape):
                 raise PeopleError(f"{name} is {value.shape}, expected {(count, *shape)}")
         if self.ids is not None and len(self.ids) != count:

@@ -14,6 +14,7 @@ from ros2_pose.networks.base import NetworkError
 from ros2_pose.networks.registry import (
     NETWORKS,
     NetworkEntry,
+    RegistryError,
     create_network,
     network_class,
     network_title,
@@ -62,18 +63,18 @@ def picture():
 
 def test_it_is_a_value_of_the_setting(dummy):
     assert from_dict(PoseConfig, {"network": "dummy"}).network == "dummy"
-    with pytest.raises(ConfigError, match="movenet, tian, dummy"):
+    with pytest.raises(ConfigError, match=", ".join(NETWORKS)):
         from_dict(PoseConfig, {"network": "dumy"})
 
 
 def test_it_is_listed_in_the_help(dummy, capsys):
     from ros2_pose.nodes.launch_arguments import descriptions
     from ros2_pose.tools.parameter_file import text
-    assert "[movenet, tian, dummy]" in descriptions()["network"]
-    assert "[movenet, tian, dummy]" in text()
+    names = f"[{', '.join(NETWORKS)}]"
+    assert "dummy" in names and names in descriptions()["network"] and names in text()
     with pytest.raises(SystemExit):
         cli.main(["replay", "--help"])
-    assert "[movenet, tian, dummy]" in " ".join(capsys.readouterr().out.split())
+    assert names in " ".join(capsys.readouterr().out.split())
 
 
 def test_it_runs_in_the_pipeline_and_in_replay(dummy, picture, tmp_path, capsys):
@@ -96,12 +97,28 @@ def test_reports_have_its_title(dummy):
 
 @pytest.mark.parametrize("find, message", [
     (lambda self, frames: [], "0 results for 1 frames"),
-    (lambda self, frames: [_with_nan(self._person(320, 240))], "keypoints that are not finite")])
+    (lambda self, frames: [None], "NoneType for a frame, expected People"),
+    (lambda self, frames: [_with_nan(self._person(320, 240))], "keypoints that are not finite"),
+    (lambda self, frames: [_changed(self, keypoint_cov=None)], "no keypoint_cov"),
+    (lambda self, frames: [_changed(self, scores=np.array([5.0]))], "scores from 5 to 5"),
+    (lambda self, frames: [_changed(self, keypoint_cov=np.zeros((1, 17, 2, 2)))],
+     "keypoint_cov that is not positive definite")])
 def test_what_violates_the_contract_is_refused(dummy, picture, monkeypatch, find, message):
     network = create_network(PoseConfig(network="dummy"))
     monkeypatch.setattr(type(network), "find_people", find)
     with pytest.raises(NetworkError, match=f"Dummy returned {message}"):
         network.detect([Frame(picture)])
+
+
+def _changed(network, **fields):
+    return network._person(320, 240).with_fields(**fields)
+
+
+@pytest.mark.parametrize("path", ["dummy_network.Dummy", "dummy_network:Nothing", "nowhere:Dummy"])
+def test_an_entry_that_leads_nowhere_is_named(dummy, monkeypatch, path):
+    monkeypatch.setitem(NETWORKS, "dummy", NetworkEntry(path))
+    with pytest.raises(RegistryError, match=path):
+        network_class("dummy")
 
 
 def _with_nan(people):

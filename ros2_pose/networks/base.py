@@ -95,20 +95,39 @@ class PoseNetwork(ABC):
             raise NetworkError(f"{type(self).__name__} returned {len(found)} results for "
                                f"{len(frames)} frames: find_people must return one a frame")
         for people in found:
-            _check_finite(people, type(self).__name__)
+            _check(people, type(self).__name__)
         return found
 
     @abstractmethod
     def find_people(self, frames: list[Frame]) -> list[People]:
-        """Compute the result of `detect`. Implemented by subclasses."""
+        """Compute what `detect` returns, by its contract; `detect` calls it and checks the result.
+
+        A network leaves out people below `self.score_threshold` and returns at most
+        `self.max_people`; both differ from the user's settings, because the tracker also needs weak
+        detections. It keeps no memory of earlier frames: several cameras share it.
+        """
 
 
-def _check_finite(people: People, network: str) -> None:
-    """Raise NetworkError for NaN or infinity; `People` itself has checked the shapes."""
+def _check(people: People, network: str) -> None:
+    """Raise NetworkError for values that violate the contract; `People` has checked the shapes."""
+    if not isinstance(people, People):
+        raise NetworkError(f"{network} returned {type(people).__name__} for a frame, expected "
+                           "People; for an image without people, People.nobody()")
     for name in _DETECTED:
-        if not np.isfinite(getattr(people, name)).all():
-            raise NetworkError(f"{network} returned {name} that are not finite: check the weights "
-                               "that it was given")
+        values = getattr(people, name)
+        if values is None:
+            raise NetworkError(f"{network} returned no {name}")
+        if not np.isfinite(values).all():
+            raise NetworkError(f"{network} returned {name} that are not finite: check its decoding "
+                               "and its weights")
+    for name in ("scores", "keypoint_scores"):
+        values = getattr(people, name)
+        if values.size and not (values.min() >= 0 and values.max() <= 1):
+            raise NetworkError(f"{network} returned {name} from {values.min():.3g} to "
+                               f"{values.max():.3g}, expected 0 to 1")
+    var_x, var_y, cov_xy = (people.keypoint_cov[..., i, j] for i, j in ((0, 0), (1, 1), (0, 1)))
+    if not ((var_x > 0) & (var_x * var_y > cov_xy**2)).all():
+        raise NetworkError(f"{network} returned keypoint_cov that is not positive definite")
 
 
 class TorchNetwork(PoseNetwork, nn.Module):
