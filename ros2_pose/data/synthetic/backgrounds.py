@@ -7,7 +7,6 @@ at y = -camera_height. Colours are linear RGB.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -121,31 +120,27 @@ def _sampled(image: np.ndarray, u: np.ndarray, v: np.ndarray, size_m: float,
     return fine + mean_share * (np.array(cv2.mean(image)[:3], np.float32) - fine)
 
 
-@dataclass(frozen=True)
-class Backdrop:
-    """The background pixel by pixel, as if there were no people and objects."""
-
-    colour: np.ndarray  # (H, W, 3) albedo of surfaces, or radiance without one
-    points: np.ndarray  # (H, W, 3) m, world frame; far away where there is no surface
-    normals: np.ndarray  # (H, W, 3); 0 where there is no surface
-    is_albedo: bool  # False: light is in the colours already, but for shadows
-
-
 def draw_backdrop(rng: np.random.Generator, rays: np.ndarray, camera_height: float,
-                  extent_m: float, photos: list[Path]) -> Backdrop:
-    """Draw a random background.
+                  extent_m: float,
+                  photos: list[Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Draw a random background pixel by pixel, as if there were no people and objects.
 
     Args:
         rays (H, W, 3): float32, world frame.
         camera_height: m above the floor.
         extent_m: largest horizontal coordinate of the scene, which the background leaves free.
         photos: pictures to use in half of the scenes, if any.
+    Returns:
+        colour (H, W, 3): albedo of surfaces, or radiance where there is no surface;
+        points (H, W, 3): m, world frame, far away where there is no surface;
+        normals (H, W, 3): unit, 0 where there is no surface;
+        is_albedo: False if light is in the colours already, but for shadows.
     """
     kind = rng.choice((ROOM, OUTDOORS, FLAT), p=_KIND_SHARES)
     if photos and rng.random() < _PHOTO_SHARE:
         kind = PHOTO
     if kind == ROOM:
-        return _room(rng, rays, camera_height, extent_m)
+        return *_room(rng, rays, camera_height, extent_m), True
     length = _distance_to_plane(rays, 1, -camera_height)
     points = rays * length[..., None]
     has_floor = (length < _FAR_M)[..., None]
@@ -157,7 +152,7 @@ def draw_backdrop(rng: np.random.Generator, rays: np.ndarray, camera_height: flo
         colour = _photo(photos[rng.integers(len(photos))], rng, rays.shape[:2])
     else:
         colour = _flat(rng, rays.shape[:2])
-    return Backdrop(colour, points, normals, is_albedo=kind == OUTDOORS)
+    return colour, points, normals, kind == OUTDOORS
 
 
 def _distance_to_plane(rays: np.ndarray, axis: int, position: float) -> np.ndarray:
@@ -206,8 +201,8 @@ def _sky(rng: np.random.Generator, rays: np.ndarray) -> np.ndarray:
 
 
 def _room(rng: np.random.Generator, rays: np.ndarray, camera_height: float,
-          extent_m: float) -> Backdrop:
-    """A box around the scene: floor, ceiling and four walls, each textured."""
+          extent_m: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colour, points and normals (H, W, 3) of a room: floor, ceiling and four walls, textured."""
     half = extent_m + np.exp(rng.uniform(np.log(0.3), np.log(6)))
     left, right = -rng.uniform(1, 1.5) * half, rng.uniform(1, 1.5) * half
     ceiling = max(rng.uniform(0.6, 3.0), _MIN_CEILING_M - camera_height)
@@ -228,7 +223,7 @@ def _room(rng: np.random.Generator, rays: np.ndarray, camera_height: float,
                            rng.random(2))
         colour[mask] = surface[mask]
         normals[mask, axis] = -np.sign(position)
-    return Backdrop(colour, points, normals, is_albedo=True)
+    return colour, points, normals
 
 
 def _flat(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
