@@ -134,16 +134,28 @@ def match(logits: Tensor, boxes: Tensor, people: Tensor,
 
 
 def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return (N, M) for boxes (N, 4) and (M, 4) by corners (Rezatofighi et al. 2019)."""
+    """Return (N, M) for boxes (N, 4) and (M, 4) by corners.
+
+    It is the intersection over union, less the share of the hull (the smallest box around both)
+    that neither box covers. Source: Rezatofighi et al. 2019.
+    """
     shared = _shared(a, b)
-    area_a, area_b = ((x[:, 2:] - x[:, :2]).clamp(min=0).prod(1) for x in (a, b))
-    union = area_a[:, None] + area_b - shared
-    low, high = torch.minimum(a[:, None, :2], b[:, :2]), torch.maximum(a[:, None, 2:], b[:, 2:])
-    hull = (high - low).clamp(min=0).prod(2)
-    return shared / union.clamp(min=1e-9) - (hull - union) / hull.clamp(min=1e-9)
+    union = _area(a)[:, None] + _area(b) - shared
+    hull_low = torch.minimum(a[:, None, :2], b[:, :2])
+    hull_high = torch.maximum(a[:, None, 2:], b[:, 2:])
+    hull = _area(torch.cat([hull_low, hull_high], 2))
+    iou = shared / union.clamp(min=1e-9)
+    uncovered = (hull - union) / hull.clamp(min=1e-9)
+    return iou - uncovered
 
 
 def _shared(a: Tensor, b: Tensor) -> Tensor:
     """Return the areas (N, M) of the intersections of boxes (N, 4) and (M, 4), by corners."""
-    low, high = torch.maximum(a[:, None, :2], b[:, :2]), torch.minimum(a[:, None, 2:], b[:, 2:])
-    return (high - low).clamp(min=0).prod(2)
+    low = torch.maximum(a[:, None, :2], b[:, :2])
+    high = torch.minimum(a[:, None, 2:], b[:, 2:])
+    return _area(torch.cat([low, high], 2))
+
+
+def _area(boxes: Tensor) -> Tensor:
+    """Return the area (...) of boxes (..., 4) by corners; 0 if they are inside out."""
+    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
