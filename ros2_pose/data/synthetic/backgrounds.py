@@ -113,11 +113,17 @@ def _sampled(image: np.ndarray, u: np.ndarray, v: np.ndarray, size_m: float,
         (..., 3).
     """
     px_per_m = _TEXTURE_PX / size_m
-    column = ((u * px_per_m + origin[0] * _TEXTURE_PX) % _TEXTURE_PX).astype(np.float32)
-    row = ((v * px_per_m + origin[1] * _TEXTURE_PX) % _TEXTURE_PX).astype(np.float32)
-    fine = cv2.remap(image, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    mean_share = np.clip(footprint * px_per_m / 8, 0, 1)[..., None].astype(np.float32)
-    return fine + mean_share * (np.array(cv2.mean(image)[:3], np.float32) - fine)
+    column = u * px_per_m + origin[0] * _TEXTURE_PX
+    row = v * px_per_m + origin[1] * _TEXTURE_PX
+    column_in_texture = (column % _TEXTURE_PX).astype(np.float32)
+    row_in_texture = (row % _TEXTURE_PX).astype(np.float32)
+    fine = cv2.remap(image, column_in_texture, row_in_texture, cv2.INTER_LINEAR,
+                     borderMode=cv2.BORDER_WRAP)
+
+    mean = np.array(cv2.mean(image)[:3], np.float32)
+    texels_per_pixel = footprint * px_per_m
+    mean_share = np.clip(texels_per_pixel / 8, 0, 1)[..., None].astype(np.float32)
+    return fine + mean_share * (mean - fine)
 
 
 def draw_backdrop(rng: np.random.Generator, rays: np.ndarray, camera_height: float,
@@ -189,14 +195,18 @@ def _sky(rng: np.random.Generator, rays: np.ndarray) -> np.ndarray:
     """(H, W, 3) a gradient above a skyline of hills, houses, trees."""
     up = rays[..., 1] / np.linalg.norm(rays, axis=2)
     bearing = np.arctan2(rays[..., 0], -rays[..., 2])
-    low, high = (np.array([0.55, 0.65, 0.85]) * rng.uniform(0.5, 1.3, 3) for _ in range(2))
-    sky = low + np.clip(up, 0, 1)[..., None] * (high - low)
+    blue = np.array([0.55, 0.65, 0.85])
+    at_horizon = blue * rng.uniform(0.5, 1.3, 3)
+    at_zenith = blue * rng.uniform(0.5, 1.3, 3)
+    sky = at_horizon + np.clip(up, 0, 1)[..., None] * (at_zenith - at_horizon)
+
+    # The skyline's height by bearing: steps of random width, half of them smoothed to hills.
     heights = np.repeat(rng.uniform(0, 0.35, 64), rng.integers(1, 24, 64))
     if rng.random() < 0.5:
         heights = cv2.blur(heights[None], (15, 1))[0]
     column = ((bearing + np.pi) * len(heights) / 7).astype(int) % len(heights)
-    skyline = _sampled(texture(rng), 3 * bearing, -3 * up, 2.0, np.zeros_like(up))
     is_skyline = (up < heights[column])[..., None]
+    skyline = _sampled(texture(rng), 3 * bearing, -3 * up, 2.0, np.zeros_like(up))
     return np.where(is_skyline, 0.7 * skyline, sky).astype(np.float32)
 
 

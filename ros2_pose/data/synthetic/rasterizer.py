@@ -117,8 +117,8 @@ def _candidates(pixels: Tensor, nearness: Tensor, faces: Tensor, width: int, hei
     is_ahead = (nearness > 0)[faces].all(1)
     shows_side = _cross(b - a, c - a) * side > _MIN_DOUBLE_AREA_PX2
     face = (is_ahead & shows_side).nonzero()[:, 0]
-    a, b, c = a[face], b[face], c[face]
-    low, high = torch.minimum(torch.minimum(a, b), c), torch.maximum(torch.maximum(a, b), c)
+    corners = torch.stack([a[face], b[face], c[face]])
+    low, high = corners.amin(0), corners.amax(0)
     covers_centre = (high - 0.5).floor() >= (low - 0.5).ceil()
     in_image = (high > 0) & (low < torch.tensor([width, height]).to(pixels))
     return face[(covers_centre & in_image).all(1)]
