@@ -10,11 +10,9 @@ pytest.importorskip("transformers", reason="only where requirements.txt is insta
 
 from transformers.loss.loss_for_object_detection import generalized_box_iou, sigmoid_focal_loss
 
-from ros2_pose.networks.tian.network import Detected, Layer
+from ros2_pose.networks.tian.network import Detected
 from ros2_pose.networks.tian.roi import corners
 from ros2_pose.training.detection import (
-    Matched,
-    Truth,
     detection_loss,
     focal_loss,
     generalised_iou,
@@ -36,65 +34,65 @@ def boxes(count, seed=0):
 def layer(queries, seed=0, images=None):
     shape = (queries,) if images is None else (images, queries)
     logits = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-    return Layer(logits, boxes(logits.numel(), seed + 100).view(*shape, 4))
+    return logits, boxes(logits.numel(), seed + 100).view(*shape, 4)
 
 
 def whole(people, ignored=_NOBODY):
-    return Truth(people, ignored, True)
+    return people, ignored
 
 
 # ---------------------------------------------------------------------------------- matching
 
 
-def costs(one, people):
+def costs(logits, guesses, people):
     """(Q, P) as Deformable DETR's, number by number."""
-    p = one.logits.sigmoid()
+    p = logits.sigmoid()
     person = 0.25 * (1 - p)**2 * -p.log() - 0.75 * p**2 * -(1 - p).log()
-    apart = (one.boxes[:, None] - people).abs().sum(2)
-    return 2 * person[:, None] + 5 * apart - 2 * generalized_box_iou(corners(one.boxes),
+    apart = (guesses[:, None] - people).abs().sum(2)
+    return 2 * person[:, None] + 5 * apart - 2 * generalized_box_iou(corners(guesses),
                                                                      corners(people))
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_no_assignment_costs_less(seed):
     one, people = layer(6, seed), boxes(3, seed + 50)
-    cost = costs(one, people)
+    cost = costs(*one, people)
     least = min(sum(cost[q, p] for p, q in enumerate(chosen))
                 for chosen in itertools.permutations(range(6), 3))
-    found = match(one, whole(people))
-    assert sorted(found.person.tolist()) == [0, 1, 2]
-    assert len(set(found.query.tolist())) == 3
-    assert cost[found.query, found.person].sum().item() == pytest.approx(least.item(), rel=1e-5)
+    query, person = match(*one, people)
+    assert sorted(person.tolist()) == [0, 1, 2]
+    assert len(set(query.tolist())) == 3
+    assert cost[query, person].sum().item() == pytest.approx(least.item(), rel=1e-5)
 
 
 def test_several_queries_may_stand_for_one_person():
     one, people = layer(12), boxes(3, 50)
-    found = match(one, whole(people), copies=3)
-    assert sorted(found.person.tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-    assert len(set(found.query.tolist())) == 9
-    cost = costs(one, people)
-    for (q, p), (other, r) in itertools.combinations(zip(found.query, found.person), 2):
+    query, person = match(*one, people, copies=3)
+    assert sorted(person.tolist()) == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    assert len(set(query.tolist())) == 9
+    cost = costs(*one, people)
+    for (q, p), (other, r) in itertools.combinations(zip(query, person), 2):
         assert cost[q, p] + cost[other, r] <= cost[q, r] + cost[other, p] + 1e-5
-    assert len(match(one, whole(people), copies=10).query) == 12  # there are no more
+    assert len(match(*one, people, copies=10)[0]) == 12  # there are no more
 
 
 def test_the_order_of_queries_and_of_people_changes_nothing():
-    both, people = layer(8, images=2), [boxes(3, 1), boxes(2, 2)]
-    loss, matches = layer_loss(both, [whole(p) for p in people])
+    (logits, guesses), people = layer(8, images=2), [boxes(3, 1), boxes(2, 2)]
+    loss, matches = layer_loss(logits, guesses, [whole(p) for p in people])
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
-    shuffled = Layer(both.logits[:, order], both.boxes[:, order])
-    again, others = layer_loss(shuffled, [whole(people[0].flip(0)), whole(people[1])])
+    again, others = layer_loss(logits[:, order], guesses[:, order],
+                               [whole(people[0].flip(0)), whole(people[1])])
     assert again.item() == pytest.approx(loss.item(), rel=1e-5)
-    pairs = [sorted(zip(m.query.tolist(), m.person.tolist())) for m in matches]
-    back = [sorted(zip(order[m.query].tolist(), m.person.tolist())) for m in others]
+    pairs = [sorted(zip(query.tolist(), person.tolist())) for query, person in matches]
+    back = [sorted(zip(order[query].tolist(), person.tolist())) for query, person in others]
     assert back[1] == pairs[1]
     assert back[0] == sorted((query, 2 - person) for query, person in pairs[0])
 
 
 def test_a_network_gone_astray_is_still_matched():
-    one = layer(4)
-    one.logits[1], one.boxes[2] = torch.nan, torch.inf
-    assert set(match(one, whole(boxes(2))).query.tolist()) == {0, 3}
+    logits, guesses = layer(4)
+    logits[1], guesses[2] = torch.nan, torch.inf
+    assert set(match(logits, guesses, boxes(2))[0].tolist()) == {0, 3}
 
 
 # -------------------------------------------------------------------------------- terms
@@ -119,21 +117,21 @@ def test_generalised_iou_is_that_of_transformers():
 
 
 def test_focal_loss_is_that_of_transformers():
-    one, people = layer(9), boxes(2, 1)
-    found = match(one, whole(people))
+    (logits, guesses), people = layer(9), boxes(2, 1)
+    query, _ = match(logits, guesses, people)
     target = torch.zeros(9)
-    target[found.query] = 1
-    expected = sigmoid_focal_loss(one.logits[None], target[None], 1) * 9  # theirs is a mean
-    ours = focal_loss(one.logits, one.boxes, whole(people), found)
+    target[query] = 1
+    expected = sigmoid_focal_loss(logits[None], target[None], 1) * 9  # theirs is a mean
+    ours = focal_loss(logits, guesses, _NOBODY, query)
     assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_terms_have_the_weights_of_deformable_detr():
-    one = layer(5, images=1)
+    logits, guesses = layer(5, images=1)
     people = boxes(2, 1)
-    loss, (found,) = layer_loss(one, [whole(people)])
-    guess, goal = one.boxes[0, found.query], people[found.person]
-    focal = focal_loss(one.logits[0], one.boxes[0], whole(people), found)
+    loss, ((query, person),) = layer_loss(logits, guesses, [whole(people)])
+    guess, goal = guesses[0, query], people[person]
+    focal = focal_loss(logits[0], guesses[0], _NOBODY, query)
     overlap = 2 - generalized_box_iou(corners(guess), corners(goal)).trace()
     expected = (2 * focal + 5 * (guess - goal).abs().sum() + 2 * overlap) / 2
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -144,10 +142,10 @@ def test_who_is_found_exactly_costs_next_to_nothing():
     logits = torch.tensor([[-20.0, 20, 20, -20, 20]])
     guesses = boxes(5, 7)[None]
     guesses[0, [1, 2, 4]] = people
-    loss, _ = layer_loss(Layer(logits, guesses), [whole(people)])
+    loss, _ = layer_loss(logits, guesses, [whole(people)])
     assert abs(loss.item()) < 1e-5
     guesses[0, 1, 0] += 0.1
-    assert layer_loss(Layer(logits, guesses), [whole(people)])[0] > 0.1
+    assert layer_loss(logits, guesses, [whole(people)])[0] > 0.1
 
 
 def test_layers_and_proposals_are_added():
@@ -155,11 +153,11 @@ def test_layers_and_proposals_are_added():
     first, last, proposals = layer(6, 1, 2), layer(6, 2, 2), layer(20, 3, 2)
     found = Detected([first, last], proposals, torch.zeros(2, 6, 8), [])
     loss, matches = detection_loss(found, truths)
-    parts = [layer_loss(first, truths)[0], layer_loss(last, truths)[0],
-             layer_loss(proposals, truths, copies=4)[0]]
+    parts = [layer_loss(*first, truths)[0], layer_loss(*last, truths)[0],
+             layer_loss(*proposals, truths, copies=4)[0]]
     assert loss.item() == pytest.approx(sum(parts).item(), rel=1e-5)
-    expected = layer_loss(last, truths)[1]
-    assert all(torch.equal(a.query, b.query) for a, b in zip(matches, expected))
+    expected = layer_loss(*last, truths)[1]
+    assert all(torch.equal(a, b) for (a, _), (b, _) in zip(matches, expected))
     alone, _ = detection_loss(found._replace(proposals=None), truths)
     assert alone.item() == pytest.approx(sum(parts[:2]).item(), rel=1e-5)
 
@@ -173,8 +171,8 @@ def pull_on_logits(truth):
     logits = torch.full((1, 4), 0.5).requires_grad_()
     guesses = torch.tensor([[[0.2, 0.2, 0.2, 0.2], [0.3, 0.7, 0.1, 0.2], [0.8, 0.8, 0.1, 0.2],
                              [0.52, 0.7, 0.2, 0.1]]])
-    loss, (found,) = layer_loss(Layer(logits, guesses), [truth])
-    assert found.query.tolist() == ([0] if len(truth.boxes) else [])
+    loss, ((query, _),) = layer_loss(logits, guesses, [truth])
+    assert query.tolist() == ([0] if len(truth[0]) else [])
     return torch.autograd.grad(loss, logits)[0][0]
 
 
@@ -192,24 +190,22 @@ def test_who_is_in_an_ignored_box_may_be_somebody():
 
 
 def test_bystanders_are_not_nobody_where_not_everyone_is_labelled():
-    pull = pull_on_logits(Truth(_PERSON, _NOBODY, False))
+    pull = pull_on_logits((_PERSON, None))
     assert pull[0] < 0 and (pull[1:] == 0).all()
 
 
 def test_pictures_without_people():
     assert (pull_on_logits(whole(_NOBODY)) > 0).all()
-    assert (pull_on_logits(Truth(_NOBODY, _NOBODY, False)) == 0).all()
+    assert (pull_on_logits((_NOBODY, None)) == 0).all()
     both = layer(5, images=2)
-    loss, (nobody, somebody) = layer_loss(both, [whole(_NOBODY), whole(boxes(1))])
-    assert loss.isfinite() and (len(nobody.query), len(somebody.query)) == (0, 1)
-    assert nobody.query.dtype == torch.long
+    loss, ((none, _), (one, _)) = layer_loss(*both, [whole(_NOBODY), whole(boxes(1))])
+    assert loss.isfinite() and (len(none), len(one)) == (0, 1)
+    assert none.dtype == torch.long
 
 
 def test_a_matched_query_counts_in_an_ignored_box_too():
-    one = Layer(torch.tensor([0.3]), _PERSON)
-    truth = whole(_PERSON, torch.tensor([[0.5, 0.5, 1.0, 1.0]]))
-    found = Matched(torch.tensor([0]), torch.tensor([0]))
-    assert focal_loss(one.logits, one.boxes, truth, found) > 0
+    ignored = torch.tensor([[0.5, 0.5, 1.0, 1.0]])
+    assert focal_loss(torch.tensor([0.3]), _PERSON, ignored, torch.tensor([0])) > 0
 
 
 def test_covered_is_who_lies_mostly_inside():
@@ -225,6 +221,6 @@ def test_gradients_are_finite_whatever_is_detected():
     centres = torch.tensor([[[0, 0, 0, 0], [1, 1, 1, 1], [0.5, 0.5, 0, 0.3], [0.5, 0.5, 2, 2],
                              [0.3, 0.3, 0.1, 0.1]]]).requires_grad_()
     truth = whole(torch.cat([boxes(2), torch.tensor([[0.3, 0.3, 0.1, 0.1]])]))
-    loss, _ = layer_loss(Layer(logits, centres), [truth])
+    loss, _ = layer_loss(logits, centres, [truth])
     rotation_priors = torch.autograd.grad(loss, (logits, centres))
     assert loss.isfinite() and all(pull.isfinite().all() for pull in rotation_priors)

@@ -53,7 +53,7 @@ def _body(upright):
 
 def _mask(hits, width, height):
     mask = np.zeros(width * height, np.uint8)
-    mask[hits.pixel] = 1
+    mask[hits[0]] = 1
     return mask.reshape(height, width)
 
 
@@ -86,13 +86,13 @@ def test_shares_of_corners_lead_to_the_pixel_and_its_depth(upright, what):
         vertices = torch.tensor([[-0.5, 0.3, 1], [0.5, 0.4, 1.2], [0, -0.5, 6], [4, -0.9, 9]])
         faces = torch.tensor([[0, 1, 2], [1, 3, 2]])
         pixels, nearness = vertices[:, :2] / vertices[:, 2:] * 350 + 80, 1 / vertices[:, 2]
-    hits = rasterise(pixels, nearness, faces, 180, _SIZE)
-    assert len(hits.pixel) > 500
-    shares = barycentric(hits, pixels, nearness, faces, 180)
-    points = (shares[..., None] * vertices[faces[hits.face]]).sum(1)
-    centre = torch.stack([hits.pixel % 180, hits.pixel // 180], 1) + 0.5
+    shown, face, nearest = rasterise(pixels, nearness, faces, 180, _SIZE)
+    assert len(shown) > 500
+    shares = barycentric(shown, face, pixels, nearness, faces, 180)
+    points = (shares[..., None] * vertices[faces[face]]).sum(1)
+    centre = torch.stack([shown % 180, shown // 180], 1) + 0.5
     assert torch.allclose(points[:, :2] / points[:, 2:] * 350 + 80, centre, atol=1e-2)
-    assert torch.allclose(points[:, 2], 1 / hits.nearness, atol=1e-4)
+    assert torch.allclose(points[:, 2], 1 / nearest, atol=1e-4)
     assert shares.min() > -0.01
 
 
@@ -101,9 +101,9 @@ def test_random_triangles_agree_with_a_loop_over_pixels():
     pixels = rng.uniform(-5, 25, (90, 2))
     nearness = rng.uniform(0.1, 2, 90)
     faces = np.arange(90).reshape(30, 3)
-    hits = rasterise(*map(torch.from_numpy, (pixels, nearness, faces)), 20, 20)
+    shown, face, _ = rasterise(*map(torch.from_numpy, (pixels, nearness, faces)), 20, 20)
     ours = np.full(400, -1)
-    ours[hits.pixel] = hits.face
+    ours[shown] = face
     expected = np.full(400, -1)
     for cell in range(400):
         at, nearest = np.array([cell % 20 + 0.5, cell // 20 + 0.5]), 0.0
@@ -129,9 +129,9 @@ def _two_boxes(order):
 def test_what_is_nearer_hides_what_is_behind(order):
     vertices, faces = _two_boxes(order)
     pixels = vertices[:, :2] / vertices[:, 2:] * 100 + 50
-    hits = rasterise(pixels, 1 / vertices[:, 2], faces, 100, 100)
+    shown, face, _ = rasterise(pixels, 1 / vertices[:, 2], faces, 100, 100)
     owner = np.full(100 * 100, -1)
-    owner[hits.pixel] = hits.face // 12
+    owner[shown] = face // 12
     owner = owner.reshape(100, 100)
     assert owner[50, 50] == owner[50, 66] == order.index(0)  # the near front's edge: 0.3 / 1.7
     assert owner[50, 70] == order.index(1)  # ends at 0.6 / 2.7
@@ -143,8 +143,9 @@ def test_what_is_nearer_hides_what_is_behind(order):
 def test_triangles_behind_the_camera_are_not_seen():
     vertices, faces = scenes._box()
     pixels = torch.from_numpy(vertices[:, :2] * 50 + 50)
-    assert not len(rasterise(pixels, torch.full((24,), -1.0).double(), torch.from_numpy(faces),
-                             100, 100).pixel)
+    shown, _, _ = rasterise(pixels, torch.full((24,), -1.0).double(), torch.from_numpy(faces),
+                            100, 100)
+    assert not len(shown)
 
 
 def test_shadow_falls_below_and_only_below():

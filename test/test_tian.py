@@ -126,11 +126,11 @@ def test_whose_joints_are_found_scores_higher_and_nobody_is_reported_twice(net):
 def test_each_layer_refines_the_last_ones_boxes(net):
     """Heads that have learned nothing move nothing: proposals stay where they are."""
     found = net.detect(255 * torch.rand(2, 3, 64, 96))
-    first, last = found.layers
-    assert torch.allclose(first.boxes, last.boxes, atol=1e-4)
-    sizes = {round(size, 3) for size in last.boxes[..., 2:].flatten().tolist()}
+    (_, first), (_, last) = found.layers
+    assert torch.allclose(first, last, atol=1e-4)
+    sizes = {round(size, 3) for size in last[..., 2:].flatten().tolist()}
     assert sizes <= {0.05, 0.1, 0.2}  # of the levels
-    assert len(found.proposals.boxes[0]) == 12 * 8 + 6 * 4 + 3 * 2
+    assert len(found.proposals[1][0]) == 12 * 8 + 6 * 4 + 3 * 2
 
 
 def test_one_head_for_what_is_proposed_and_for_what_is_refined(net):
@@ -375,7 +375,7 @@ def test_a_checkpoint_gives_the_network_back(net, saved):
     rounded.load_state_dict({k: v.half().float() for k, v in net.state_dict().items()})
     images = 255 * torch.rand(1, 3, 96, 96)
     for a, b in zip(again.detect(images).layers, rounded.detect(images).layers, strict=True):
-        assert torch.equal(a.logits, b.logits) and torch.equal(a.boxes, b.boxes)
+        assert torch.equal(a[0], b[0]) and torch.equal(a[1], b[1])
 
 
 def test_a_backbone_that_does_not_learn_is_not_saved(tmp_path):

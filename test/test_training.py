@@ -35,7 +35,6 @@ from ros2_pose.people import Frame, People
 from ros2_pose.training import objective as objective_module
 from ros2_pose.training.augment import collate, example
 from ros2_pose.training.config import TrainingConfig, read_config
-from ros2_pose.training.detection import Matched
 from ros2_pose.training.examples import Endless
 from ros2_pose.training.objective import Objective, jittered
 from ros2_pose.training.trainer import Trainer, TrainingError, start, train
@@ -162,7 +161,7 @@ def test_each_person_is_given_the_query_that_stands_for_it(samples):
     batch = collate([example(sample, 96) for sample in samples[:2]])
     counts = [int((batch.image == i).sum()) for i in (0, 1)]
     queries = torch.arange(2 * 6).view(2, 6, 1).float()
-    matches = [Matched(torch.tensor([5, 2][:n]), torch.arange(n).flip(0)) for n in counts]
+    matches = [(torch.tensor([5, 2][:n]), torch.arange(n).flip(0)) for n in counts]
     found = objective_module._queries_of(queries, matches, batch)[:, 0].tolist()
     expected = [[5.0, 2.0][:n][::-1] for n in counts]
     assert found == expected[0] + [6 + q for q in expected[1]]

@@ -42,16 +42,24 @@ class Coco:
 
     def _index(self, table: dict) -> None:
         """Keep all people in arrays, sorted by picture: a loader's workers share their memory."""
-        self.names = [image["file_name"] for image in table["images"]]
-        number_of = {image["id"]: number for number, image in enumerate(table["images"])}
-        people = sorted(table["annotations"], key=lambda person: number_of[person["image_id"]])
-        numbers = [number_of[person["image_id"]] for person in people]
-        self.first_row = np.searchsorted(numbers, np.arange(len(self.names) + 1))
-        self.boxes = np.array([p["bbox"] for p in people], float).reshape(-1, 4)
-        self.boxes[:, 2:] += self.boxes[:, :2]
-        self.points = np.array([p["keypoints"] for p in people], np.float32).reshape(-1, 17, 3)
-        self.labelled = np.array([p["num_keypoints"] > 0 and not p["iscrowd"] for p in people],
-                                 bool)
+        people_of: dict[int, list[dict]] = {image["id"]: [] for image in table["images"]}
+        for person in table["annotations"]:
+            people_of[person["image_id"]].append(person)
+
+        self.names, first_row = [], [0]
+        boxes, points, labelled = [], [], []
+        for image in table["images"]:
+            self.names.append(image["file_name"])
+            for person in people_of[image["id"]]:
+                boxes.append(person["bbox"])
+                points.append(person["keypoints"])
+                labelled.append(person["num_keypoints"] > 0 and not person["iscrowd"])
+            first_row.append(len(boxes))
+        self.first_row = np.array(first_row)  # of each picture's people, and the end
+        self.boxes = np.array(boxes, float).reshape(-1, 4)  # x, y, width, height
+        self.boxes[:, 2:] += self.boxes[:, :2]  # x min, y min, x max, y max
+        self.points = np.array(points, np.float32).reshape(-1, 17, 3)
+        self.labelled = np.array(labelled, bool)
 
     def __len__(self) -> int:
         return len(self.names)

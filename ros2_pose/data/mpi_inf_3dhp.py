@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -25,14 +24,9 @@ _JOINTS = len(MUPOTS17)
 _OF_28 = [7, 5, 14, 15, 16, 9, 10, 11, 23, 24, 25, 18, 19, 20, 4, 3, 6]
 
 
-class _Video(NamedTuple):
-    """T pictures of one actor from one camera."""
-
-    file: Path  # annot.mat
-    paths: list[Path]
-    camera: Camera
-    pixels: np.ndarray  # (T, 17, 2) px, pixel centres at 0
-    points: np.ndarray  # (T, 17, 3) m, camera frame
+# T pictures of one actor from one camera; joints (T, 17, 2) px, pixel centres at 0, and (T, 17, 3)
+# m, camera frame.
+_Video = tuple[list[Path], Camera, np.ndarray, np.ndarray]
 
 
 class MpiInf3dhp:
@@ -55,14 +49,14 @@ class MpiInf3dhp:
         self.videos: list[_Video] = []
         for sequence in [Path(root) / f"S{s}" / f"Seq{n}" for s in subjects for n in (1, 2)]:
             self.videos += self._read(sequence)
-        self.index = [(number, time) for number, video in enumerate(self.videos)
-                      for time in range(len(video.paths))]
+        self.index = [(number, time) for number, (paths, *_) in enumerate(self.videos)
+                      for time in range(len(paths))]
 
     def _read(self, sequence: Path) -> list[_Video]:
         cameras = _calibrations(require_path(sequence / "camera.calibration", self._REMEDY))
         file, folder = sequence / "annot.mat", require_path(sequence / "imageFrames", self._REMEDY)
         pixels, points_mm = read_mat(file, ("annot2", "annot3"), self._REMEDY)
-        videos = []
+        videos: list[_Video] = []
         for pictures in sorted(folder.glob("video_*")):
             rows, paths = self._numbered(pictures)
             with parsing(file, f"annot2 and annot3 of {pictures.name}, 28 joints a frame"):
@@ -71,11 +65,10 @@ class MpiInf3dhp:
                 points_28_mm = points_mm[camera].reshape(-1, 28, 3)
                 paths = [path for row, path in zip(rows, paths) if row < len(pixels_28)]
                 rows = rows[:len(paths)]  # a video may be longer than its annotations
-                videos.append(_Video(
-                    file, paths, cameras[camera],
-                    np.asarray(pixels_28[rows][:, _OF_28], np.float32),
-                    np.asarray(points_28_mm[rows][:, _OF_28] / 1000, np.float32)))
-        if not any(video.paths for video in videos):
+                videos.append((paths, cameras[camera],
+                               np.asarray(pixels_28[rows][:, _OF_28], np.float32),
+                               np.asarray(points_28_mm[rows][:, _OF_28] / 1000, np.float32)))
+        if not any(paths for paths, *_ in videos):
             raise DataError(f"{folder} has no pictures: {self._REMEDY}")
         return videos
 
@@ -93,11 +86,13 @@ class MpiInf3dhp:
         return len(self.index)
 
     def __getitem__(self, number: int) -> Sample:
-        video, time = self.videos[self.index[number][0]], self.index[number][1]
-        path = video.paths[time]
-        return mpi_inf_sample(read_frame(path, video.camera), video.points[[time]].astype(float),
-                       video.pixels[[time]].astype(float), np.full((1, _JOINTS), PROJECTED),
-                       f"{video.file}, {path.parent.name}/{path.name}")
+        video, time = self.index[number]
+        paths, camera, pixels, points = self.videos[video]
+        path = paths[time]
+        annotations = path.parents[2] / "annot.mat"
+        return mpi_inf_sample(read_frame(path, camera), points[[time]].astype(float),
+                              pixels[[time]].astype(float), np.full((1, _JOINTS), PROJECTED),
+                              f"{annotations}, {path.parent.name}/{path.name}")
 
 
 def _calibrations(file: Path) -> dict[int, Camera]:

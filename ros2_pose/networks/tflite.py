@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from ros2_pose.networks.tflite_file import Operator, Table, TfliteError, TfliteFile, read_tflite
+from ros2_pose.networks.tflite_file import Operator, Table, Tensor, TfliteError, read_tflite
 
 _NONE, _RELU, _RELU6 = 0, 1, 3  # ActivationFunctionType of the schema
 _ACTIVATIONS = {_NONE: None, _RELU: F.relu, _RELU6: F.relu6}  # fused: may work in place
@@ -37,23 +37,24 @@ def load_tflite(path: str | Path, outputs: list[str]) -> fx.GraphModule:
     Raises:
         TfliteError: the file is damaged, a name is unknown or an operator is not covered.
     """
-    return _Importer(read_tflite(path)).build(outputs)
+    return _Importer(*read_tflite(path)).build(outputs)
 
 
 class _Importer:
     """Converts the operators that the outputs depend on, one torch.fx node each."""
 
-    def __init__(self, file: TfliteFile):
-        self.file = file
-        self.producer = {tensor: op for op in file.operators for tensor in op.outputs}
+    def __init__(self, tensors: list[Tensor], operators: list[Operator], inputs: list[int]):
+        """Prepare the import of a graph; arguments: see `read_tflite`."""
+        self.tensors, self.operators, self.inputs = tensors, operators, inputs
+        self.producer = {tensor: op for op in operators for tensor in op.outputs}
         self.modules, self.graph = nn.Module(), fx.Graph()
         self.nodes: dict[int, fx.Node] = {}
 
     def build(self, outputs: list[str]) -> fx.GraphModule:
         wanted = [self._find(name) for name in outputs]
-        self.nodes[self.file.inputs[0]] = self.graph.placeholder("image")
+        self.nodes[self.inputs[0]] = self.graph.placeholder("image")
         needed = self._ancestors(wanted)
-        for op in self.file.operators:
+        for op in self.operators:
             if id(op) in needed:
                 self._emit(op)
         self.graph.output(tuple(self.nodes[tensor] for tensor in wanted))
@@ -67,7 +68,7 @@ class _Importer:
         return found[0]
 
     def _name(self, tensor: int) -> str:
-        return self.file.tensors[tensor].name
+        return self.tensors[tensor][0]
 
     def _ancestors(self, tensors: list[int]) -> set[int]:
         """Return the ids of the operators that the tensors depend on, without constants."""
@@ -86,7 +87,7 @@ class _Importer:
         op = self.producer.get(tensor)
         if op is not None:
             return self._constant(op.inputs[0]) if op.kind == "DEQUANTIZE" else None
-        value = self.file.tensors[tensor].value
+        value = self.tensors[tensor][1]
         if value is None:
             return None
         return value.astype(np.float32) if value.dtype == np.float16 else value.copy()

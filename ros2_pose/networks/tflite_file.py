@@ -21,6 +21,7 @@ _OPERATORS = {0: "ADD", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE", 1
               18: "MUL", 19: "RELU", 21: "RELU6", 23: "RESIZE_BILINEAR", 41: "SUB", 42: "DIV",
               53: "CAST"}
 _DTYPES = {0: "<f4", 1: "<f2", 2: "<i4"}
+Tensor = tuple[str, "np.ndarray | None"]  # name; value of a constant
 _DAMAGED = (struct.error, IndexError, ValueError, OverflowError)
 
 
@@ -86,35 +87,21 @@ class Table:
         return struct.unpack_from(f"<{kind}", self._data, position)[0]
 
 
-class Tensor(NamedTuple):
-    """A tensor; `value` is that of a constant of a known type, else None."""
-
-    name: str
-    shape: list[int]
-    type: int  # TensorType of the schema
-    value: np.ndarray | None
-
-
 class Operator(NamedTuple):
     """An operator; `kind` is its builtin name, "number N" for one that is not covered."""
 
     kind: str
-    inputs: list[int]
-    outputs: list[int]
+    inputs: list[int]  # indices of tensors, -1 for an optional one that is absent
+    outputs: list[int]  # indices of tensors
     options: Table | None
 
 
-class TfliteFile(NamedTuple):
-    """A subgraph; tensors are referred to by index, -1 for an optional one that is absent."""
-
-    tensors: list[Tensor]
-    operators: list[Operator]
-    inputs: list[int]
-
-
-def read_tflite(path: str | Path) -> TfliteFile:
+def read_tflite(path: str | Path) -> tuple[list[Tensor], list[Operator], list[int]]:
     """Read a file.
 
+    Returns:
+        Name of each tensor, with its value if it is a constant of a known type, else None;
+        operators in the order of their execution; indices of the input tensors.
     Raises:
         TfliteError: the file is not TensorFlow Lite or is damaged.
     """
@@ -127,14 +114,14 @@ def read_tflite(path: str | Path) -> TfliteFile:
         raise TfliteError(f"{path} is damaged ({error}): delete it and fetch it again") from error
 
 
-def _read_model(model: Table) -> TfliteFile:
+def _read_model(model: Table) -> tuple[list[Tensor], list[Operator], list[int]]:
     kinds = [_kind(code) for code in model.tables(1)]
     buffers = [buffer.bytes(0) for buffer in model.tables(4)]
     graph = model.tables(2)[0]
+    tensors = [_tensor(entry, buffers) for entry in graph.tables(0)]
     operators = [Operator(kinds[op.number(0, "I")], op.ints(1), op.ints(2), op.table(4))
                  for op in graph.tables(3)]
-    return TfliteFile([_tensor(entry, buffers) for entry in graph.tables(0)], operators,
-                      graph.ints(1))
+    return tensors, operators, graph.ints(1)
 
 
 def _kind(code: Table) -> str:
@@ -144,9 +131,8 @@ def _kind(code: Table) -> str:
 
 
 def _tensor(entry: Table, buffers: list[bytes]) -> Tensor:
-    shape, kind = entry.ints(0), entry.number(1, "b")
+    name, kind = entry.bytes(3).decode(), entry.number(1, "b")
     data = buffers[entry.number(2, "I")]
-    value = None
-    if data and kind in _DTYPES:
-        value = np.frombuffer(data, _DTYPES[kind]).reshape(shape)
-    return Tensor(entry.bytes(3).decode(), shape, kind, value)
+    if not data or kind not in _DTYPES:
+        return name, None
+    return name, np.frombuffer(data, _DTYPES[kind]).reshape(entry.ints(0))

@@ -12,7 +12,7 @@ from ros2_pose.networks.tian.smpl_head import camera_from_box, root_rotated
 from ros2_pose.training import losses
 from ros2_pose.training.augment import Batch
 from ros2_pose.training.config import TrainingConfig
-from ros2_pose.training.detection import Matched, Truth, detection_loss
+from ros2_pose.training.detection import Truth, detection_loss
 
 _JITTER_SHIFT, _JITTER_SIZE = 0.06, 0.1  # of true boxes: errors of detected ones
 _WEIGHTED = ("detection", "keypoint", "vote", "shape", "pose", "smpl")  # terms of the total
@@ -116,11 +116,10 @@ def jittered(boxes: Tensor, seed: int) -> Tensor:
 def _truths(batch: Batch) -> list[Truth]:
     """Return the true boxes of each image, relative to it."""
     side = batch.images.shape[-1]
-    truths = []
+    truths: list[Truth] = []
     for i, ignored in enumerate(batch.ignored):
-        boxes = batch.boxes[batch.image == i]
-        truths.append(Truth(_by_centre(boxes / side), _by_centre(ignored / side),
-                            bool(batch.complete[i])))
+        people = _by_centre(batch.boxes[batch.image == i] / side)
+        truths.append((people, _by_centre(ignored / side) if batch.complete[i] else None))
     return truths
 
 
@@ -129,10 +128,10 @@ def _by_centre(boxes: Tensor) -> Tensor:
     return torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1)
 
 
-def _queries_of(queries: Tensor, matches: list[Matched], batch: Batch) -> Tensor:
-    """Return the query (N, width) matched with each person; matches are in any order."""
+def _queries_of(queries: Tensor, matches: list[tuple[Tensor, Tensor]], batch: Batch) -> Tensor:
+    """Return the query (N, width) matched with each person; see `match` for the matches."""
     out = queries.new_zeros(len(batch.boxes), queries.shape[-1])
-    for i, matched in enumerate(matches):
+    for i, (query, person) in enumerate(matches):
         rows = (batch.image == i).nonzero()[:, 0]
-        out[rows[matched.person]] = queries[i, matched.query]
+        out[rows[person]] = queries[i, query]
     return out

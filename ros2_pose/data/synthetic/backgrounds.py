@@ -7,7 +7,6 @@ at y = -camera_height. Colours are linear RGB.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -114,38 +113,40 @@ def _sampled(image: np.ndarray, u: np.ndarray, v: np.ndarray, size_m: float,
         (..., 3).
     """
     px_per_m = _TEXTURE_PX / size_m
-    column = ((u * px_per_m + origin[0] * _TEXTURE_PX) % _TEXTURE_PX).astype(np.float32)
-    row = ((v * px_per_m + origin[1] * _TEXTURE_PX) % _TEXTURE_PX).astype(np.float32)
-    fine = cv2.remap(image, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
-    mean_share = np.clip(footprint * px_per_m / 8, 0, 1)[..., None].astype(np.float32)
-    return fine + mean_share * (np.array(cv2.mean(image)[:3], np.float32) - fine)
+    column = u * px_per_m + origin[0] * _TEXTURE_PX
+    row = v * px_per_m + origin[1] * _TEXTURE_PX
+    column_in_texture = (column % _TEXTURE_PX).astype(np.float32)
+    row_in_texture = (row % _TEXTURE_PX).astype(np.float32)
+    fine = cv2.remap(image, column_in_texture, row_in_texture, cv2.INTER_LINEAR,
+                     borderMode=cv2.BORDER_WRAP)
 
-
-@dataclass(frozen=True)
-class Backdrop:
-    """The background pixel by pixel, as if there were no people and objects."""
-
-    colour: np.ndarray  # (H, W, 3) albedo of surfaces, or radiance without one
-    points: np.ndarray  # (H, W, 3) m, world frame; far away where there is no surface
-    normals: np.ndarray  # (H, W, 3); 0 where there is no surface
-    is_albedo: bool  # False: light is in the colours already, but for shadows
+    mean = np.array(cv2.mean(image)[:3], np.float32)
+    texels_per_pixel = footprint * px_per_m
+    mean_share = np.clip(texels_per_pixel / 8, 0, 1)[..., None].astype(np.float32)
+    return fine + mean_share * (mean - fine)
 
 
 def draw_backdrop(rng: np.random.Generator, rays: np.ndarray, camera_height: float,
-                  extent_m: float, photos: list[Path]) -> Backdrop:
-    """Draw a random background.
+                  extent_m: float,
+                  photos: list[Path]) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Draw a random background pixel by pixel, as if there were no people and objects.
 
     Args:
         rays (H, W, 3): float32, world frame.
         camera_height: m above the floor.
         extent_m: largest horizontal coordinate of the scene, which the background leaves free.
         photos: pictures to use in half of the scenes, if any.
+    Returns:
+        colour (H, W, 3): albedo of surfaces, or radiance where there is no surface;
+        points (H, W, 3): m, world frame, far away where there is no surface;
+        normals (H, W, 3): unit, 0 where there is no surface;
+        is_albedo: False if light is in the colours already, but for shadows.
     """
     kind = rng.choice((ROOM, OUTDOORS, FLAT), p=_KIND_SHARES)
     if photos and rng.random() < _PHOTO_SHARE:
         kind = PHOTO
     if kind == ROOM:
-        return _room(rng, rays, camera_height, extent_m)
+        return *_room(rng, rays, camera_height, extent_m), True
     length = _distance_to_plane(rays, 1, -camera_height)
     points = rays * length[..., None]
     has_floor = (length < _FAR_M)[..., None]
@@ -157,7 +158,7 @@ def draw_backdrop(rng: np.random.Generator, rays: np.ndarray, camera_height: flo
         colour = _photo(photos[rng.integers(len(photos))], rng, rays.shape[:2])
     else:
         colour = _flat(rng, rays.shape[:2])
-    return Backdrop(colour, points, normals, is_albedo=kind == OUTDOORS)
+    return colour, points, normals, kind == OUTDOORS
 
 
 def _distance_to_plane(rays: np.ndarray, axis: int, position: float) -> np.ndarray:
@@ -194,20 +195,24 @@ def _sky(rng: np.random.Generator, rays: np.ndarray) -> np.ndarray:
     """(H, W, 3) a gradient above a skyline of hills, houses, trees."""
     up = rays[..., 1] / np.linalg.norm(rays, axis=2)
     bearing = np.arctan2(rays[..., 0], -rays[..., 2])
-    low, high = (np.array([0.55, 0.65, 0.85]) * rng.uniform(0.5, 1.3, 3) for _ in range(2))
-    sky = low + np.clip(up, 0, 1)[..., None] * (high - low)
+    blue = np.array([0.55, 0.65, 0.85])
+    at_horizon = blue * rng.uniform(0.5, 1.3, 3)
+    at_zenith = blue * rng.uniform(0.5, 1.3, 3)
+    sky = at_horizon + np.clip(up, 0, 1)[..., None] * (at_zenith - at_horizon)
+
+    # The skyline's height by bearing: steps of random width, half of them smoothed to hills.
     heights = np.repeat(rng.uniform(0, 0.35, 64), rng.integers(1, 24, 64))
     if rng.random() < 0.5:
         heights = cv2.blur(heights[None], (15, 1))[0]
     column = ((bearing + np.pi) * len(heights) / 7).astype(int) % len(heights)
-    skyline = _sampled(texture(rng), 3 * bearing, -3 * up, 2.0, np.zeros_like(up))
     is_skyline = (up < heights[column])[..., None]
+    skyline = _sampled(texture(rng), 3 * bearing, -3 * up, 2.0, np.zeros_like(up))
     return np.where(is_skyline, 0.7 * skyline, sky).astype(np.float32)
 
 
 def _room(rng: np.random.Generator, rays: np.ndarray, camera_height: float,
-          extent_m: float) -> Backdrop:
-    """A box around the scene: floor, ceiling and four walls, each textured."""
+          extent_m: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Colour, points and normals (H, W, 3) of a room: floor, ceiling and four walls, textured."""
     half = extent_m + np.exp(rng.uniform(np.log(0.3), np.log(6)))
     left, right = -rng.uniform(1, 1.5) * half, rng.uniform(1, 1.5) * half
     ceiling = max(rng.uniform(0.6, 3.0), _MIN_CEILING_M - camera_height)
@@ -228,7 +233,7 @@ def _room(rng: np.random.Generator, rays: np.ndarray, camera_height: float,
                            rng.random(2))
         colour[mask] = surface[mask]
         normals[mask, axis] = -np.sign(position)
-    return Backdrop(colour, points, normals, is_albedo=True)
+    return colour, points, normals
 
 
 def _flat(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:

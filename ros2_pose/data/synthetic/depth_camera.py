@@ -32,9 +32,9 @@ def depth_image(model: BodyModel, state: BodyState, camera: Camera, wall: float)
     points = vertices.flatten(0, 1)
     pixels = torch.from_numpy(camera.project(points.numpy())).float()
     nearness = torch.where(points[:, 2] > 0, 1 / points[:, 2], 0)
-    hits = rasterise(pixels, nearness, faces, camera.width, camera.height)
+    shown, _, nearest = rasterise(pixels, nearness, faces, camera.width, camera.height)
     image = torch.full((camera.height, camera.width), wall)
-    image.view(-1)[hits.pixel] = (1 / hits.nearness).clamp(max=wall).to(image)
+    image.view(-1)[shown] = (1 / nearest).clamp(max=wall).to(image)
     return image.numpy()
 
 

@@ -18,6 +18,7 @@ from ros2_pose.data.synthetic.bodies import BodySampler, above_floor
 from ros2_pose.geometry import rotmat_from_rotvec
 from ros2_pose.skeleton import COCO17, SMPL24
 
+_MIN_DEPTH_M = 0.35  # of any joint before the camera
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
@@ -57,11 +58,13 @@ class Projector(BodySampler):
 
     def _before_camera(self, rotmats: Tensor, betas: Tensor) -> tuple[Tensor, Tensor]:
         """(P, 3, 3) rotation and (P, 3) position, m, of the pelvis in the camera frame."""
-        posed = pose_rig(self.model.rig(betas), rotmats, betas, betas.new_zeros(len(betas), 3))
-        position, to_camera = self.views(above_floor(posed.joints))
+        origin = betas.new_zeros(len(betas), 3)
+        joints = pose_rig(self.model.rig(betas), rotmats, betas, origin).joints
+        position, to_camera = self.views(above_floor(joints))
         root = (to_camera @ position[..., None])[..., 0]
-        nearest = (to_camera[:, None] @ posed.joints[..., None])[..., 2, 0].amin(1)
-        root[:, 2] = torch.maximum(root[:, 2], 0.35 - nearest)
+        depth_from_root = (to_camera[:, None] @ joints[..., None])[..., 2, 0]  # (P, 24)
+        nearest = depth_from_root.amin(1)
+        root[:, 2] = torch.maximum(root[:, 2], _MIN_DEPTH_M - nearest)
         return to_camera @ rotmats[:, 0], root
 
     # ------------------------------------------------------------------------- detection

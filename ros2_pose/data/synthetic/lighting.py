@@ -5,8 +5,6 @@ World frame, metres, linear RGB.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
@@ -19,25 +17,30 @@ _TAPS_PX = ((-0.8, -0.3), (0.3, -0.8), (0.8, 0.3), (-0.3, 0.8))  # soften the sh
 _UP = np.array([0.0, 1.0, 0.0])
 
 
-@dataclass(frozen=True)
 class Light:
-    """The light of a scene; directions point to the light."""
+    """The light of a scene, drawn at random, with the shadows of its surfaces."""
 
-    sun: np.ndarray  # (3,) unit
-    sun_colour: np.ndarray  # (3,)
-    ambient: np.ndarray  # (3,)
-    fill: np.ndarray  # (3,) unit
-    fill_colour: np.ndarray  # (3,)
+    def __init__(self, rng: np.random.Generator, vertices: np.ndarray, faces: np.ndarray,
+                 device: str = "cpu") -> None:
+        """Draw a light; a warm sun goes with a cold sky.
 
-    @staticmethod
-    def draw(rng: np.random.Generator) -> Light:
-        """Draw a light; a warm sun goes with a cold sky."""
+        Args:
+            vertices (V, 3): m. faces (F, 3): vertex indices; F may be 0.
+            device: on which the shadow map is drawn.
+        """
         warmth = np.array([1, 0, -1]) * rng.normal(0, 0.12)
-        ambient = np.exp(rng.uniform(np.log(0.2), np.log(1.0))) * (1 - 0.5 * warmth)
-        sun = _direction(rng, 20, 85)
-        sun_colour = rng.uniform(0.2, 1.3) * (1 + warmth)
-        fill = _direction(rng, -10, 60)
-        return Light(sun, sun_colour, ambient, fill, np.full(3, rng.uniform(0.0, 0.3)))
+        self.ambient = np.exp(rng.uniform(np.log(0.2), np.log(1.0))) * (1 - 0.5 * warmth)
+        self.sun = _direction(rng, 20, 85)  # directions point to the light
+        self.sun_colour = rng.uniform(0.2, 1.3) * (1 + warmth)
+        self.fill = _direction(rng, -10, 60)
+        self.fill_colour = np.full(3, rng.uniform(0.0, 0.3))
+        self._shadows = Shadows(vertices, faces, self.sun, device) if len(faces) else None
+
+    def lit(self, points: np.ndarray) -> np.ndarray:
+        """(...) 0..1 share of the sun that reaches points (..., 3) m, world frame."""
+        if self._shadows is None:
+            return np.ones(points.shape[:-1], np.float32)
+        return self._shadows.lit(points)
 
     def irradiance(self, normals: np.ndarray, lit: np.ndarray) -> np.ndarray:
         """Compute the light that falls on surfaces.
@@ -87,10 +90,11 @@ class Shadows:
         self._scale = np.array([px_per_m, px_per_m, nearness_per_m], np.float32)
         offset = np.array([0, 0, _NEARNESS_OFFSET], np.float32)
         scaled = torch.from_numpy((points - low) * self._scale + offset).to(device)
-        hits = rasterise(scaled[:, :2].contiguous(), scaled[:, 2].contiguous(),
-                         torch.from_numpy(faces).to(device), _MAP_PX, _MAP_PX, back=True)
+        shown, _, nearness = rasterise(
+            scaled[:, :2].contiguous(), scaled[:, 2].contiguous(),
+            torch.from_numpy(faces).to(device), _MAP_PX, _MAP_PX, back=True)
         nearest = np.full(_MAP_PX**2, -np.inf, np.float32)
-        nearest[hits.pixel.cpu().numpy()] = hits.nearness.cpu().numpy()
+        nearest[shown.cpu().numpy()] = nearness.cpu().numpy()
         self._map = np.full((_MAP_PX + 2, _MAP_PX + 2), -np.inf, np.float32)  # with an empty rim
         self._map[1:-1, 1:-1] = nearest.reshape(_MAP_PX, _MAP_PX)
 

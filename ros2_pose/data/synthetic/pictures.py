@@ -27,7 +27,7 @@ from ros2_pose.data.sample import HIDDEN, OUTSIDE, VISIBLE, Sample
 from ros2_pose.data.synthetic.appearance import Appearance, Landmarks
 from ros2_pose.data.synthetic.backgrounds import draw_backdrop, picture_files
 from ros2_pose.data.synthetic.bodies import BodySampler, read_poses
-from ros2_pose.data.synthetic.lighting import Light, Shadows
+from ros2_pose.data.synthetic.lighting import Light
 from ros2_pose.data.synthetic.materials import Material, noise_table
 from ros2_pose.data.synthetic.scene import Layout, arrange, random_camera
 from ros2_pose.data.synthetic.sensor import photograph
@@ -104,14 +104,11 @@ class SyntheticPictures(IterableDataset):
     def _radiance(self, surfaces: Surfaces, seen: SurfaceSamples, layout: Layout,
                   rng: np.random.Generator) -> np.ndarray:
         """(H, W, 3) linear RGB."""
-        light = Light.draw(rng)
-        shadows = None
-        if len(surfaces.faces):
-            shadows = Shadows(surfaces.vertices, surfaces.faces, light.sun, self.device)
-        background = _background(layout, light, shadows, self.photos, rng)
-        if shadows is None or not len(seen.sample):
+        light = Light(rng, surfaces.vertices, surfaces.faces, self.device)
+        background = _background(layout, light, self.photos, rng)
+        if not len(seen.sample):
             return background
-        lit = shadows.lit(seen.points)
+        lit = light.lit(seen.points)
         colour = seen.albedo(surfaces) * light.irradiance(seen.normals, lit)
         width, height = self.size
         fine_width, fine_height = width * SUPERSAMPLING, height * SUPERSAMPLING
@@ -146,21 +143,21 @@ class SyntheticPictures(IterableDataset):
         return Sample.whole(Frame(image, layout.camera), people[rows])
 
 
-def _background(layout: Layout, light: Light, shadows: Shadows | None, photos: list[Path],
+def _background(layout: Layout, light: Light, photos: list[Path],
                 rng: np.random.Generator) -> np.ndarray:
     """(H, W, 3) linear RGB of the background with the shadows on it."""
     rays = _world_rays(layout.camera, layout.to_camera)
-    backdrop = draw_backdrop(rng, rays, layout.height, layout.extent_m, photos)
-    has_surface = np.any(backdrop.normals, axis=-1)
+    colour, points, normals, is_albedo = draw_backdrop(rng, rays, layout.height, layout.extent_m,
+                                                       photos)
+    has_surface = np.any(normals, axis=-1)
     lit = np.ones(has_surface.shape, np.float32)
-    if shadows is not None:
-        lit[has_surface] = shadows.lit(backdrop.points[has_surface])
-    if backdrop.is_albedo:
-        irradiance = light.irradiance(backdrop.normals, lit)
+    lit[has_surface] = light.lit(points[has_surface])
+    if is_albedo:
+        irradiance = light.irradiance(normals, lit)
         brightness = np.where(has_surface[..., None], irradiance, 1)
     else:
         brightness = (1 - rng.uniform(0.2, 0.6) * (1 - lit))[..., None]
-    radiance = np.asarray(backdrop.colour * brightness, np.float32)
+    radiance = np.asarray(colour * brightness, np.float32)
     return cv2.GaussianBlur(radiance, (3, 3), _EDGE_BLUR_PX)
 
 

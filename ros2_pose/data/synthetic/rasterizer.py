@@ -9,8 +9,6 @@ Nearness is 1/z of a pinhole camera, 1/m: linear in the image, larger is nearer.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
@@ -20,16 +18,8 @@ _MIN_DOUBLE_AREA_PX2 = 1e-3
 _FACE_BITS, _NEARNESS_STEPS = 22, 2.0**26
 
 
-class Hits(NamedTuple):
-    """The N pixels that show a triangle, row by row."""
-
-    pixel: Tensor  # (N,) int64: row * width + column
-    face: Tensor  # (N,) int64: row in faces
-    nearness: Tensor  # (N,) 1/m
-
-
 def rasterise(pixels: Tensor, nearness: Tensor, faces: Tensor, width: int, height: int,
-              back: bool = False) -> Hits:
+              back: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Find the nearest triangle at each pixel's centre.
 
     Args:
@@ -39,6 +29,9 @@ def rasterise(pixels: Tensor, nearness: Tensor, faces: Tensor, width: int, heigh
         faces (F, 3): vertex indices, anticlockwise seen from outside.
         width, height: of the image, px.
         back: draw the sides that face away from the camera instead of those that face it.
+    Returns:
+        The N pixels that show a triangle, row by row: (N,) int64 row * width + column, (N,) int64
+        row in faces, (N,) nearness, 1/m.
     """
     side = 1.0 if back else -1.0
     face = _candidates(pixels, nearness, faces, width, height, side)
@@ -58,20 +51,21 @@ def rasterise(pixels: Tensor, nearness: Tensor, faces: Tensor, width: int, heigh
     buffer.scatter_reduce_(0, (row * width)[span] + column, key, "amax")
     pixel = (buffer >= 0).nonzero()[:, 0]
     seen = buffer[pixel]
-    return Hits(pixel, seen & (1 << _FACE_BITS) - 1, (seen >> _FACE_BITS) / _NEARNESS_STEPS)
+    return pixel, seen & (1 << _FACE_BITS) - 1, (seen >> _FACE_BITS) / _NEARNESS_STEPS
 
 
-def barycentric(hits: Hits, pixels: Tensor, nearness: Tensor, faces: Tensor,
+def barycentric(shown: Tensor, face: Tensor, pixels: Tensor, nearness: Tensor, faces: Tensor,
                 width: int) -> Tensor:
-    """Compute the perspective-correct barycentric coordinates of hits.
+    """Compute the perspective-correct barycentric coordinates of pixels that show a triangle.
 
     Args:
-        hits, pixels, nearness, faces, width: result and arguments of `rasterise`.
+        shown (N,), face (N,): the pixels and their faces as `rasterise` found them.
+        pixels, nearness, faces, width: arguments of `rasterise`.
     Returns:
         (N, 3): shares of the corners in the surface point that a pixel shows.
     """
-    corners = faces[hits.face]
-    centre = torch.stack([hits.pixel % width, hits.pixel // width], 1).to(pixels) + 0.5
+    corners = faces[face]
+    centre = torch.stack([shown % width, shown // width], 1).to(pixels) + 0.5
     a, b, c = (pixels[corners[:, k]] - centre for k in range(3))
     shares = torch.stack([_cross(b, c), _cross(c, a), _cross(a, b)], 1) * nearness[corners]
     return shares / shares.sum(1, keepdim=True)
@@ -123,8 +117,8 @@ def _candidates(pixels: Tensor, nearness: Tensor, faces: Tensor, width: int, hei
     is_ahead = (nearness > 0)[faces].all(1)
     shows_side = _cross(b - a, c - a) * side > _MIN_DOUBLE_AREA_PX2
     face = (is_ahead & shows_side).nonzero()[:, 0]
-    a, b, c = a[face], b[face], c[face]
-    low, high = torch.minimum(torch.minimum(a, b), c), torch.maximum(torch.maximum(a, b), c)
+    corners = torch.stack([a[face], b[face], c[face]])
+    low, high = corners.amin(0), corners.amax(0)
     covers_centre = (high - 0.5).floor() >= (low - 0.5).ceil()
     in_image = (high > 0) & (low < torch.tensor([width, height]).to(pixels))
     return face[(covers_centre & in_image).all(1)]

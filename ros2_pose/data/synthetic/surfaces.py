@@ -113,9 +113,9 @@ def render(surfaces: Surfaces, camera: Camera, to_camera: np.ndarray,
     depth = homogeneous[:, 2]
     nearness = 1 / depth.where(depth > _NEAR_PLANE_M, -1.0)
     pixels = homogeneous[:, :2] * nearness[:, None]
-    hits = rasterise(pixels, nearness, faces, camera.width, camera.height)
-    shares = barycentric(hits, pixels, nearness, faces, camera.width)
-    corners = faces[hits.face]
+    sample, face, nearest = rasterise(pixels, nearness, faces, camera.width, camera.height)
+    shares = barycentric(sample, face, pixels, nearness, faces, camera.width)
+    corners = faces[face]
 
     def interpolated(vertex_values: np.ndarray) -> Tensor:
         values = torch.from_numpy(vertex_values).to(device)
@@ -124,9 +124,9 @@ def render(surfaces: Surfaces, camera: Camera, to_camera: np.ndarray,
 
     normals = torch.nn.functional.normalize(interpolated(surfaces.normals), dim=1)
     return SurfaceSamples(
-        sample=hits.pixel.cpu().numpy(),
-        owner=surfaces.owner[hits.face.cpu().numpy()],
-        depth=(1 / hits.nearness).cpu().numpy(),
+        sample=sample.cpu().numpy(),
+        owner=surfaces.owner[face.cpu().numpy()],
+        depth=(1 / nearest).cpu().numpy(),
         points=interpolated(surfaces.vertices).cpu().numpy(),
         normals=normals.cpu().numpy(),
         local=interpolated(surfaces.local).cpu().numpy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,37 +15,30 @@ from ros2_pose.networks.tian.config import TianConfig
 _PERSON_SHARE = 0.01  # of queries, before training
 
 
-class _Backbone(NamedTuple):
-    """A backbone's features and the pixels that it was trained with.
-
-    Attributes:
-        channels: of its features at strides 4, 8, 16 and 32.
-        mean, std: RGB, 0..255, that inputs are normalised by.
-        resnet: layer type and depths of a ResNet of `transformers`; None for another backbone.
-    """
-
-    channels: tuple[int, ...]
-    mean: tuple[float, ...] = (123.7, 116.3, 103.5)  # ImageNet
-    std: tuple[float, ...] = (58.4, 57.1, 57.4)
-    resnet: tuple[str, tuple[int, ...]] | None = None
-
-
-_BACKBONES = {
-    "movenet": _Backbone(movenet_backbone.CHANNELS, (0.0,) * 3, (1.0,) * 3),
-    "efficientnet_lite0": _Backbone(efficientnet_lite.CHANNELS, (127.0,) * 3, (128.0,) * 3),
-    "resnet18": _Backbone((64, 128, 256, 512), resnet=("basic", (2, 2, 2, 2))),
-    "resnet50": _Backbone((256, 512, 1024, 2048), resnet=("bottleneck", (3, 4, 6, 3)))}
+# Of each backbone: channels of its features at strides 4, 8, 16 and 32.
+_CHANNELS = {"movenet": movenet_backbone.CHANNELS,
+             "efficientnet_lite0": efficientnet_lite.CHANNELS,
+             "resnet18": (64, 128, 256, 512),
+             "resnet50": (256, 512, 1024, 2048)}
+# Mean and standard deviation, RGB, 0..255, of the pixels that it was trained with.
+_IMAGENET = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
+_PIXELS = {"movenet": ((0.0,) * 3, (1.0,) * 3),
+           "efficientnet_lite0": ((127.0,) * 3, (128.0,) * 3),
+           "resnet18": _IMAGENET,
+           "resnet50": _IMAGENET}
+# Layer type and depths of the ResNets of `transformers`.
+_RESNETS = {"resnet18": ("basic", [2, 2, 2, 2]),
+            "resnet50": ("bottleneck", [3, 4, 6, 3])}
 
 
 def channels(config: TianConfig) -> list[int]:
     """Return the channels of the backbone's features at strides 4, 8, 16 and 32."""
-    return list(_BACKBONES[config.backbone].channels)
+    return list(_CHANNELS[config.backbone])
 
 
 def pixel_statistics(config: TianConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and standard deviation, RGB, 0..255, that the backbone's inputs are scaled by."""
-    backbone = _BACKBONES[config.backbone]
-    return backbone.mean, backbone.std
+    return _PIXELS[config.backbone]
 
 
 def deformable_detr(config: TianConfig) -> Any:
@@ -87,8 +80,8 @@ def deformable_detr(config: TianConfig) -> Any:
 def _resnet_config(config: TianConfig) -> Any:
     """Return a ResNet's configuration; for another backbone, one with as many channels."""
     from transformers import ResNetConfig
-    kind, depths = _BACKBONES[config.backbone].resnet or ("basic", (1, 1, 1, 1))
-    return ResNetConfig(layer_type=kind, depths=list(depths), hidden_sizes=channels(config),
+    kind, depths = _RESNETS.get(config.backbone, ("basic", [1, 1, 1, 1]))
+    return ResNetConfig(layer_type=kind, depths=depths, hidden_sizes=channels(config),
                         out_features=["stage2", "stage3", "stage4"])
 
 

@@ -36,23 +36,15 @@ _STD_CELLS = (0.3, 16.0)  # bounds of the votes' standard deviation, of 32 cells
 GAUSSIAN_CELLS = 2.0  # standard deviation of a heat-map's target, in cells
 
 
-class Layer(NamedTuple):
-    """Detections of one layer for B images.
+class Detected(NamedTuple):
+    """Outputs of Deformable DETR and the pyramid for B images.
 
-    Attributes:
-        logits (B, Q): of being a person.
-        boxes (B, Q, 4): centre and size, relative to the image.
+    The detections of a layer are logits (B, Q) of being a person, and boxes (B, Q, 4): centre and
+    size, relative to the image.
     """
 
-    logits: Tensor
-    boxes: Tensor
-
-
-class Detected(NamedTuple):
-    """Outputs of Deformable DETR and the pyramid for B images."""
-
-    layers: list[Layer]  # of the decoder; the last one's are the result
-    proposals: Layer | None  # of the encoder, one a token
+    layers: list[tuple[Tensor, Tensor]]  # of the decoder; the last one's are the result
+    proposals: tuple[Tensor, Tensor] | None  # of the encoder, one a token
     queries: Tensor  # (B, Q, width)
     maps: list[Tensor]  # (B, roi_width, h, w) the pyramid, strides 4 to 32
 
@@ -120,12 +112,12 @@ class TianNet(nn.Module):
             hook.remove()
         proposals = None
         if found.enc_outputs_class is not None:
-            proposals = Layer(found.enc_outputs_class[..., 0],
-                              found.enc_outputs_coord_logits.sigmoid())
+            proposals = (found.enc_outputs_class[..., 0],
+                         found.enc_outputs_coord_logits.sigmoid())
         return Detected(self._layers(found), proposals, found.last_hidden_state,
                         self.pyramid(features))
 
-    def _layers(self, found) -> list[Layer]:
+    def _layers(self, found) -> list[tuple[Tensor, Tensor]]:
         """Apply the decoder's heads: each layer moves the boxes that it started from."""
         layers, reference = [], found.init_reference_points
         for number in range(found.intermediate_hidden_states.shape[1]):
@@ -134,7 +126,7 @@ class TianNet(nn.Module):
             start = torch.logit(reference, 1e-5)
             start = F.pad(start, (0, 4 - start.shape[-1]))  # of points, sizes start at 0.5
             boxes = (self.detr.bbox_embed[number](hidden) + start).sigmoid()
-            layers.append(Layer(logits, boxes))
+            layers.append((logits, boxes))
             reference = found.intermediate_reference_points[:, number]
         return layers
 
