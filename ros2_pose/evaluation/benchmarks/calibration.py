@@ -74,14 +74,6 @@ class Errors:
         return noise.at(self.joint).cov(self.votes_cov, self.area)
 
 
-class _Variables(NamedTuple):
-    """The unknowns of the fit, for each kind of keypoint and for all."""
-
-    kinds: np.ndarray  # (3, 9) log votes, log floor^2, logit of the outliers' share
-    mean: np.ndarray  # (3,) of all kinds
-    log_wide: float
-
-
 # ------------------------------------------------------------------------------- pictures
 
 
@@ -151,7 +143,8 @@ def fit(errors: Errors) -> KeypointNoise:
     start = np.r_[np.repeat(_GUESS, len(_KINDS)), _GUESS, np.log(3.0)]
     scaled = _scaled(errors)
     best = minimize(_cost, start, (scaled,), method="L-BFGS-B").x
-    return _with_deviations(_noise(_unpack(best)), scaled)
+    kinds, _, log_wide = _unpack(best)
+    return _with_deviations(_noise(kinds, log_wide), scaled)
 
 
 def _scaled(errors: Errors) -> Errors:
@@ -161,22 +154,28 @@ def _scaled(errors: Errors) -> Errors:
                    area=np.ones_like(errors.area))
 
 
-def _unpack(values: np.ndarray) -> _Variables:
-    return _Variables(values[:-4].reshape(3, -1), values[-4:-1], values[-1])
+def _unpack(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The unknowns of the fit.
+
+    Returns: (3, 9) log votes, log floor^2 and logit of the outliers' share of each kind of
+        keypoint; their means over all kinds (3,); log of `wide`.
+    """
+    return values[:-4].reshape(3, -1), values[-4:-1], values[-1]
 
 
-def _noise(found: _Variables) -> KeypointNoise:
-    votes, floor2, odds = found.kinds[:, _KIND]
+def _noise(kinds: np.ndarray, log_wide: float) -> KeypointNoise:
+    """The noise model of the unknowns (see `_unpack`)."""
+    votes, floor2, odds = kinds[:, _KIND]
     return replace(KEYPOINT_NOISE, votes=np.exp(votes), floor=np.exp(floor2 / 2),
-                   outliers=expit(odds), wide=np.exp(found.log_wide))
+                   outliers=expit(odds), wide=np.exp(log_wide))
 
 
 def _cost(values: np.ndarray, errors: Errors) -> float:
     """Negative log posterior."""
-    found = _unpack(values)
-    inlier, outlier, _ = log_densities(_noise(found), errors)
-    prior = (((found.kinds - found.mean[:, None]) / _SPREAD) ** 2).sum() \
-        + (((found.mean - _GUESS) / _GUESS_STD) ** 2).sum()
+    kinds, mean, log_wide = _unpack(values)
+    inlier, outlier, _ = log_densities(_noise(kinds, log_wide), errors)
+    prior = (((kinds - mean[:, None]) / _SPREAD) ** 2).sum() \
+        + (((mean - _GUESS) / _GUESS_STD) ** 2).sum()
     return prior / 2 - np.logaddexp(inlier, outlier).sum()
 
 
