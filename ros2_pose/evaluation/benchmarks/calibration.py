@@ -21,7 +21,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment, minimize
@@ -217,25 +216,25 @@ def _by_kind(values: np.ndarray, joint: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------------- judge
 
 
-class Judged(NamedTuple):
-    """N keypoints judged by a noise model that was not fitted to them."""
-
-    kind: np.ndarray  # (N,)
-    inlier: np.ndarray  # (N,) probability
-    votes: np.ndarray  # (N,) squared Mahalanobis distance by the votes' covariance
-    calibrated: np.ndarray  # (N,) squared Mahalanobis distance by the noise model's covariance
-    expected: np.ndarray  # (N, 2) probability to be inside the two ellipses, inlier or outlier
+# N keypoints judged by a noise model that was not fitted to them, see `judge`.
+Judged = dict[str, np.ndarray]
 
 
 def judge(noise: KeypointNoise, errors: Errors) -> Judged:
-    """Judge errors by a noise model."""
+    """Judge errors by a noise model.
+
+    Returns: for N keypoints "kind" (N,); "inlier" (N,), probability; "votes" and "calibrated" (N,),
+        squared Mahalanobis distances by the votes' covariance and by the noise model's; "expected"
+        (N, 2), probability to be inside the two ellipses, inlier or outlier.
+    """
     inlier, outlier, squared = log_densities(noise, errors)
     share = noise.outliers[errors.joint, None]
     within = (1 - share) * _ELLIPSES - share * np.expm1(-_SQUARED / (2 * noise.wide**2))
     # If all votes are for one cell their covariance is zero.
     votes = errors.votes_cov + 1e-6 * errors.area[:, None, None] * np.eye(2)
-    return Judged(_KIND[errors.joint], expit(inlier - outlier),
-                  mahalanobis_squared(errors.error, votes), squared, within)
+    return {"kind": _KIND[errors.joint], "inlier": expit(inlier - outlier),
+            "votes": mahalanobis_squared(errors.error, votes), "calibrated": squared,
+            "expected": within}
 
 
 def two_fold(errors: Errors) -> Judged:
@@ -243,7 +242,7 @@ def two_fold(errors: Errors) -> Judged:
     odd = np.unique(errors.picture, return_inverse=True)[1] % 2 == 1
     halves = [judge(fit(errors[~half]), errors[half]) for half in (odd, ~odd)]
     order = np.argsort(np.concatenate([np.flatnonzero(odd), np.flatnonzero(~odd)]))
-    return Judged(*(np.concatenate(values)[order] for values in zip(*halves)))
+    return {name: np.concatenate([half[name] for half in halves])[order] for name in halves[0]}
 
 
 def coverage(squared: np.ndarray, weights: np.ndarray,
@@ -260,9 +259,9 @@ def coverage(squared: np.ndarray, weights: np.ndarray,
 def rows(noise: KeypointNoise, judged: Judged) -> Iterator[Row]:
     """A noise model's constants and coverage, for each kind of keypoint and for all."""
     for kind, name in enumerate(_KINDS):
-        at, chosen = kind == _KIND, judged.kind == kind
+        at, chosen = kind == _KIND, judged["kind"] == kind
         if chosen.any():
-            yield _row(name, Judged(*(value[chosen] for value in judged)),
+            yield _row(name, {key: value[chosen] for key, value in judged.items()},
                        noise.votes[at].mean(), 100 * noise.floor[at].mean(),
                        100 * noise.outliers[at].mean())
     yield _row("all", judged)
@@ -270,11 +269,11 @@ def rows(noise: KeypointNoise, judged: Judged) -> Iterator[Row]:
 
 def _row(name: str, judged: Judged, votes: float = np.nan, floor: float = np.nan,
          outliers: float = np.nan) -> Row:
-    every = np.ones(len(judged.kind))
-    coverages = {"inliers, a = 1, b = 0": coverage(judged.votes, judged.inlier),
-                 "inliers, calibrated": coverage(judged.calibrated, judged.inlier),
-                 "all, calibrated": coverage(judged.calibrated, every),
-                 "all, expected": judged.expected.mean(0)}
+    every = np.ones(len(judged["kind"]))
+    coverages = {"inliers, a = 1, b = 0": coverage(judged["votes"], judged["inlier"]),
+                 "inliers, calibrated": coverage(judged["calibrated"], judged["inlier"]),
+                 "all, calibrated": coverage(judged["calibrated"], every),
+                 "all, expected": judged["expected"].mean(0)}
     values: dict[str, float] = {"n": len(every), "a": votes, "root of b, % of size": floor,
                                 "outliers, %": outliers}
     for what, shares in coverages.items():
@@ -286,10 +285,10 @@ def _row(name: str, judged: Judged, votes: float = np.nan, floor: float = np.nan
 
 def curves(errors: Errors, judged: Judged) -> Iterator[Curve]:
     """Reliability of the covariances, and the median error of each kind of keypoint."""
-    every = np.ones(len(judged.kind))
+    every = np.ones(len(judged["kind"]))
     shares = np.array(SHARES)
-    for label, squared in (("2D keypoints, votes alone", judged.votes),
-                           ("2D keypoints, calibrated", judged.calibrated)):
+    for label, squared in (("2D keypoints, votes alone", judged["votes"]),
+                           ("2D keypoints, calibrated", judged["calibrated"])):
         yield Curve(RELIABILITY, label, shares.tolist(), coverage(squared, every, shares).tolist())
     percent = 100 * np.linalg.norm(errors.error, axis=1) / np.sqrt(errors.area)
     present = [kind for kind in range(len(_KINDS)) if (_KIND[errors.joint] == kind).any()]
