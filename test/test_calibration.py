@@ -65,14 +65,14 @@ def test_constants_are_found_again_in_spite_of_outliers():
 def test_coverage_is_as_stated_on_people_not_fitted_and_wrong_for_plain_votes():
     errors = _made_up(_known_noise(), 300)
     judged = calibration.two_fold(errors)
-    assert len(judged.kind) == len(errors)
-    assert calibration.coverage(judged.calibrated, judged.inlier) == \
+    assert len(judged["kind"]) == len(errors)
+    assert calibration.coverage(judged["calibrated"], judged["inlier"]) == \
         pytest.approx([0.68, 0.95], abs=0.02)
     every = np.ones(len(errors))
-    assert calibration.coverage(judged.calibrated, every) == \
-        pytest.approx(judged.expected.mean(0), abs=0.02)
-    assert calibration.coverage(judged.votes, judged.inlier)[0] > 0.75
-    assert 1 - judged.inlier.mean() == pytest.approx(0.05, abs=0.015)
+    assert calibration.coverage(judged["calibrated"], every) == \
+        pytest.approx(judged["expected"].mean(0), abs=0.02)
+    assert calibration.coverage(judged["votes"], judged["inlier"])[0] > 0.75
+    assert 1 - judged["inlier"].mean() == pytest.approx(0.05, abs=0.015)
 
 
 def test_few_errors_of_one_joint_still_make_constants_for_all():
@@ -119,9 +119,9 @@ def test_drawn_errors_fit_their_covariances_and_outliers_do_not():
     as_drawn = replace(KEYPOINT_NOISE, votes=np.ones(17), floor=np.full(17, 1e-6))
     judged = calibration.judge(as_drawn, errors)
     every = np.ones(len(errors))
-    assert calibration.coverage(judged.calibrated, every) == \
-        pytest.approx(judged.expected.mean(0), abs=0.01)
-    assert calibration.coverage(judged.calibrated, judged.inlier) == \
+    assert calibration.coverage(judged["calibrated"], every) == \
+        pytest.approx(judged["expected"].mean(0), abs=0.01)
+    assert calibration.coverage(judged["calibrated"], judged["inlier"]) == \
         pytest.approx([0.68, 0.95], abs=0.01)
 
 
@@ -208,12 +208,12 @@ def coco_errors(devset, tmp_path_factory):
 
 def test_real_errors_are_covered_as_stated_by_constants_of_other_pictures(coco_errors):
     judged = calibration.two_fold(coco_errors)
-    every = np.ones(len(judged.kind))
+    every = np.ones(len(judged["kind"]))
     assert len(every) > 400
-    assert calibration.coverage(judged.calibrated, judged.inlier) == \
+    assert calibration.coverage(judged["calibrated"], judged["inlier"]) == \
         pytest.approx([0.68, 0.95], abs=0.04)
-    assert calibration.coverage(judged.calibrated, every) == \
-        pytest.approx(judged.expected.mean(0), abs=0.04)
+    assert calibration.coverage(judged["calibrated"], every) == \
+        pytest.approx(judged["expected"].mean(0), abs=0.04)
 
 
 def test_the_constants_in_the_code_are_those_of_the_fit(coco_errors):

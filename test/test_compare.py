@@ -37,9 +37,9 @@ def samples(poses):
 @pytest.fixture(scope="module")
 def outcomes(net, samples, tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads")
-    return {name: compare.learned(variant, net, _SETTINGS, samples, samples, samples,
+    return {name: compare.learned(name, net, _SETTINGS, samples, samples, samples,
                                   folder / f"{number}.pt")
-            for number, (name, variant) in enumerate(compare.VARIANTS.items())}
+            for number, name in enumerate(compare.VARIANTS)}
 
 
 def test_a_new_head_finds_the_same_people_and_says_something_else_of_them(net):
@@ -54,9 +54,8 @@ def test_a_new_head_finds_the_same_people_and_says_something_else_of_them(net):
 
 
 def test_variants_differ_in_what_they_are_named_for_alone(net):
-    kinds = {name: (compare.with_new_head(net, **variant.network).config,
-                    replace(_SETTINGS, **variant.training))
-             for name, variant in compare.VARIANTS.items()}
+    kinds = {name: (compare.with_new_head(net, **network).config, replace(_SETTINGS, **training))
+             for name, (network, training) in compare.VARIANTS.items()}
     network, training = kinds.pop(compare.KBLOCK)
     assert training == _SETTINGS
     assert kinds == {"k-block, L_KB alone": (network, replace(training, vote_weight=0.0)),
@@ -71,22 +70,23 @@ def test_both_tables_have_a_row_for_each_variant(outcomes):
         "", "---", *compare.VARIANTS, "", "---", "direct multi-scale", "FPN",
         "FPN + correction"]
     assert "after 1 steps | after 2 steps" in lines[0]
-    for outcome in outcomes.values():
-        assert list(outcome.curve) == [1, 2] and np.isfinite(list(outcome.curve.values())).all()
-        assert outcome.reading_ms > 0
-    curves = [tuple(outcome.curve.values()) for outcome in outcomes.values()]
+    for curve, reading_ms, _ in outcomes.values():
+        assert list(curve) == [1, 2] and np.isfinite(list(curve.values())).all()
+        assert reading_ms > 0
+    curves = [tuple(curve.values()) for curve, _, _ in outcomes.values()]
     assert len(set(curves)) == len(curves)
 
 
 def test_what_is_finished_is_not_trained_again(outcomes, net, samples, tmp_path, monkeypatch):
     def learned():
-        return compare.learned(compare.VARIANTS[compare.KBLOCK], net, _SETTINGS, samples, samples,
-                               samples, tmp_path / "head.pt")
+        return compare.learned(compare.KBLOCK, net, _SETTINGS, samples, samples, samples,
+                               tmp_path / "head.pt")
 
-    first = learned()
-    assert first.curve == outcomes[compare.KBLOCK].curve
+    curve, _, scores = learned()
+    assert curve == outcomes[compare.KBLOCK][0]
     monkeypatch.setattr(compare, "train", None)
-    assert learned().scores == first.scores or np.isnan(first.scores["FPN"].keypoint_error)
+    _, _, again = learned()
+    assert again == scores or np.isnan(scores["FPN"].keypoint_error)
 
 
 def test_the_command_prints_the_tables(net, samples, tmp_path, monkeypatch, capsys):

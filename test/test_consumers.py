@@ -183,7 +183,7 @@ def _with_strays(status: int, stray_stamp: int | None):
 def test_bench_and_soak_count_each_image_once(rig, capsys, stray_stamp, status):
     rig(_with_strays(status, stray_stamp))
     row = bench._measure("row", 100.0, {}, [np.zeros((8, 8, 3), np.uint8)], 0.1)
-    assert 1 <= len(row.latency_ms) <= 11 and row.answered_hz <= 110 and row.people == 0
+    assert 10 <= float(row.values["answered, Hz"]) <= 110 and row.values["people"] == "0.0"
     soak.run(minutes=0.1 / 60)
     assert "answered, Hz" in capsys.readouterr().out
 
@@ -201,8 +201,11 @@ def test_images_that_could_not_be_looked_at_are_no_answers(rig, monkeypatch, sta
 
 
 def test_the_tables_of_runs_without_answers():
-    row = bench.BenchRow("row", 30.0, 0.0, np.array([np.nan]), np.nan)
-    assert "nan" in bench._table([row]) and "nan" in soak.table([soak.Span(60.0)])
+    assert bench._row("row", 30.0, 0.0, [], np.nan).values["p95"] == "nan"
+    resources = {"memory, MB": 700.0, "threads": 20, "files": 18, "endpoints": 11}
+    values = soak.row(1.0, 60.0, [], resources).values
+    assert np.isnan(values["p95"]) and values["answered, Hz"] == 0
+    assert soak.exceeded_limits(values, values) == ["latency p95 became nan times as long"]
 
 
 # The rig ----------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def test_what_is_missing_is_skipped_by_name(options, tmp_path):
 
 
 def test_same_seed_same_people(options):
-    first, second = fitting.adults(options), fitting.adults(options)
+    (_, first, _), (_, second, _) = fitting.adults(options), fitting.adults(options)
     assert torch.equal(first.keypoints, second.keypoints)
     assert torch.equal(fitting.noise(6, 0, 0.02, 0.3), fitting.noise(6, 0, 0.02, 0.3))
 
@@ -247,8 +247,8 @@ def test_the_person_is_followed_and_scored(clip, states):
 
 
 def test_a_depth_image_shows_the_body_before_the_wall(options):
-    people = fitting.adults(options)
-    state = people.state.rows([0])
+    state, _, _ = fitting.adults(options)
+    state = state.rows([0])
     state = state._replace(root=torch.tensor([[0.0, 0.0, 3.0]]))
     camera = Camera.from_fov(160, 120, 70)
     image = depth_image(fitting.body_model(), state, camera, wall=5.0)

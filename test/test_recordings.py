@@ -344,8 +344,8 @@ def test_poses_are_those_of_the_images_stamps_however_late_they_were_recorded(tm
     settings = NodeConfig(fixed_frame="odom", target_frame="base")
     for number, shot in enumerate(_open(tmp_path / "bag", settings=settings)):
         assert shot.frame.camera_to_fixed.translation_m[0] == pytest.approx(10 + 0.1 * number)
-        assert shot.target.frame_id == "base" and not shot.note
-        assert np.allclose(shot.target.transform.translation_m, (10, 0, 0))
+        assert shot.target_frame_id == "base" and not shot.note
+        assert np.allclose(shot.target_from_camera.translation_m, (10, 0, 0))
 
 
 def test_a_transform_that_is_missing_is_said(tmp_path):
@@ -353,7 +353,7 @@ def test_a_transform_that_is_missing_is_said(tmp_path):
     settings = NodeConfig(fixed_frame="odom", target_frame="map")
     for shot in _open(tmp_path / "bag", settings=settings):
         assert shot.frame.camera_to_fixed is None and "'odom'" in shot.note
-        assert shot.target.transform is None and "'map'" in shot.target.problem
+        assert shot.target_from_camera is None and "'map'" in shot.target_problem
 
 
 @pytest.mark.parametrize("asked", [dict(settings=NodeConfig(depth=True)), dict(depth_topic="/d"),

@@ -22,7 +22,7 @@ def _story(*images) -> list[FrameIds]:
         truth = [person for person in image if isinstance(person, str)]
         found = [one for one in image.values() if one is not None]
         similarity = np.array([[float(image[person] == one) for one in found] for person in truth])
-        frames.append(FrameIds(truth, found, similarity.reshape(len(truth), len(found))))
+        frames.append((truth, found, similarity.reshape(len(truth), len(found))))
     return frames
 
 
@@ -57,7 +57,7 @@ def test_false_ones_cost_accuracy():
 
 def test_a_pair_stays_while_it_can():
     near, far = np.array([[0.9, 0.6]]), np.array([[0.6, 0.9]])
-    frames = [FrameIds(["a"], [1, 2], near), FrameIds(["a"], [1, 2], far)]
+    frames = [(["a"], [1, 2], near), (["a"], [1, 2], far)]
     assert count(frames).switches == 0
     assert count(frames, least=0.7).switches == 1
 
@@ -71,7 +71,7 @@ def _random_moments(rng) -> list[FrameIds]:
     for _ in range(rng.integers(1, 7)):
         truth = list(rng.permutation(3)[:rng.integers(0, 4)])
         found = list(rng.permutation(4)[:rng.integers(0, 4)])
-        frames.append(FrameIds(truth, found, rng.random((len(truth), len(found)))))
+        frames.append((truth, found, rng.random((len(truth), len(found)))))
     return frames
 
 

@@ -6,8 +6,6 @@ Published figures are their authors', not measured here. They rest on their benc
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ros2_pose.evaluation.benchmarks.network import Scores
 from ros2_pose.evaluation.tables import Row
 
@@ -17,58 +15,59 @@ _NOTES = {_PUBLISHED: "published by its authors, not measured here",
 _NAN = float("nan")
 
 
-class PublishedTable(NamedTuple):
-    """A table of the literature.
-
-    columns: headings, each with the field of `Scores` that stands below it in our rows.
-    rows: method, marked as published or unsure, and figures in the order of the columns (NaN:
-        unknown).
-    """
-
-    title: str  # dataset and protocol
-    columns: dict[str, str]
-    rows: tuple[tuple[str, tuple[float, ...]], ...]
+# Headings of the tables, each with the field of `Scores` that stands below it in our rows.
+_COLUMNS = {"MPJPE": "mpjpe", "PA-MPJPE": "pa_mpjpe", "PVE": "pve", "PCK_rel": "pck_rel",
+            "PCK_abs": "pck_abs", "AP_root_25": "ap_root_25"}
 
 
 def _published(method: str, figures: tuple[float, ...],
                sure: bool = True) -> tuple[str, tuple[float, ...]]:
-    """A row of a table; sure: taken from the paper or its authors' code."""
+    """A method, marked as published or unsure, and its figures (NaN: unknown).
+
+    sure: taken from the paper or its authors' code.
+    """
     return f"{method} {_PUBLISHED if sure else _UNSURE}", figures
 
 
-THREE_DPW = PublishedTable(
-    "3DPW, test; published: 14 regressed joints, mm",
-    {"MPJPE": "mpjpe", "PA-MPJPE": "pa_mpjpe", "PVE": "pve"},
-    (_published("HMR 2018", (130.0, 76.7, _NAN), False),
-     _published("SPIN 2019", (96.9, 59.2, 116), False),
-     _published("ROMP 2021, trained on 3DPW", (76.7, 47.3, 93.4), False),
-     _published("HybrIK 2021", (80.0, 48.8, _NAN), False),
-     _published("HybrIK 2021, trained on 3DPW", (74.1, 45.0, _NAN), False),
-     _published("DynaBOA 2021, adapts to the test", (65.5, 40.4, _NAN), False),
-     _published("Tian, Gao and Tan 2023 (by its text 8.3 and about 5 less than the best it lists)",
-               (_NAN, _NAN, _NAN))))
+def _table(title: str, columns: tuple[str, ...],
+           *methods: tuple[str, tuple[float, ...]]) -> list[Row]:
+    """A table of the literature: dataset and protocol, some of _COLUMNS, and its rows."""
+    return [Row(name, title, dict(zip(columns, figures, strict=True)))
+            for name, figures in methods]
 
-MUPOTS = PublishedTable(
+
+THREE_DPW = _table(
+    "3DPW, test; published: 14 regressed joints, mm", ("MPJPE", "PA-MPJPE", "PVE"),
+    _published("HMR 2018", (130.0, 76.7, _NAN), False),
+    _published("SPIN 2019", (96.9, 59.2, 116), False),
+    _published("ROMP 2021, trained on 3DPW", (76.7, 47.3, 93.4), False),
+    _published("HybrIK 2021", (80.0, 48.8, _NAN), False),
+    _published("HybrIK 2021, trained on 3DPW", (74.1, 45.0, _NAN), False),
+    _published("DynaBOA 2021, adapts to the test", (65.5, 40.4, _NAN), False),
+    _published("Tian, Gao and Tan 2023 (by its text 8.3 and about 5 less than the best it lists)",
+               (_NAN, _NAN, _NAN)))
+
+MUPOTS = _table(
     "MuPoTS-3D; published: PCK of 14 joints within 150 mm, mean of 20 sequences, all people; %",
-    {"PCK_rel": "pck_rel", "PCK_abs": "pck_abs", "AP_root_25": "ap_root_25"},
-    (_published("Moon et al. 2019", (81.8, 31.5, 31.0)),
-     _published("HMOR 2020", (82.0, 43.8, _NAN)),
-     _published("SMAP 2020", (73.5, 35.4, _NAN)),
-     _published("HDNet 2020, matched people only", (83.7, 35.2, _NAN)),
-     _published("Cheng et al. 2021, video", (89.6, 48.0, _NAN), False),
-     _published("DAS 2022", (82.7, 39.2, _NAN)),
-     _published("VirtualPose 2022", (_NAN, 44.0, _NAN), False),
-     _published("SAT-HMR 2025", (89.0, _NAN, _NAN), False)))
+    ("PCK_rel", "PCK_abs", "AP_root_25"),
+    _published("Moon et al. 2019", (81.8, 31.5, 31.0)),
+    _published("HMOR 2020", (82.0, 43.8, _NAN)),
+    _published("SMAP 2020", (73.5, 35.4, _NAN)),
+    _published("HDNet 2020, matched people only", (83.7, 35.2, _NAN)),
+    _published("Cheng et al. 2021, video", (89.6, 48.0, _NAN), False),
+    _published("DAS 2022", (82.7, 39.2, _NAN)),
+    _published("VirtualPose 2022", (_NAN, 44.0, _NAN), False),
+    _published("SAT-HMR 2025", (89.0, _NAN, _NAN), False))
 
-PANOPTIC = PublishedTable(
+PANOPTIC = _table(
     "CMU Panoptic, cameras 16 and 30; published: 15 joints, mean of four activities, mm",
-    {"MPJPE": "mpjpe"},
-    (_published("Benzine et al. 2019", (68.5,)),
-     _published("HMOR 2020", (55.1,)),
-     _published("SMAP 2020", (61.8,)),
-     _published("DAS 2022", (53.8,)),
-     _published("VirtualPose 2022", (58.9,), False),
-     _published("SAT-HMR 2025, not trained on it", (84.2,), False)))
+    ("MPJPE",),
+    _published("Benzine et al. 2019", (68.5,)),
+    _published("HMOR 2020", (55.1,)),
+    _published("SMAP 2020", (61.8,)),
+    _published("DAS 2022", (53.8,)),
+    _published("VirtualPose 2022", (58.9,), False),
+    _published("SAT-HMR 2025, not trained on it", (84.2,), False))
 
 # Table 1 of Tian, Gao and Tan 2023: its rows, and the change of MPJPE on 3DPW over the row before,
 # mm, by their text, which does not contain the table's own figures.
@@ -96,20 +95,20 @@ _COUNTS = {"people matched": ("matched", "people"),
            "bodies measured": ("bodies_found", "bodies")}
 
 
-def comparison(table: PublishedTable, scores: dict[str, Scores], protocol: str) -> list[Row]:
+def comparison(table: list[Row], scores: dict[str, Scores], protocol: str) -> list[Row]:
     """Published rows, and ours below them.
 
     Args:
+        table: the published rows.
         scores: of our networks, by title.
         protocol: data and joints of our rows.
     """
-    marks = {name.split()[-1] for name, _ in table.rows} | {_PUBLISHED}
+    marks = {row.name.split()[-1] for row in table} | {_PUBLISHED}
     notes = "; ".join(f"{mark} {note}" for mark, note in _NOTES.items() if mark in marks)
-    title = f"{table.title}; ours: {protocol} ({notes})"
-    rows = [Row(name, title, dict(zip(table.columns, figures)) | {_MEASURED: "-"})
-            for name, figures in table.rows]
+    title = f"{table[0].protocol}; ours: {protocol} ({notes})"
+    rows = [Row(row.name, title, {**row.values, _MEASURED: "-"}) for row in table]
     for name, ours in scores.items():
-        values = {column: getattr(ours, field) for column, field in table.columns.items()}
+        values = {column: getattr(ours, _COLUMNS[column]) for column in table[0].values}
         rows.append(Row(name, title, values | {_MEASURED: _share(ours, "bodies measured")}))
     return rows
 

@@ -65,10 +65,11 @@ def of_boxes(pictures: Sequence[EvaluatedImage], least: float) -> float:
 
 def _boxes(picture: EvaluatedImage, least: float) -> tuple[np.ndarray, np.ndarray]:
     """(N,) bool and (N,): whether each counted detection is right, and its score."""
-    matching, scores = match(picture, least), picture.found.scores
+    partner, excused = match(picture, least)
+    scores = picture.found.scores
     best = by_score(scores)[:_COCO_MOST]
-    counted = best[~matching.excused[best]]
-    return matching.partner[counted] >= 0, scores[counted]
+    counted = best[~excused[best]]
+    return partner[counted] >= 0, scores[counted]
 
 
 # ----------------------------------------------------------------------------------- roots
@@ -92,10 +93,9 @@ def _roots(picture: EvaluatedImage, limit: float) -> tuple[np.ndarray, np.ndarra
     """As `_boxes`."""
     (positions, truth), scores = picture.roots, picture.found.scores
     hits = first_near(positions, truth, scores, limit)
-    matching = match(picture)
-    excused = matching.excused.copy()
-    found, partner = matching.pairs
-    excused[found] = np.isnan(truth[partner]).any(1)
+    partner, excused = match(picture)
+    paired = partner >= 0
+    excused[paired] = np.isnan(truth[partner[paired]]).any(1)
     counted = hits | ~excused
     return hits[counted], scores[counted]
 

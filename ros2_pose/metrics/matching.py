@@ -64,36 +64,27 @@ def known(people: People, name: str, *shape: int) -> np.ndarray:
     return np.full((len(people), *shape), np.nan) if value is None else np.asarray(value, float)
 
 
-class Matching(NamedTuple):
-    """The matching of P people found and G true ones."""
-
-    partner: np.ndarray  # (P,) row of the true person, -1: none
-    excused: np.ndarray  # (P,) bool: without a partner, but not wrong
-    missed: np.ndarray  # rows of the true people that were not found
-
-    @property
-    def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (M,) of people found and rows (M,) of their true partners."""
-        rows = np.flatnonzero(self.partner >= 0)
-        return rows, self.partner[rows]
-
-    @property
-    def false(self) -> np.ndarray:
-        """Rows of false detections."""
-        return np.flatnonzero((self.partner < 0) & ~self.excused)
-
-
-def match(picture: EvaluatedImage, least: float = SAME_PERSON) -> Matching:
+def match(picture: EvaluatedImage,
+          least: float = SAME_PERSON) -> tuple[np.ndarray, np.ndarray]:
     """Match by intersection over union of at least `least`.
 
     A detection without a partner is excused in an incomplete picture, or if at least this share of
     its box lies in an ignored box, as for crowds in COCO; any number may be.
+
+    Returns: for P people found, the row (P,) of the true person, -1: none; and (P,) bool, excused:
+        without a partner, but not wrong.
     """
     found, truth = picture.found, picture.truth
     partner = greedy(overlaps(found.boxes, truth.boxes), found.scores, least)
     inside = (shares_within(found.boxes, picture.ignored) >= least).any(1)
-    missed = np.setdiff1d(np.arange(len(truth)), partner)
-    return Matching(partner, (partner < 0) & (inside | (not picture.complete)), missed)
+    return partner, (partner < 0) & (inside | (not picture.complete))
+
+
+def matched_pairs(picture: EvaluatedImage) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (M,) of people found and rows (M,) of their true partners."""
+    partner, _ = match(picture)
+    rows = np.flatnonzero(partner >= 0)
+    return rows, partner[rows]
 
 
 def greedy(similarities: np.ndarray, scores: np.ndarray, least: float) -> np.ndarray:

@@ -19,12 +19,9 @@ from ros2_pose.metrics.matching import SAME_PERSON
 _STAYS = 1000.0  # more than all similarities of an image together: pairs are kept first of all
 
 
-class FrameIds(NamedTuple):
-    """One image: ids of the people present and of those reported, and their similarities."""
-
-    truth: Sequence[Hashable]  # G ids, each once
-    found: Sequence[Hashable]  # F ids, each once
-    similarity: np.ndarray  # (G, F) 0..1
+# One image: ids of the G people present and of the F reported, each once, and similarities (G, F),
+# 0..1.
+FrameIds = tuple[Sequence[Hashable], Sequence[Hashable], np.ndarray]
 
 
 class Identities(NamedTuple):
@@ -57,9 +54,9 @@ def total(parts: Iterable[Identities]) -> Identities:
 
 def count(frames: Sequence[FrameIds], least: float = SAME_PERSON) -> Identities:
     """Count the errors in one sequence; frames in temporal order, least: similarity of a pair."""
-    true = sum(len(frame.truth) for frame in frames)
-    found = sum(len(frame.found) for frame in frames)
-    return Identities(true, found, *_clear(frames, least), _same(frames, least))
+    true_count = sum(len(truth) for truth, _, _ in frames)
+    found_count = sum(len(found) for _, found, _ in frames)
+    return Identities(true_count, found_count, *_clear(frames, least), _same(frames, least))
 
 
 def _clear(frames: Sequence[FrameIds], least: float) -> tuple[int, int, int]:
@@ -68,36 +65,40 @@ def _clear(frames: Sequence[FrameIds], least: float) -> tuple[int, int, int]:
     latest: dict[Hashable, Hashable] = {}  # true person: id at the last pairing
     before: dict[Hashable, Hashable] = {}  # pairs of the image before
     missed: set[Hashable] = set()  # people present but not paired since their last pairing
-    for frame in frames:
-        pairs = _pairs(frame, before, least)
+    for truth, found, similarity in frames:
+        pairs = _pairs(truth, found, similarity, before, least)
         paired += len(pairs)
         for person, one in pairs.items():
             switches += person in latest and latest[person] != one
             fragmentations += person in latest and person in missed
-        missed = (missed | set(frame.truth)) - pairs.keys()
+        missed = (missed | set(truth)) - pairs.keys()
         latest |= pairs
         before = pairs
     return paired, switches, fragmentations
 
 
-def _pairs(frame: FrameIds, before: dict, least: float) -> dict[Hashable, Hashable]:
+def _pairs(truth: Sequence[Hashable], found: Sequence[Hashable], similarity: np.ndarray,
+           before: dict, least: float) -> dict[Hashable, Hashable]:
     """Pairs of one image: id by true person."""
-    able = frame.similarity >= least
-    stays = np.array([[before.get(person) == one for one in frame.found]
-                      for person in frame.truth], bool).reshape(able.shape)
-    worth = np.where(able, frame.similarity + _STAYS * stays, 0.0)
-    return {frame.truth[g]: frame.found[f] for g, f in zip(*linear_sum_assignment(-worth))
+    able = similarity >= least
+    stays = np.array([[before.get(person) == one for one in found]
+                      for person in truth], bool).reshape(able.shape)
+    worth = np.where(able, similarity + _STAYS * stays, 0.0)
+    return {truth[g]: found[f] for g, f in zip(*linear_sum_assignment(-worth))
             if able[g, f]}
 
 
 def _same(frames: Sequence[FrameIds], least: float) -> int:
     """Pairs that agree with the best one-to-one assignment of ids to people (IDTP)."""
-    people = {person: i for i, person in enumerate(dict.fromkeys(
-        person for frame in frames for person in frame.truth))}
-    ids = {one: i for i, one in enumerate(dict.fromkeys(
-        one for frame in frames for one in frame.found))}
+    people = _numbered(person for truth, _, _ in frames for person in truth)
+    ids = _numbered(one for _, found, _ in frames for one in found)
     together = np.zeros((len(people), len(ids)), int)
-    for frame in frames:
-        for g, f in zip(*np.nonzero(frame.similarity >= least)):
-            together[people[frame.truth[g]], ids[frame.found[f]]] += 1
+    for truth, found, similarity in frames:
+        for g, f in zip(*np.nonzero(similarity >= least)):
+            together[people[truth[g]], ids[found[f]]] += 1
     return int(together[linear_sum_assignment(-together)].sum())
+
+
+def _numbered(names: Iterable[Hashable]) -> dict[Hashable, int]:
+    """Numbers of different names, in the order of their first appearance."""
+    return {name: number for number, name in enumerate(dict.fromkeys(names))}

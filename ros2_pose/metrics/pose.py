@@ -7,8 +7,6 @@ functions that count it as wrong say so.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from scipy.stats import chi2, spearmanr
 
@@ -18,15 +16,6 @@ _TINY = 1e-12
 _LEAST_JOINTS = 3  # that define a rotation
 _MPII_UNSCORED = [MPII16.index("pelvis"), MPII16.index("thorax")]
 _HEAD_SHARE = 0.6  # of the diagonal of MPII's head box
-
-
-class RootError(NamedTuple):
-    """Mean distance of roots, and its components along the camera axes, in their unit."""
-
-    distance: float
-    x: float
-    y: float
-    z: float
 
 
 def distances(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -65,14 +54,16 @@ def pve(found: np.ndarray, truth: np.ndarray, found_root: np.ndarray,
                  truth - np.reshape(truth_root, (-1, 1, 3)))
 
 
-def mrpe(found: np.ndarray, truth: np.ndarray) -> RootError:
+def mrpe(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """Mean root position error of roots (B, 3), camera frame (Moon et al. 2019).
 
     People with an unknown root are left out.
+
+    Returns: (4,) mean distance, and its components along x, y and z, in the unit of the roots.
     """
     difference = np.subtract(*_poses(np.asarray(found)[:, None], np.asarray(truth)[:, None]))[:, 0]
     parts = np.c_[np.linalg.norm(difference, axis=1), np.abs(difference)]
-    return RootError(*_mean_known(parts.T).tolist())
+    return _mean_known(parts.T)
 
 
 def aligned(found: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -104,13 +104,12 @@ def _step(pipeline: Pipeline,
 def _to_target_frame(recorded: RecordedFrame,
                      people: People | None) -> tuple[RecordedFrame, People | None]:
     """People in the target frame; without bodies if the transform is not known."""
-    target = recorded.target
-    if target is None or people is None:
+    if not recorded.target_frame_id or people is None:
         return recorded, people
-    recorded = replace(recorded, frame_id=target.frame_id)
-    if target.transform is None:
-        return recorded, people.without_bodies(people.note or target.problem)
-    return recorded, people.moved(target.transform)
+    moved = replace(recorded, frame_id=recorded.target_frame_id)
+    if recorded.target_from_camera is None:
+        return moved, people.without_bodies(people.note or recorded.target_problem)
+    return moved, people.moved(recorded.target_from_camera)
 
 
 def _ignore(summary: ReplaySummary, recorded: RecordedFrame, stamps: StampFilter) -> None:

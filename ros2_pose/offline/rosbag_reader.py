@@ -22,7 +22,7 @@ from ros2_pose.messages.standard import stamp_of
 from ros2_pose.node_config import NodeConfig
 from ros2_pose.offline.rosbag_files import files_of_bag, is_ros1, messages_of, opened
 from ros2_pose.offline.rosbag_lookup import BagDepth, BagTransforms
-from ros2_pose.offline.sources import RecordedFrame, SourceError, TargetFrame
+from ros2_pose.offline.sources import RecordedFrame, SourceError
 from ros2_pose.people import Frame
 
 log = logging.getLogger(__name__)
@@ -121,17 +121,15 @@ class BagSource:
         camera_to_fixed, fixed_problem = self._lookup(transforms, self.settings.still_frame,
                                                       header, received)
         frame = Frame(image, calibration.camera, stamp, depth_m, camera_to_fixed)
+        target = self.settings.target_frame
+        if target.lstrip("/") in ("", frame_id.lstrip("/")):
+            target = ""
+        target_from_camera, target_problem = self._lookup(transforms, target, header, received)
         return RecordedFrame(
             stamp, frame_id, str(number), frame, "", received, note=note or fixed_problem,
             camera_problem=calibration.problem, lacks_pose=bool(fixed_problem),
-            target=self._target_frame(transforms, header, received))
-
-    def _target_frame(self, transforms: BagTransforms | None, header,
-                      received: int) -> TargetFrame | None:
-        name = self.settings.target_frame
-        if name.lstrip("/") in ("", header.frame_id.lstrip("/")):
-            return None
-        return TargetFrame(name, *self._lookup(transforms, name, header, received))
+            target_frame_id=target, target_from_camera=target_from_camera,
+            target_problem=target_problem)
 
     def _lookup(self, transforms: BagTransforms | None, frame_id: str, header,
                 received: int) -> tuple[Transform | None, str]:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -42,14 +41,6 @@ class SourceError(PoseError):
     """Recorded data that cannot be read; the message names the file and the reason."""
 
 
-class TargetFrame(NamedTuple):
-    """The frame in which the people of an image are to be published."""
-
-    frame_id: str
-    transform: Transform | None  # camera frame to this frame; None if it is not known
-    problem: str = ""  # why it is not known
-
-
 @dataclass(frozen=True)
 class RecordedFrame:
     """One recorded image."""
@@ -63,7 +54,9 @@ class RecordedFrame:
     note: str = ""  # why depth or the camera pose is missing
     camera_problem: str = ""  # why the recorded calibration cannot be used
     lacks_pose: bool = False  # the camera pose in the fixed frame is wanted but not known
-    target: TargetFrame | None = None  # None: people are published in frame_id
+    target_frame_id: str = ""  # in which people are to be published; empty: in frame_id
+    target_from_camera: Transform | None = None  # None if it is not known
+    target_problem: str = ""  # why it is not known
 
 
 class PictureSource:

@@ -15,11 +15,10 @@ from __future__ import annotations
 import argparse
 import csv
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -43,29 +42,17 @@ _PEOPLE, _TIMES = 10, 50  # timed: reading the maps of 10 people, 50 times
 _MS = 1000
 
 
-class Variant(NamedTuple):
-    """A head, by the settings that differ from the first one's."""
-
-    network: dict  # of TianConfig
-    training: dict  # of TrainingConfig
-    corrected: bool = False  # whether it is scored after Algorithm 1, too
-
-
 KBLOCK, HEATMAP, DIRECT_KBLOCK = "k-block", "heat-map", "k-block, direct multi-scale"
-VARIANTS = {KBLOCK: Variant({"features": "fpn", "keypoints": "kblock"}, {}, corrected=True),
-            "k-block, L_KB alone": Variant({"features": "fpn", "keypoints": "kblock"},
-                                           {"vote_weight": 0.0}),
-            HEATMAP: Variant({"features": "fpn", "keypoints": "heatmap"}, {}),
-            DIRECT_KBLOCK: Variant({"features": "direct", "keypoints": "kblock"}, {})}
+# Settings of each head in TianConfig, and those of its training that differ in TrainingConfig.
+VARIANTS: dict[str, tuple[dict, dict]] = {
+    KBLOCK: ({"features": "fpn", "keypoints": "kblock"}, {}),
+    "k-block, L_KB alone": ({"features": "fpn", "keypoints": "kblock"}, {"vote_weight": 0.0}),
+    HEATMAP: ({"features": "fpn", "keypoints": "heatmap"}, {}),
+    DIRECT_KBLOCK: ({"features": "direct", "keypoints": "kblock"}, {})}
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """Scores of a trained variant."""
-
-    curve: dict[int, float]  # by steps: error of held-back keypoints, % of the box's diagonal
-    reading_ms: float  # time to read points and standard deviations from the maps of `_PEOPLE`
-    scores: dict[str, Scores]  # by the titles of `Tian.variants`
+# A trained head: by steps, error of held-back keypoints in % of the box's diagonal; time to read
+# points and standard deviations from the maps of _PEOPLE, ms; scores by titles of `Tian.variants`.
+Outcome = tuple[dict[int, float], float, dict[str, Scores]]
 
 
 def with_new_head(net: TianNet, **changes) -> TianNet:
@@ -81,12 +68,12 @@ def with_new_head(net: TianNet, **changes) -> TianNet:
     return new
 
 
-def learned(variant: Variant, net: TianNet, config: TrainingConfig, samples: Samples,
+def learned(name: str, net: TianNet, config: TrainingConfig, samples: Samples,
             held_back: Samples, test: Samples, out: Path) -> Outcome:
     """Train or resume a variant and score it.
 
     Args:
-        variant: the head.
+        name: of VARIANTS; KBLOCK is scored after Algorithm 1, too.
         net: has the detector.
         config: settings of the training.
         samples: images to train on.
@@ -94,10 +81,11 @@ def learned(variant: Variant, net: TianNet, config: TrainingConfig, samples: Sam
         test: images for the scores.
         out: the checkpoint to write; its log (.csv) lies beside it.
     """
+    network, training = VARIANTS[name]
     if not out.exists() or out.with_suffix(".resume.pt").exists():
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        trainer = Trainer(with_new_head(net, **variant.network),
-                          replace(config, **variant.training), samples, device)
+        trainer = Trainer(with_new_head(net, **network), replace(config, **training), samples,
+                          device)
         train(trainer, held_back, out)
     with open(out.with_suffix(".csv"), newline="") as file:
         curve = {int(line["step"]): float(line["held_back_keypoint_percent"])
@@ -105,10 +93,10 @@ def learned(variant: Variant, net: TianNet, config: TrainingConfig, samples: Sam
     trained = load_checkpoint(out)
     calibrate(trained, held_back, CALIBRATED_ON)
     detectors = Tian(PoseConfig(score_threshold=WEAKEST), net=trained).variants()
-    count = 2 if variant.corrected else 1
+    count = 2 if name == KBLOCK else 1
     scores = {title: evaluate(detector.detect, test)
               for title, detector in islice(detectors.items(), count)}
-    return Outcome(curve, _reading_ms(trained), scores)
+    return curve, _reading_ms(trained), scores
 
 
 @torch.inference_mode()
@@ -126,16 +114,17 @@ def _reading_ms(net: TianNet) -> float:
 def report(outcomes: dict[str, Outcome], protocol: str) -> str:
     """Markdown: heads after equal steps, and Table 1 of Tian et al. 2023."""
     rows = []
-    for name, outcome in outcomes.items():
-        alone = next(iter(outcome.scores.values()))
-        after = {f"after {step} steps": outcome.curve[step] for step in outcomes[KBLOCK].curve}
+    first_curve, _, kblock_scores = outcomes[KBLOCK]
+    for name, (curve, reading_ms, scores) in outcomes.items():
+        alone = next(iter(scores.values()))
+        after = {f"after {step} steps": curve[step] for step in first_curve}
         rows.append(Row(name, f"Keypoints, error in % of the true box's diagonal; {protocol}",
                         after | {
             "test, mean": alone.keypoint_error, "test, median": alone.keypoint_error_median,
             "uncertainty and error, Spearman": alone.uncertainty_rank,
-            f"reading {_PEOPLE} people's maps, ms": outcome.reading_ms}))
-    scores = outcomes[DIRECT_KBLOCK].scores | outcomes[KBLOCK].scores
-    return tables(rows + published.ablation(scores, protocol))
+            f"reading {_PEOPLE} people's maps, ms": reading_ms}))
+    _, _, direct_scores = outcomes[DIRECT_KBLOCK]
+    return tables(rows + published.ablation(direct_scores | kblock_scores, protocol))
 
 
 def main() -> None:
@@ -154,9 +143,9 @@ def main() -> None:
     samples, held_back = opened(args.data, "train"), opened(args.held_back, "validation")
     test = opened(args.held_back[:2], "test")
     outcomes = {}
-    for name, variant in VARIANTS.items():
+    for name in VARIANTS:
         out = args.out / f"{name.replace(', ', '_').replace(' ', '_')}.pt"
-        outcomes[name] = learned(variant, net, config, samples, held_back, test, out)
+        outcomes[name] = learned(name, net, config, samples, held_back, test, out)
     print(report(outcomes, f"{args.held_back[0]} test, {len(test)} pictures; each head trained "
                            f"for {args.steps} steps of {config.batch} pictures"))
 

@@ -10,7 +10,6 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -24,6 +23,7 @@ from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.evaluation.benchmarks.keypoints import reference_detector
 from ros2_pose.evaluation.harness import EvaluationError
+from ros2_pose.evaluation.tables import Row, tables
 from ros2_pose.messages.camera_info import camera_info_message
 from ros2_pose.messages.image import image_message
 from ros2_pose.messages.people import looked
@@ -47,23 +47,12 @@ _ROWS: tuple[tuple[str, float, dict[str, str]], ...] = (  # name, published Hz, 
 )
 
 
-@dataclass
-class BenchRow:
-    """Result of a run of the node; latency_ms (N,) of the N answers."""
-
-    name: str
-    published_hz: float
-    answered_hz: float
-    latency_ms: np.ndarray
-    people: float
-
-
 def run(seconds: float) -> int:
     """Run every row for some seconds and print the table. Returns the exit status."""
     pictures = list(pictures_of_clip())
     rows = [_measure(name, hz, parameters, pictures, seconds)
             for name, hz, parameters in tqdm(_ROWS, "bench", unit="row")]
-    print(_table(rows))
+    print(tables(rows))
     print(_stages(pictures))
     print(_yardstick(pictures[0]))
     return 0
@@ -81,7 +70,7 @@ def camera() -> Camera:
     return full.cropped(0, _TOP, full.width, _HEIGHT).resized(*_SIZE)
 
 
-def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: float) -> BenchRow:
+def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: float) -> Row:
     """Publish images at `hz` for some seconds and measure the answers."""
     latency_ms: list[float] = []
     people: list[int] = []
@@ -109,8 +98,17 @@ def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: fl
                 count += 1
             time.sleep(0.001)
     log.unlink(missing_ok=True)
-    return BenchRow(name, hz, len(latency_ms) / seconds, np.array(latency_ms or [np.nan]),
-                    float(np.mean(people)))
+    return _row(name, hz, len(latency_ms) / seconds, latency_ms, float(np.mean(people)))
+
+
+def _row(name: str, published_hz: float, answered_hz: float, latency_ms: list[float],
+         people: float) -> Row:
+    """Row of the table, for a run of the node with N answers of latencies (N,) ms."""
+    p50, p95, p99 = np.percentile(latency_ms or [np.nan], (50, 95, 99))
+    return Row(name, f"pose_node over DDS, raw {_SIZE[0]}x{_SIZE[1]}, {os.cpu_count()} CPU cores",
+               {"published, Hz": f"{published_hz:g}", "answered, Hz": f"{answered_hz:.1f}",
+                "latency p50, ms": f"{p50:.0f}", "p95": f"{p95:.0f}", "p99": f"{p99:.0f}",
+                "people": f"{people:.1f}"})
 
 
 class ImagePublisher:
@@ -165,17 +163,6 @@ class ImagePublisher:
         self._answered.add(stamp)
         time_s, number = self.sent[stamp]
         return 1e3 * (time.perf_counter() - time_s), len(self.sent) - 1 - number
-
-
-def _table(rows: list[BenchRow]) -> str:
-    lines = [f"pose_node over DDS, raw {_SIZE[0]}x{_SIZE[1]}, {os.cpu_count()} CPU cores", "",
-             "| | published, Hz | answered, Hz | latency p50, ms | p95 | p99 | people |",
-             "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        p50, p95, p99 = np.percentile(row.latency_ms, (50, 95, 99))
-        lines.append(f"| {row.name} | {row.published_hz:g} | {row.answered_hz:.1f} | {p50:.0f} | "
-                     f"{p95:.0f} | {p99:.0f} | {row.people:.1f} |")
-    return "\n".join(lines)
 
 
 def _stages(pictures: list) -> str:

@@ -16,7 +16,7 @@ from tqdm import trange
 
 from ros2_pose.data.sample import OUTSIDE, Samples
 from ros2_pose.geometry import angle_between
-from ros2_pose.metrics.matching import PELVIS, EvaluatedImage, known, match
+from ros2_pose.metrics.matching import PELVIS, EvaluatedImage, known, matched_pairs
 from ros2_pose.metrics.pose import at_root, distances
 from ros2_pose.networks.tian.detector import Tian
 from ros2_pose.networks.tian.network import TianNet
@@ -67,7 +67,7 @@ def _collect(detector: Tian, samples: Samples, pictures: int) -> tuple[np.ndarra
     for number in trange(pictures, desc="calibrating", leave=False):
         sample = samples[number]
         people = detector.detect([sample.frame])[0]
-        found, true = match(EvaluatedImage.of(people, sample)).pairs
+        found, true = matched_pairs(EvaluatedImage.of(people, sample))
         people, truth = people[list(found)], sample.people[list(true)]
         side = (people.boxes[:, 2:] - people.boxes[:, :2])[:, None] * detector.net.config.box_factor
         inside = (truth.keypoint_scores > OUTSIDE)[..., None]

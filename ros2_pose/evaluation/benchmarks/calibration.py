@@ -21,7 +21,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment, minimize
@@ -72,14 +71,6 @@ class Errors:
     def cov(self, noise: KeypointNoise) -> np.ndarray:
         """(N, 2, 2) px^2: the covariances by a noise model."""
         return noise.at(self.joint).cov(self.votes_cov, self.area)
-
-
-class _Variables(NamedTuple):
-    """The unknowns of the fit, for each kind of keypoint and for all."""
-
-    kinds: np.ndarray  # (3, 9) log votes, log floor^2, logit of the outliers' share
-    mean: np.ndarray  # (3,) of all kinds
-    log_wide: float
 
 
 # ------------------------------------------------------------------------------- pictures
@@ -151,7 +142,8 @@ def fit(errors: Errors) -> KeypointNoise:
     start = np.r_[np.repeat(_GUESS, len(_KINDS)), _GUESS, np.log(3.0)]
     scaled = _scaled(errors)
     best = minimize(_cost, start, (scaled,), method="L-BFGS-B").x
-    return _with_deviations(_noise(_unpack(best)), scaled)
+    kinds, _, log_wide = _unpack(best)
+    return _with_deviations(_noise(kinds, log_wide), scaled)
 
 
 def _scaled(errors: Errors) -> Errors:
@@ -161,22 +153,28 @@ def _scaled(errors: Errors) -> Errors:
                    area=np.ones_like(errors.area))
 
 
-def _unpack(values: np.ndarray) -> _Variables:
-    return _Variables(values[:-4].reshape(3, -1), values[-4:-1], values[-1])
+def _unpack(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """The unknowns of the fit.
+
+    Returns: (3, 9) log votes, log floor^2 and logit of the outliers' share of each kind of
+        keypoint; their means over all kinds (3,); log of `wide`.
+    """
+    return values[:-4].reshape(3, -1), values[-4:-1], values[-1]
 
 
-def _noise(found: _Variables) -> KeypointNoise:
-    votes, floor2, odds = found.kinds[:, _KIND]
+def _noise(kinds: np.ndarray, log_wide: float) -> KeypointNoise:
+    """The noise model of the unknowns (see `_unpack`)."""
+    votes, floor2, odds = kinds[:, _KIND]
     return replace(KEYPOINT_NOISE, votes=np.exp(votes), floor=np.exp(floor2 / 2),
-                   outliers=expit(odds), wide=np.exp(found.log_wide))
+                   outliers=expit(odds), wide=np.exp(log_wide))
 
 
 def _cost(values: np.ndarray, errors: Errors) -> float:
     """Negative log posterior."""
-    found = _unpack(values)
-    inlier, outlier, _ = log_densities(_noise(found), errors)
-    prior = (((found.kinds - found.mean[:, None]) / _SPREAD) ** 2).sum() \
-        + (((found.mean - _GUESS) / _GUESS_STD) ** 2).sum()
+    kinds, mean, log_wide = _unpack(values)
+    inlier, outlier, _ = log_densities(_noise(kinds, log_wide), errors)
+    prior = (((kinds - mean[:, None]) / _SPREAD) ** 2).sum() \
+        + (((mean - _GUESS) / _GUESS_STD) ** 2).sum()
     return prior / 2 - np.logaddexp(inlier, outlier).sum()
 
 
@@ -218,25 +216,25 @@ def _by_kind(values: np.ndarray, joint: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------------- judge
 
 
-class Judged(NamedTuple):
-    """N keypoints judged by a noise model that was not fitted to them."""
-
-    kind: np.ndarray  # (N,)
-    inlier: np.ndarray  # (N,) probability
-    votes: np.ndarray  # (N,) squared Mahalanobis distance by the votes' covariance
-    calibrated: np.ndarray  # (N,) squared Mahalanobis distance by the noise model's covariance
-    expected: np.ndarray  # (N, 2) probability to be inside the two ellipses, inlier or outlier
+# N keypoints judged by a noise model that was not fitted to them, see `judge`.
+Judged = dict[str, np.ndarray]
 
 
 def judge(noise: KeypointNoise, errors: Errors) -> Judged:
-    """Judge errors by a noise model."""
+    """Judge errors by a noise model.
+
+    Returns: for N keypoints "kind" (N,); "inlier" (N,), probability; "votes" and "calibrated" (N,),
+        squared Mahalanobis distances by the votes' covariance and by the noise model's; "expected"
+        (N, 2), probability to be inside the two ellipses, inlier or outlier.
+    """
     inlier, outlier, squared = log_densities(noise, errors)
     share = noise.outliers[errors.joint, None]
     within = (1 - share) * _ELLIPSES - share * np.expm1(-_SQUARED / (2 * noise.wide**2))
     # If all votes are for one cell their covariance is zero.
     votes = errors.votes_cov + 1e-6 * errors.area[:, None, None] * np.eye(2)
-    return Judged(_KIND[errors.joint], expit(inlier - outlier),
-                  mahalanobis_squared(errors.error, votes), squared, within)
+    return {"kind": _KIND[errors.joint], "inlier": expit(inlier - outlier),
+            "votes": mahalanobis_squared(errors.error, votes), "calibrated": squared,
+            "expected": within}
 
 
 def two_fold(errors: Errors) -> Judged:
@@ -244,7 +242,7 @@ def two_fold(errors: Errors) -> Judged:
     odd = np.unique(errors.picture, return_inverse=True)[1] % 2 == 1
     halves = [judge(fit(errors[~half]), errors[half]) for half in (odd, ~odd)]
     order = np.argsort(np.concatenate([np.flatnonzero(odd), np.flatnonzero(~odd)]))
-    return Judged(*(np.concatenate(values)[order] for values in zip(*halves)))
+    return {name: np.concatenate([half[name] for half in halves])[order] for name in halves[0]}
 
 
 def coverage(squared: np.ndarray, weights: np.ndarray,
@@ -261,9 +259,9 @@ def coverage(squared: np.ndarray, weights: np.ndarray,
 def rows(noise: KeypointNoise, judged: Judged) -> Iterator[Row]:
     """A noise model's constants and coverage, for each kind of keypoint and for all."""
     for kind, name in enumerate(_KINDS):
-        at, chosen = kind == _KIND, judged.kind == kind
+        at, chosen = kind == _KIND, judged["kind"] == kind
         if chosen.any():
-            yield _row(name, Judged(*(value[chosen] for value in judged)),
+            yield _row(name, {key: value[chosen] for key, value in judged.items()},
                        noise.votes[at].mean(), 100 * noise.floor[at].mean(),
                        100 * noise.outliers[at].mean())
     yield _row("all", judged)
@@ -271,11 +269,11 @@ def rows(noise: KeypointNoise, judged: Judged) -> Iterator[Row]:
 
 def _row(name: str, judged: Judged, votes: float = np.nan, floor: float = np.nan,
          outliers: float = np.nan) -> Row:
-    every = np.ones(len(judged.kind))
-    coverages = {"inliers, a = 1, b = 0": coverage(judged.votes, judged.inlier),
-                 "inliers, calibrated": coverage(judged.calibrated, judged.inlier),
-                 "all, calibrated": coverage(judged.calibrated, every),
-                 "all, expected": judged.expected.mean(0)}
+    every = np.ones(len(judged["kind"]))
+    coverages = {"inliers, a = 1, b = 0": coverage(judged["votes"], judged["inlier"]),
+                 "inliers, calibrated": coverage(judged["calibrated"], judged["inlier"]),
+                 "all, calibrated": coverage(judged["calibrated"], every),
+                 "all, expected": judged["expected"].mean(0)}
     values: dict[str, float] = {"n": len(every), "a": votes, "root of b, % of size": floor,
                                 "outliers, %": outliers}
     for what, shares in coverages.items():
@@ -287,10 +285,10 @@ def _row(name: str, judged: Judged, votes: float = np.nan, floor: float = np.nan
 
 def curves(errors: Errors, judged: Judged) -> Iterator[Curve]:
     """Reliability of the covariances, and the median error of each kind of keypoint."""
-    every = np.ones(len(judged.kind))
+    every = np.ones(len(judged["kind"]))
     shares = np.array(SHARES)
-    for label, squared in (("2D keypoints, votes alone", judged.votes),
-                           ("2D keypoints, calibrated", judged.calibrated)):
+    for label, squared in (("2D keypoints, votes alone", judged["votes"]),
+                           ("2D keypoints, calibrated", judged["calibrated"])):
         yield Curve(RELIABILITY, label, shares.tolist(), coverage(squared, every, shares).tolist())
     percent = 100 * np.linalg.norm(errors.error, axis=1) / np.sqrt(errors.area)
     present = [kind for kind in range(len(_KINDS)) if (_KIND[errors.joint] == kind).any()]

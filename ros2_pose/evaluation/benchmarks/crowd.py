@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,18 +41,17 @@ _Y_UP_TO_Z_UP = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]
 _NOT_FOUND = -2
 
 
-class Crowd(NamedTuple):
-    """P people in a room, z up, and what V cameras find of them."""
-
-    joints: np.ndarray  # (P, 24, 3) m
-    poses: np.ndarray  # (V, 4, 4) camera poses
-    who: list[np.ndarray]  # for each view (N,) the true person of each detection, -1: false
-    points: list[torch.Tensor]  # for each view (N, 17, 2) at z = 1
-    cov: list[torch.Tensor]  # for each view (N, 17, 2, 2)
+# What one camera finds: its pose in the room (4, 4); of N detections the true person (N,), -1:
+# false; points (N, 17, 2) at z = 1; and their covariances (N, 17, 2, 2).
+Found = tuple[np.ndarray, np.ndarray, torch.Tensor, torch.Tensor]
 
 
-def crowd(projector: Projector, people: int, cameras: int, rng: np.random.Generator) -> Crowd:
-    """Simulate one moment: people in random poses and positions, and what each camera finds."""
+def crowd(projector: Projector, people: int, cameras: int,
+          rng: np.random.Generator) -> tuple[np.ndarray, list[Found]]:
+    """Simulate one moment: people in random poses and positions, and what each camera finds.
+
+    Returns: joints (P, 24, 3) m of the people, in a room with z up; and what each camera finds.
+    """
     rotvecs, betas = projector.rotvecs(people + 1), projector.betas(people + 1)
     yaw = torch.from_numpy(rng.uniform(-np.pi, np.pi, people + 1)).float()
     rotmat = rotmat_from_rotvec(torch.stack([0 * yaw, 0 * yaw, yaw], 1)) @ _Y_UP_TO_Z_UP
@@ -64,11 +62,11 @@ def crowd(projector: Projector, people: int, cameras: int, rng: np.random.Genera
     shift = torch.from_numpy(_positions(people + 1, rng)).float()
     shift[:, 2] = -posed.joints[..., 2].amin(1)
     keypoints, joints = (value + shift[:, None] for value in (posed.keypoints, posed.joints))
-    poses = np.stack([_corner(number, rng) for number in range(cameras)])
+    poses = [_corner(number, rng) for number in range(cameras)]
     ghost = rng.integers(cameras) if rng.random() < _GHOST_SHARE else -1
     views = [_found(projector, keypoints, joints, pose, rng, number == ghost)
              for number, pose in enumerate(poses)]
-    return Crowd(joints[:people].numpy(), poses, *map(list, zip(*views)))
+    return joints[:people].numpy(), views
 
 
 def _positions(people: int, rng: np.random.Generator) -> np.ndarray:
@@ -97,13 +95,8 @@ def _corner(number: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def _found(projector: Projector, keypoints: torch.Tensor, joints: torch.Tensor, pose: np.ndarray,
-           rng: np.random.Generator,
-           with_ghost: bool) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
-    """What one camera finds of people (P + 1); the last one does not exist (a false detection).
-
-    Returns: for N detections the true person (-1: the false one), points (N, 17, 2) at z = 1 and
-        their covariances (N, 17, 2, 2).
-    """
+           rng: np.random.Generator, with_ghost: bool) -> Found:
+    """What one camera finds of people (P + 1); the last one does not exist (a false detection)."""
     rotmat, centre = (torch.from_numpy(value).float() for value in (pose[:3, :3], pose[:3, 3]))
     local, local_joints = ((value - centre) @ rotmat for value in (keypoints, joints))
     points, cov = projector.detected(local, local_joints)
@@ -118,7 +111,7 @@ def _found(projector: Projector, keypoints: torch.Tensor, joints: torch.Tensor, 
     shown = ~occluded[:, :-1].any(1) & (chance > _MISSED_SHARE) & large_enough
     shown[-1] = with_ghost and large_enough[-1]
     rows = np.flatnonzero(shown)
-    return np.where(rows == len(depth) - 1, -1, rows), points[rows], cov[rows]
+    return pose, np.where(rows == len(depth) - 1, -1, rows), points[rows], cov[rows]
 
 
 def crowds(options: Options) -> Iterator[Row | Curve]:
@@ -129,7 +122,7 @@ def crowds(options: Options) -> Iterator[Row | Curve]:
     fit = fitter(options)
     for cameras in (2, 3, 4):
         rng = np.random.default_rng(options.seed + cameras)
-        outcomes = [_outcome(fit, crowd(projector, people, cameras, rng))
+        outcomes = [_outcome(fit, *crowd(projector, people, cameras, rng))
                     for _ in tqdm(range(options.moments), f"{cameras} cameras")]
         errors, covs = (np.concatenate([outcome[name] for outcome in outcomes])
                         for name in ("errors", "covs"))
@@ -158,34 +151,34 @@ def _values(outcomes: list[dict], errors: np.ndarray, covs: np.ndarray) -> dict[
             "inside 95 %, %": 100 * coverage(errors, covs, 0.95)}
 
 
-def _outcome(fit: Fitter, moment: Crowd) -> dict:
-    """Associate and fuse the views of one moment.
+def _outcome(fit: Fitter, true_joints: np.ndarray, found: list[Found]) -> dict:
+    """Associate and fuse the views of one moment, given the true joints (P, 24, 3) m.
 
     Returns: counts of pairs of views put together, of those rightly, and of pairs that should be;
         people found more than once (doubles) and found at all (present); errors (M, 24, 3) m and
         covariances (M, 24, 3, 3) m^2 of people fused from two or more views; single (S, 24, 3) m,
         errors of all single views.
     """
-    views = [_view(fit, points, cov, pose)
-             for points, cov, pose in zip(moment.points, moment.cov, moment.poses)]
+    views = [_view(fit, points, cov, pose) for pose, _, points, cov in found]
+    true_people = [of for _, of, _, _ in found]
     fuser = Fuser(fit)
     rows = fuser.associate(views)
     people, _ = fuser.fuse(views, rows)
     # (F, V) the true person of each fused person's detection in each view
     who = np.stack([np.where(column >= 0, np.append(of, _NOT_FOUND)[column], _NOT_FOUND)
-                    for of, column in zip(moment.who, rows.T)], 1)
+                    for of, column in zip(true_people, rows.T)], 1)
     assert people.joints is not None and people.joint_cov is not None
     present = np.unique(who[who >= 0])
     together, right = _pairs(who)
     fused_as = who.max(1)
     fused = ((who >= 0).sum(1) > 1) & (fused_as >= 0)
-    single = [_joints_in_room(view)[of >= 0] - moment.joints[of[of >= 0]]
-              for view, of in zip(views, moment.who)]
+    single = [_joints_in_room(view)[of >= 0] - true_joints[of[of >= 0]]
+              for view, of in zip(views, true_people)]
     return {
         "together": together, "right": right,
         "true": sum(views * (views - 1) // 2 for views in ((who == p).sum() for p in present)),
         "doubles": sum((who == person).any(1).sum() - 1 for person in present),
-        "present": len(present), "errors": people.joints[fused] - moment.joints[fused_as[fused]],
+        "present": len(present), "errors": people.joints[fused] - true_joints[fused_as[fused]],
         "covs": people.joint_cov[fused], "single": np.concatenate(single)}
 
 

@@ -17,7 +17,6 @@ from ros2_pose.camera import Camera
 from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
 from ros2_pose.evaluation.benchmarks.fitting import (
     PIXEL_STD,
-    Adults,
     adults,
     body_model,
     fit_all,
@@ -37,17 +36,17 @@ _LEAST_STD_M = 0.05
 
 def depth(options: Options) -> Iterator[Row]:
     """Distances by one camera alone, with the true height given, and with a depth image."""
-    people = adults(options)
-    points = project(people.keypoints)
+    state, bodies, statures = adults(options)
+    points = project(bodies.keypoints)
     points = points + PIXEL_STD * normal(options.seed, *points.shape)
     sighting = Sighting(points, isotropic(torch.full(points.shape[:2], PIXEL_STD), 2))
     fit = fitter(options, FitSettings(keypoint_error_m=0.005))
     alone = fit_all(fit, sighting)
-    yield _row("camera alone", alone, people.state, "6 %")
-    tall = fit_all(fit, sighting._replace(height=people.statures))
-    yield _row("height given", tall, people.state, "2 %")
-    chosen = _in_range(people)[:_IMAGES]
-    truth = people.state.rows(chosen)
+    yield _row("camera alone", alone, state, "6 %")
+    tall = fit_all(fit, sighting._replace(height=statures))
+    yield _row("height given", tall, state, "2 %")
+    chosen = _in_range(bodies.keypoints, state.root[:, 2])[:_IMAGES]
+    truth = state.rows(chosen)
     measured, std = _measured(options.seed, truth,
                               BodyFit(*(value[chosen] for value in alone)))
     found = fit_all(fit, Sighting(points[chosen], sighting.cov[chosen], depth=measured,
@@ -70,12 +69,17 @@ def _row(name: str, found: BodyFit, truth: BodyState, target: str) -> Row:
                 "within 2 sigma, %": 100 * (sigmas < 2).mean()}, target)
 
 
-def _in_range(people: Adults) -> Tensor:
-    """Indices of the people in the image and the range of the depth camera."""
+def _in_range(keypoints: Tensor, depths: Tensor) -> Tensor:
+    """Indices of the people in the image and the range of the depth camera.
+
+    Args:
+        keypoints (P, 17, 3): m, camera frame.
+        depths (P,): m, of the pelvis.
+    """
     near, far = _RANGE_M
-    pixels = _CAMERA.project(people.keypoints.numpy())
+    pixels = _CAMERA.project(keypoints.numpy())
     inside = (pixels > 0) & (pixels < (_CAMERA.width, _CAMERA.height))
-    z = people.state.root[:, 2].numpy()
+    z = depths.numpy()
     return torch.from_numpy(np.flatnonzero(inside.all((1, 2)) & (z > near) & (z < far)))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ros2_pose.body.fitter import BodyFit, FitSettings, Fitter, Sighting
-from ros2_pose.body.kinematics import pose_rig, project
+from ros2_pose.body.kinematics import Posed, pose_rig, project
 from ros2_pose.body.lift import Lift
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
@@ -75,17 +74,12 @@ def isotropic(std: Tensor, size: int) -> Tensor:
     return std.square()[..., None, None] * torch.eye(size).to(std)
 
 
-class Adults(NamedTuple):
-    """P simulated people, each in the frame of a camera of his own."""
+def adults(options: Options) -> tuple[BodyState, Posed, Tensor]:
+    """Adults in mocap poses held back from all training, 1 to 15 m away, seen from any side.
 
-    state: BodyState
-    joints: Tensor  # (P, 24, 3) m
-    keypoints: Tensor  # (P, 17, 3) m
-    statures: Tensor  # (P,) m
-
-
-def adults(options: Options) -> Adults:
-    """Adults in mocap poses held back from all training, 1 to 15 m away, seen from any side."""
+    Returns: for P people, each in the frame of a camera of their own: states, bodies in these
+        states, and statures (P,) m.
+    """
     model = body_model()
     poses = read_poses(options.data / MOCAP, held=True)
     people = options.people or _PEOPLE
@@ -95,7 +89,7 @@ def adults(options: Options) -> Adults:
     posed = pose_rig(model.rig(betas), drawn.rotmats, betas, drawn.root)
     base, by_beta = model.stature
     state = BodyState(quat_from_rotmat(drawn.rotmats), betas, drawn.root)
-    return Adults(state, posed.joints, posed.keypoints, base + betas @ by_beta)
+    return state, posed, base + betas @ by_beta
 
 
 def normal(seed: int, *shape: int) -> Tensor:
@@ -105,21 +99,21 @@ def normal(seed: int, *shape: int) -> Tensor:
 
 def fit(options: Options) -> Iterator[Row | Curve]:
     """Fit bodies to keypoints in 3D and in the image of one camera."""
-    people = adults(options)
-    count = len(people.joints)
+    state, bodies, _ = adults(options)
+    count = len(bodies.joints)
     for name, std, gross, target in _NOISES:
-        positions = people.keypoints + noise(count, options.seed, std, gross)
+        positions = bodies.keypoints + noise(count, options.seed, std, gross)
         stds = torch.full(positions.shape[:2], std)
-        depth = people.state.root[:, 2:]
+        depth = state.root[:, 2:]
         # In 2D: what that noise shifts keypoints in the image at the person's depth.
-        shift = (positions - people.keypoints)[..., :2] / depth[..., None]
-        image = project(people.keypoints) + shift
+        shift = (positions - bodies.keypoints)[..., :2] / depth[..., None]
+        image = project(bodies.keypoints) + shift
         sightings = {"3D": Sighting(positions, isotropic(stds, 3)),
                      "one camera": Sighting(image, isotropic(stds / depth, 2))}
         for view, sighting in sightings.items():
             found = fit_all(fitter(options, _SETTINGS[view]), sighting)
             error = 1000 * distances(at_root(found.joints.numpy(), _PELVIS),
-                                     at_root(people.joints.numpy(), _PELVIS))
+                                     at_root(bodies.joints.numpy(), _PELVIS))
             yield Row(f"fit to {view}, {name}",
                       f"{count} held-back mocap poses, adults, 17 COCO keypoints, cold; "
                       "pelvis-relative MPJPE of 24 joints, and without the toes, which no keypoint "

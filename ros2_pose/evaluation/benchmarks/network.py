@@ -31,7 +31,7 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.data.sample import VISIBLE, Samples
 from ros2_pose.metrics import detection_ap as average_precision
 from ros2_pose.metrics import pose as metrics
-from ros2_pose.metrics.matching import HIPS, PELVIS, EvaluatedImage, known, match
+from ros2_pose.metrics.matching import HIPS, PELVIS, EvaluatedImage, known, matched_pairs
 from ros2_pose.people import Frame, People
 
 _NAN = float("nan")
@@ -164,7 +164,7 @@ def _side_by_side(pictures: list[EvaluatedImage]) -> tuple[_Facts, _Facts]:
     """What was found of each of N true people (NaN: missed), and the truth."""
     found, truth = [], []
     for picture in pictures:
-        rows, partner = match(picture).pairs
+        rows, partner = matched_pairs(picture)
         positions, true_positions = picture.roots
         facts = _Facts.of(picture.found)._replace(root=positions)
         truth.append(_Facts.of(picture.truth)._replace(root=true_positions))
@@ -252,9 +252,9 @@ def _surface_errors(body: BodyModel, found: np.ndarray, truth: np.ndarray) -> np
 def _of_roots(pictures: list[EvaluatedImage], found: _Facts, truth: _Facts) -> dict[str, float]:
     if not any(np.isfinite(picture.roots[0]).any() for picture in pictures):
         return {}
-    error = metrics.mrpe(found.root, truth.root)
-    return {"mrpe": _MM * error.distance, "mrpe_x": _MM * error.x, "mrpe_y": _MM * error.y,
-            "mrpe_z": _MM * error.z, "ap_root_25": 100 * average_precision.of_roots(pictures)}
+    distance, x, y, z = (_MM * metrics.mrpe(found.root, truth.root)).tolist()
+    return {"mrpe": distance, "mrpe_x": x, "mrpe_y": y, "mrpe_z": z,
+            "ap_root_25": 100 * average_precision.of_roots(pictures)}
 
 
 def _pck(found: _Facts, truth: _Facts, matched: np.ndarray) -> dict[str, float]:

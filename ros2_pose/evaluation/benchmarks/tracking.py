@@ -113,10 +113,10 @@ def trackers(recording: Recording, pipeline: Pipeline) -> dict[str, Callable[[],
 
 def judge(recording: Recording, follow: Follow) -> Identities:
     """Run a tracker on a recording and count its errors."""
-    frame_ids = []
+    frame_ids: list[FrameIds] = []
     for people, (ids, similarity) in zip(tqdm(recording.detections, leave=False), recording.truth):
         rows, found = follow(people)
-        frame_ids.append(FrameIds(ids, found, similarity[:, rows]))
+        frame_ids.append((ids, found, similarity[:, rows]))
     return count(frame_ids)
 
 
