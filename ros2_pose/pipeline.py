@@ -22,7 +22,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.geometry import Transform, with_root_rotated
 from ros2_pose.imaging.contrast import has_contrast
-from ros2_pose.imaging.upright import UprightView, upright_view
+from ros2_pose.imaging.upright import people_as_taken, quarter_turns_to_upright, upright_frame
 from ros2_pose.networks.registry import create_network
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, Ground, People
 from ros2_pose.sync.time_jump import steps_back
@@ -47,9 +47,13 @@ class PreparedFrame(NamedTuple):
     """A frame as it was taken, and as networks and body fit see it."""
 
     taken: Frame  # its camera is the one that bodies are fitted with; its ground is known
-    upright: Frame  # the same, rotated by `view` such that people stand upright in it
-    view: UprightView
+    upright: Frame  # the same, rotated such that people stand upright in it
+    quarter_turns: int  # 0 to 3, counter-clockwise, from taken to upright
     note: str  # why there is no camera; empty if there is one
+
+    def as_taken(self, people: People) -> People:
+        """Return people of the upright frame in pixels (px) and camera frame (m) as taken."""
+        return people_as_taken(people, self.taken, self.quarter_turns)
 
 
 class Pipeline:
@@ -72,7 +76,7 @@ class Pipeline:
         self.fitter = Fitter(self.body, PosePrior.load(), Lift.load())
         self.depth_gauge = DepthGauge(self.body)
         self.tracker = Tracker(config)
-        self._view = UprightView()
+        self._quarter_turns = 0  # of the camera's mounting, see `imaging.upright`
         self.configure(config)
 
     def configure(self, config: PoseConfig) -> None:
@@ -108,7 +112,7 @@ class Pipeline:
         check_image(frame.image)
         prepared = self.prepare(frame)
         detected = self.network.detect([prepared.upright])[0]
-        return prepared.view.people_as_taken(self.follow(detected, prepared), frame)
+        return prepared.as_taken(self.follow(detected, prepared))
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         """Choose a frame's camera and ground, and rotate it such that people are upright.
@@ -117,13 +121,14 @@ class Pipeline:
         """
         camera, note = self.camera(frame)
         ground = frame.ground or self._ground
-        view = upright_view(ground.up, self._view)
-        if view != self._view and self.tracker.tracks:
+        quarter_turns = quarter_turns_to_upright(ground.up, self._quarter_turns)
+        if quarter_turns != self._quarter_turns and self.tracker.tracks:
             log.warning("the camera's mounting has changed: all people are forgotten")
             self.reset()
-        self._view = view
+        self._quarter_turns = quarter_turns
         taken = replace(frame, camera=camera, ground=ground)
-        return PreparedFrame(taken, view.frame(taken), view, note)
+        upright = upright_frame(taken, quarter_turns)
+        return PreparedFrame(taken, upright, quarter_turns, note)
 
     def follow(self, people: People, prepared: PreparedFrame) -> People:
         """Track and fit what the network detected in a prepared frame's upright image.

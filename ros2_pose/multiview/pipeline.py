@@ -58,7 +58,7 @@ class MultiviewResult(NamedTuple):
         own = view.people[self.rows[seen, number]]
         people = self.people[seen].moved(view.camera_to_common.inverse())
         people = people.with_fields(**{name: getattr(own, name) for name in _PIXELS})
-        return prepared.view.people_as_taken(people, prepared.taken)
+        return prepared.as_taken(people)
 
 
 class MultiPipeline:
