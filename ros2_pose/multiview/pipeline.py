@@ -66,7 +66,7 @@ class MultiPipeline:
 
     A node has a `CameraSync`, into which every camera's callback puts its `Frame`, with camera,
     depth and `camera_to_fixed` (tf2 at the image's stamp, camera's optical frame to fixed frame).
-    Its worker gives `FrameSet.items` to `step`, and publishes `MultiviewResult.people` with the
+    Its worker gives each frame set to `step`, and publishes `MultiviewResult.people` with the
     fixed frame as frame_id and the frame set's stamp.
 
     Not thread-safe: call it from one thread.
