@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ros2_pose.body.depth import DepthError, DepthGauge, DepthMeasurement
+from ros2_pose.body.depth import DepthError, DepthGauge
 from ros2_pose.body.fitter import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
@@ -180,19 +180,18 @@ class Pipeline:
         sighting = self._sighting(people, frame, camera)
         previous = previous_of(tracks, frame.stamp, frame.camera_to_fixed)
         bodies = self.fitter.fit(sighting, previous)
-        measured = None
+        joint_measured = None
         if frame.depth is not None:
             try:
-                measured = self._measure(frame.depth, camera, bodies)
+                root_z, std, joint_measured = self._measure(frame.depth, camera, bodies)
             except DepthError as error:
                 people = people.with_fields(note=str(error))
             else:
-                with_depth = sighting._replace(depth=torch.from_numpy(measured.root_z),
-                                               depth_std=torch.from_numpy(measured.std))
-                bodies = self.fitter.fit(with_depth, _at_depth(bodies, measured, previous))
+                with_depth = sighting._replace(depth=root_z, depth_std=std)
+                bodies = self.fitter.fit(with_depth, _at_depth(bodies, root_z, previous))
         for row, track in enumerate(tracks):
             track.body = _tracked_body(bodies, row, int(previous.frames[row]) + 1, frame)
-        people = _with_fit(people, bodies, measured)
+        people = _with_fit(people, bodies, joint_measured)
         return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
 
     def _sighting(self, people: People, frame: Frame, camera: Camera) -> Sighting:
@@ -217,11 +216,19 @@ class Pipeline:
         root_std = torch.tensor(_PROPOSED_ROOT_STD).expand(len(people), 1, -1)
         return Lifted(quats, betas, root, rotation_std, root_std, torch.zeros(len(people), 1))
 
-    def _measure(self, depth: np.ndarray, camera: Camera, bodies: BodyFit) -> DepthMeasurement:
-        """Measure people's distances; raises DepthError for a depth image of another size."""
-        std = bodies.root_cov[:, 2, 2].sqrt().clamp(min=0.05).numpy()
-        return self.depth_gauge.measure(depth, camera, bodies.state, std,
-                                        bodies.joint_observed.numpy())
+    def _measure(self, depth: np.ndarray, camera: Camera,
+                 bodies: BodyFit) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        """Measure people's distances; see `DepthGauge.measure`.
+
+        Returns:
+            root_z (P,) m, its std (P,) m, and joint_seen (P, 24) bool.
+        Raises:
+            DepthError: for a depth image of another size.
+        """
+        fit_std = bodies.root_cov[:, 2, 2].sqrt().clamp(min=0.05).numpy()
+        root_z, std, joint_seen = self.depth_gauge.measure(
+            depth, camera, bodies.state, fit_std, bodies.joint_observed.numpy())
+        return torch.from_numpy(root_z), torch.from_numpy(std), joint_seen
 
     def _corrected(self, people: People, sighting: Sighting, bodies: BodyFit,
                    camera: Camera) -> People:
@@ -317,18 +324,19 @@ def _tracked_body(bodies: BodyFit, row: int, frames: int, frame: Frame) -> Track
                        frame.camera_to_fixed)
 
 
-def _at_depth(bodies: BodyFit, measured: DepthMeasurement, previous: Previous) -> Previous:
-    """Bodies just fitted, moved along the line of sight to their measured distance."""
-    factor = torch.from_numpy(measured.root_z) / bodies.root[:, 2]
+def _at_depth(bodies: BodyFit, root_z: torch.Tensor, previous: Previous) -> Previous:
+    """Bodies just fitted, moved along the line of sight to their measured root_z (P,) m."""
+    factor = root_z / bodies.root[:, 2]
     factor = torch.where(factor.isfinite(), factor, 1.0)
     state = bodies.state._replace(root=bodies.root * factor[:, None])
     return Previous(state, torch.zeros(len(factor)), previous.frames, bodies.disagreement_s)
 
 
-def _with_fit(people: People, bodies: BodyFit, measured: DepthMeasurement | None) -> People:
+def _with_fit(people: People, bodies: BodyFit, joint_measured: np.ndarray | None) -> People:
+    """People with fitted bodies; joint_measured (P, 24) bool: a depth image shows the joint."""
     arrays = {name: getattr(bodies, name).numpy().astype(float)
               for name in ("theta", "betas", "root", "root_cov", "joints", "joint_cov")}
     source = np.where(bodies.joint_observed.numpy(), OBSERVED, INFERRED)
-    if measured is not None:
-        source = np.where(measured.joint_seen, DEPTH, source)
+    if joint_measured is not None:
+        source = np.where(joint_measured, DEPTH, source)
     return people.with_fields(joint_source=source, **arrays)
