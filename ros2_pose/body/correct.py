@@ -16,7 +16,6 @@ from ros2_pose.body.align import (
     FARTHEST_M,
     NEAREST_M,
     ROTATION_STD_RAD,
-    Alignment,
     align_model,
     gibbs_from_rotmat,
     mostly_agrees,
@@ -58,23 +57,22 @@ def correct(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor,
     given, given_cov = points, cov
     points, cov = points.double(), cov.double()
     joints, joint_cov = joints.double(), joint_cov.double()
-    alignment = None
     if align:
-        alignment = align_model(points, cov, joints, _own_blocks(joint_cov))
-        joints, joint_cov = alignment.joints, _rotated_cov(joint_cov, alignment.rotmat)
+        joints, rotmat, position, agreement, ok = align_model(points, cov, joints,
+                                                              _own_blocks(joint_cov))
+        joint_cov = _rotated_cov(joint_cov, rotmat)
     seen = is_seen(points, cov)
     known = is_known(joints, _own_blocks(joint_cov)) & _is_in_range(joints)
     joints, joint_cov = _without_unknown(joints, joint_cov, known)
     model, by_joint = _image_and_depth(joints)
     model_cov = _transformed_cov(joint_cov, by_joint)
-    if alignment is None:
+    if not align:
         agreement = _agreement(points, cov, model, _own_blocks(model_cov), seen & known)
         ok = mostly_agrees(agreement, seen & known) & known.any(1)
-    else:
-        agreement, ok = alignment.agreement, alignment.ok
     cov = _inflated_cov(cov, _own_blocks(model_cov), agreement)
-    if alignment is not None:
-        model, model_cov = _before_alignment(model, model_cov, by_joint, joints, alignment)
+    if align:
+        by_pose = by_joint @ rigid_jacobian(joints - position[:, None])  # (P, K, 3, 6)
+        model, model_cov = _before_alignment(model, model_cov, by_pose, rotmat, position)
     model = torch.where(known[..., None], model, torch.nan)
     points = torch.where(seen[..., None], points, torch.nan)
     fused, fused_cov = _fuse_with_depth(points, cov, model, model_cov)
@@ -108,21 +106,24 @@ def _image_and_depth(joints: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([image, joints[..., 2:]], 2), torch.cat([by_joint, depth_by_joint], 2)
 
 
-def _before_alignment(model: Tensor, model_cov: Tensor, by_joint: Tensor, joints: Tensor,
-                      alignment: Alignment) -> tuple[Tensor, Tensor]:
+def _before_alignment(model: Tensor, model_cov: Tensor, by_pose: Tensor, rotmat: Tensor,
+                      position: Tensor) -> tuple[Tensor, Tensor]:
     """The model before its alignment, linearised at the alignment, with a prior on its pose.
 
     The prior is that of the rotation, and a flat one of the position. So points are not counted
     twice, and keypoints share the errors of rotation and position: an iterated extended Kalman
     update, linearised at the alignment.
 
+    Args:
+        model (P, K, 3), model_cov (P, K, 3, 3) or (P, K, 3, K, 3): x/z, y/z, z, as aligned.
+        by_pose (P, K, 3, 6): derivative of the model by its rotation and position.
+        rotmat (P, 3, 3), position (P, 3) m: of the alignment.
     Returns:
         (P, K, 3) x/z, y/z, z and (P, K, 3, K, 3) covariance.
     """
-    by_pose = by_joint @ rigid_jacobian(joints - alignment.position[:, None])  # (P, K, 3, 6)
-    rotation = gibbs_from_rotmat(alignment.rotmat)[:, None, :, None]
+    rotation = gibbs_from_rotmat(rotmat)[:, None, :, None]
     rotated_by = (by_pose[..., :3] @ rotation)[..., 0]
-    position_std = alignment.position[:, 2:].expand(-1, 3)  # as large as the depth: flat
+    position_std = position[:, 2:].expand(-1, 3)  # as large as the depth: flat
     pose_std = torch.cat([torch.full_like(position_std, ROTATION_STD_RAD), position_std], 1)
     half = by_pose * pose_std[:, None, None]
     shared_cov = torch.einsum("pkia,plja->pkilj", half, half)

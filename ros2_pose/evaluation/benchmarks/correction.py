@@ -79,7 +79,7 @@ def _estimates(sample: SimulatedPeople) -> dict[str, Tensor]:
         "points as measured": points,
         "as printed, w = 1": align_as_printed(points, torch.ones_like(sigma), body)[0],
         "as printed, w = 1/c": align_as_printed(points, sigma, body)[0],
-        "repaired, without fusion": project(align_model(points, cov, body, joint_cov).joints),
+        "repaired, without fusion": project(align_model(points, cov, body, joint_cov)[0]),
         "repaired, with fusion": correct(points, cov, body, joint_cov).points,
         "repaired, fusion by shared errors": correct(points, cov, body, sample.body_cov).points}
 
