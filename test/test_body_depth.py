@@ -11,10 +11,10 @@ from ros2_pose.body.depth import DepthError, DepthGauge
 from ros2_pose.body.model import OPEN_BODY, BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.smpl_file import read_open_body
+from ros2_pose.body.so3 import quat_from_rotmat, rotmat_from_rotvec
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
-from ros2_pose.geometry import quat_from_rotmat, rotmat_from_rotvec
 from ros2_pose.messages.image import depth_from_image
 from ros2_pose.skeleton import SMPL24
 

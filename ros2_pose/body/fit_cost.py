@@ -24,8 +24,8 @@ from ros2_pose.body.kinematics import (
     project_with_jacobian,
 )
 from ros2_pose.body.model import Posed
+from ros2_pose.body.so3 import rotmat_from_quat
 from ros2_pose.body.state import BodyState
-from ros2_pose.geometry import rotmat_from_quat
 
 MIN_DEPTH_M = 0.3  # of the pelvis
 _ROOT_ROTATION = slice(0, 3)

@@ -24,7 +24,7 @@ from ros2_pose.body.model import (
     global_rotmats_of,
     joints_from_rotmats,
 )
-from ros2_pose.geometry import constant, quat_product
+from ros2_pose.body.so3 import constant, quat_product
 from ros2_pose.skeleton import SMPL24
 
 ROTATIONS = slice(0, 3 * len(SMPL24))

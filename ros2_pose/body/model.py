@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ros2_pose.body.joint_sets import joint_weights
 from ros2_pose.body.smpl_file import BodyArrays, read_open_body, read_smpl_file
-from ros2_pose.geometry import rotmat_from_quat
+from ros2_pose.body.so3 import rotmat_from_quat
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 
 OPEN_BODY = Path(__file__).parent / "data" / "open_body.npz"
