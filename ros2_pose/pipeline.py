@@ -233,10 +233,10 @@ class Pipeline:
     def _corrected(self, people: People, sighting: Sighting, bodies: BodyFit,
                    camera: Camera) -> People:
         """People with keypoints corrected by their bodies; without a body they stay."""
-        corrected = self.fitter.correct(sighting, bodies)
-        pixels, cov = camera.distort_with_cov(corrected.points.numpy(), corrected.cov.numpy())
-        ok = (bodies.ok & corrected.ok).numpy()[:, None] & np.isfinite(pixels).all(-1) \
-            & np.isfinite(cov).all((-1, -2))
+        points, points_cov, _, is_corrected = self.fitter.correct(sighting, bodies)
+        pixels, cov = camera.distort_with_cov(points.numpy(), points_cov.numpy())
+        is_finite = np.isfinite(pixels).all(-1) & np.isfinite(cov).all((-1, -2))
+        ok = (bodies.ok & is_corrected).numpy()[:, None] & is_finite
         return people.with_fields(
             keypoints=np.where(ok[..., None], pixels, people.keypoints),
             keypoint_cov=np.where(ok[..., None, None], cov, people.keypoint_cov))

@@ -6,8 +6,6 @@ points and model are fused by their covariances. Conventions: see `align`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -33,17 +31,8 @@ from ros2_pose.body.gaussian import (
 from ros2_pose.body.kinematics import project_with_jacobian
 
 
-class Corrected(NamedTuple):
-    """Points and joints that agree. People who are not ok keep their points and have no joints."""
-
-    points: Tensor  # (P, K, 2) x/z, y/z; NaN where both points and model are missing
-    cov: Tensor  # (P, K, 2, 2)
-    joints: Tensor  # (P, K, 3) m, which project onto the points; NaN where the model is missing
-    ok: Tensor  # (P,) bool
-
-
 def correct(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor,
-            align: bool = True) -> Corrected:
+            align: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Fuse points with the keypoints of a body model.
 
     Args:
@@ -53,6 +42,11 @@ def correct(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor,
             which a hidden wrist follows a visible elbow.
         align: True: estimate the model's position, and its rotation, which is known to about
             0.2 rad. False: the model is in place, with the error of its covariance.
+    Returns:
+        points (P, K, 2) x/z, y/z, NaN where both points and model are missing;
+        cov (P, K, 2, 2);
+        joints (P, K, 3) m, which project onto the points, NaN where the model is missing;
+        ok (P,) bool: people who are not ok keep their points and have no joints.
     """
     given, given_cov = points, cov
     points, cov = points.double(), cov.double()
@@ -167,12 +161,14 @@ def _fuse_with_depth(points: Tensor, cov: Tensor, model: Tensor,
 
 
 def _checked(fused: Tensor, fused_cov: Tensor, model: Tensor, ok: Tensor, points: Tensor,
-             cov: Tensor) -> Corrected:
+             cov: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Place joints on the rays of the fused points; keep the given points of people not ok.
 
     Args:
         fused (P, K, 3), model (P, K, 3): x/z, y/z, z; NaN where missing.
         points (P, K, 2), cov (P, K, 2, 2): as given.
+    Returns:
+        points, cov, joints and ok, see `correct`.
     """
     known = is_finite(model, 2)
     ok = ok & (is_finite(fused, 2) | ~known).all(1)
@@ -181,7 +177,7 @@ def _checked(fused: Tensor, fused_cov: Tensor, model: Tensor, ok: Tensor, points
     cov = torch.where(keep[..., None], fused_cov[..., :2, :2].to(cov.dtype), cov)
     depth = fused[..., 2:].clamp(model[..., 2:] / 2, model[..., 2:] * 2).to(points.dtype)
     joints = torch.cat([points * depth, depth], 2)
-    return Corrected(points, cov, torch.where(keep & known[..., None], joints, torch.nan), ok)
+    return points, cov, torch.where(keep & known[..., None], joints, torch.nan), ok
 
 
 # ------------------------------------------------------------- covariances of K keypoints

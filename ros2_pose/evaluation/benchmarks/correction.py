@@ -80,8 +80,8 @@ def _estimates(sample: SimulatedPeople) -> dict[str, Tensor]:
         "as printed, w = 1": align_as_printed(points, torch.ones_like(sigma), body)[0],
         "as printed, w = 1/c": align_as_printed(points, sigma, body)[0],
         "repaired, without fusion": project(align_model(points, cov, body, joint_cov)[0]),
-        "repaired, with fusion": correct(points, cov, body, joint_cov).points,
-        "repaired, fusion by shared errors": correct(points, cov, body, sample.body_cov).points}
+        "repaired, with fusion": correct(points, cov, body, joint_cov)[0],
+        "repaired, fusion by shared errors": correct(points, cov, body, sample.body_cov)[0]}
 
 
 BENCHMARKS = {"correction": Benchmark(correction, (), ("people", "seed"))}

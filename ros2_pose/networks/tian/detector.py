@@ -147,10 +147,9 @@ class Tian(TorchNetwork):
         if not self.correct:
             return people
 
-        corrected = correct(points, cov, model_points, model_cov)
-        pixels, pixel_cov = camera.distort_with_cov(corrected.points.numpy(),
-                                                    corrected.cov.numpy())
-        ok = corrected.ok.numpy()[:, None, None]
+        points, cov, _, is_corrected = correct(points, cov, model_points, model_cov)
+        pixels, pixel_cov = camera.distort_with_cov(points.numpy(), cov.numpy())
+        ok = is_corrected.numpy()[:, None, None]
         return people.with_fields(
             keypoints=np.where(ok, pixels, people.keypoints),
             keypoint_cov=np.where(ok[..., None], pixel_cov, people.keypoint_cov))
