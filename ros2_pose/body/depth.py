@@ -137,32 +137,39 @@ class DepthGauge:
                  point_weight: np.ndarray) -> _Samples:
         """Samples by the visible surface of P people; point_weight (P, N) 0..1."""
         state = BodyState(*(value.float() for value in state))
-        surface = (self._model.coarse_surface(*state) if self._has_coarse
-                   else self._model(*state).vertices)
-        normals = _area_vectors(surface, self._faces)[:, self._chosen].numpy()
-        points, root = surface[:, self._chosen].numpy(), state.root.numpy()
-        whole = np.linalg.norm(normals, axis=2)
+        points, area_vectors = self._surface(state)
+        whole_area = np.linalg.norm(area_vectors, axis=2)
         ray = points / np.maximum(np.linalg.norm(points, axis=2, keepdims=True), _TINY)
-        area = -(normals * ray).sum(2)  # as seen from the camera
-        visible = (area > _MIN_FACING * whole) & (points[..., 2] > 0)
-        area, whole = area * point_weight, whole * point_weight
-        visible_area = np.maximum((area * visible).sum(1, keepdims=True), _TINY)
-        measured = np.zeros(area.shape)  # depth at the points' pixels
+        seen_area = -(area_vectors * ray).sum(2)  # as seen from the camera
+        visible = (seen_area > _MIN_FACING * whole_area) & (points[..., 2] > 0)
+        seen_area, whole_area = seen_area * point_weight, whole_area * point_weight
+        visible_side = np.maximum((seen_area * visible).sum(1, keepdims=True), _TINY)
+        measured = np.zeros(visible.shape)  # m, at the points' pixels; 0: no depth
         measured[visible] = _depth_at(depth, camera.project(points[visible]))
         # The body fits the image, so if it is too near it is too small by the same factor: the
         # ratio of measured to modelled depth is that of the pelvis, too.
-        scale = root[:, None, 2] / np.where(visible, points[..., 2], 1.0)
-        from_pelvis = points - root[:, None]
+        root = state.root.numpy()[:, None]
+        scale = root[..., 2] / np.where(visible, points[..., 2], 1.0)
+        from_pelvis = points - root
         sensor_std = _SENSOR_M + _SENSOR_PER_M * measured**2
         pose_variance = _POSE_RAD**2 * np.square(from_pelvis).sum(2)
         variance = _SURFACE_M**2 + pose_variance + sensor_std**2
         return _Samples(
             root_z=measured * scale,
             std=np.sqrt(variance),
-            weight=area / visible_area * (measured > 0),
-            whole=whole / visible_area,
+            weight=seen_area / visible_side * (measured > 0),
+            whole=whole_area / visible_side,
             aside=from_pelvis[..., :2],
         )
+
+    def _surface(self, state: BodyState) -> tuple[np.ndarray, np.ndarray]:
+        """Points (P, N, 3) m of the posed surface, and their area vectors (P, N, 3) m^2."""
+        if self._has_coarse:
+            surface = self._model.coarse_surface(*state)
+        else:
+            surface = self._model(*state).vertices
+        area_vectors = _area_vectors(surface, self._faces)
+        return surface[:, self._chosen].numpy(), area_vectors[:, self._chosen].numpy()
 
     def _joint_seen(self, samples: _Samples, agrees: np.ndarray) -> np.ndarray:
         """(P, 24) bool: enough of the surface around a joint agrees; agrees (P, N) bool."""
