@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ros2_pose.body.depth import DepthError, DepthGauge, DepthMeasurement
+from ros2_pose.body.depth import DepthError, DepthGauge
 from ros2_pose.body.fitter import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
@@ -22,7 +22,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.geometry import Transform, with_root_rotated
 from ros2_pose.imaging.contrast import has_contrast
-from ros2_pose.imaging.upright import UprightView, upright_view
+from ros2_pose.imaging.upright import people_as_taken, quarter_turns_to_upright, upright_frame
 from ros2_pose.networks.registry import create_network
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, Ground, People
 from ros2_pose.sync.time_jump import steps_back
@@ -47,9 +47,13 @@ class PreparedFrame(NamedTuple):
     """A frame as it was taken, and as networks and body fit see it."""
 
     taken: Frame  # its camera is the one that bodies are fitted with; its ground is known
-    upright: Frame  # the same, rotated by `view` such that people stand upright in it
-    view: UprightView
+    upright: Frame  # the same, rotated such that people stand upright in it
+    quarter_turns: int  # 0 to 3, counter-clockwise, from taken to upright
     note: str  # why there is no camera; empty if there is one
+
+    def as_taken(self, people: People) -> People:
+        """Return people of the upright frame in pixels (px) and camera frame (m) as taken."""
+        return people_as_taken(people, self.taken, self.quarter_turns)
 
 
 class Pipeline:
@@ -72,7 +76,7 @@ class Pipeline:
         self.fitter = Fitter(self.body, PosePrior.load(), Lift.load())
         self.depth_gauge = DepthGauge(self.body)
         self.tracker = Tracker(config)
-        self._view = UprightView()
+        self._quarter_turns = 0  # of the camera's mounting, see `imaging.upright`
         self.configure(config)
 
     def configure(self, config: PoseConfig) -> None:
@@ -108,7 +112,7 @@ class Pipeline:
         check_image(frame.image)
         prepared = self.prepare(frame)
         detected = self.network.detect([prepared.upright])[0]
-        return prepared.view.people_as_taken(self.follow(detected, prepared), frame)
+        return prepared.as_taken(self.follow(detected, prepared))
 
     def prepare(self, frame: Frame) -> PreparedFrame:
         """Choose a frame's camera and ground, and rotate it such that people are upright.
@@ -117,13 +121,14 @@ class Pipeline:
         """
         camera, note = self.camera(frame)
         ground = frame.ground or self._ground
-        view = upright_view(ground.up, self._view)
-        if view != self._view and self.tracker.tracks:
+        quarter_turns = quarter_turns_to_upright(ground.up, self._quarter_turns)
+        if quarter_turns != self._quarter_turns and self.tracker.tracks:
             log.warning("the camera's mounting has changed: all people are forgotten")
             self.reset()
-        self._view = view
+        self._quarter_turns = quarter_turns
         taken = replace(frame, camera=camera, ground=ground)
-        return PreparedFrame(taken, view.frame(taken), view, note)
+        upright = upright_frame(taken, quarter_turns)
+        return PreparedFrame(taken, upright, quarter_turns, note)
 
     def follow(self, people: People, prepared: PreparedFrame) -> People:
         """Track and fit what the network detected in a prepared frame's upright image.
@@ -175,19 +180,18 @@ class Pipeline:
         sighting = self._sighting(people, frame, camera)
         previous = previous_of(tracks, frame.stamp, frame.camera_to_fixed)
         bodies = self.fitter.fit(sighting, previous)
-        measured = None
+        joint_measured = None
         if frame.depth is not None:
             try:
-                measured = self._measure(frame.depth, camera, bodies)
+                root_z, std, joint_measured = self._measure(frame.depth, camera, bodies)
             except DepthError as error:
                 people = people.with_fields(note=str(error))
             else:
-                with_depth = sighting._replace(depth=torch.from_numpy(measured.root_z),
-                                               depth_std=torch.from_numpy(measured.std))
-                bodies = self.fitter.fit(with_depth, _at_depth(bodies, measured, previous))
+                with_depth = sighting._replace(depth=root_z, depth_std=std)
+                bodies = self.fitter.fit(with_depth, _at_depth(bodies, root_z, previous))
         for row, track in enumerate(tracks):
             track.body = _tracked_body(bodies, row, int(previous.frames[row]) + 1, frame)
-        people = _with_fit(people, bodies, measured)
+        people = _with_fit(people, bodies, joint_measured)
         return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
 
     def _sighting(self, people: People, frame: Frame, camera: Camera) -> Sighting:
@@ -212,19 +216,27 @@ class Pipeline:
         root_std = torch.tensor(_PROPOSED_ROOT_STD).expand(len(people), 1, -1)
         return Lifted(quats, betas, root, rotation_std, root_std, torch.zeros(len(people), 1))
 
-    def _measure(self, depth: np.ndarray, camera: Camera, bodies: BodyFit) -> DepthMeasurement:
-        """Measure people's distances; raises DepthError for a depth image of another size."""
-        std = bodies.root_cov[:, 2, 2].sqrt().clamp(min=0.05).numpy()
-        return self.depth_gauge.measure(depth, camera, bodies.state, std,
-                                        bodies.joint_observed.numpy())
+    def _measure(self, depth: np.ndarray, camera: Camera,
+                 bodies: BodyFit) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        """Measure people's distances; see `DepthGauge.measure`.
+
+        Returns:
+            root_z (P,) m, its std (P,) m, and joint_seen (P, 24) bool.
+        Raises:
+            DepthError: for a depth image of another size.
+        """
+        fit_std = bodies.root_cov[:, 2, 2].sqrt().clamp(min=0.05).numpy()
+        root_z, std, joint_seen = self.depth_gauge.measure(
+            depth, camera, bodies.state, fit_std, bodies.joint_observed.numpy())
+        return torch.from_numpy(root_z), torch.from_numpy(std), joint_seen
 
     def _corrected(self, people: People, sighting: Sighting, bodies: BodyFit,
                    camera: Camera) -> People:
         """People with keypoints corrected by their bodies; without a body they stay."""
-        corrected = self.fitter.correct(sighting, bodies)
-        pixels, cov = camera.distort_with_cov(corrected.points.numpy(), corrected.cov.numpy())
-        ok = (bodies.ok & corrected.ok).numpy()[:, None] & np.isfinite(pixels).all(-1) \
-            & np.isfinite(cov).all((-1, -2))
+        points, points_cov, _, is_corrected = self.fitter.correct(sighting, bodies)
+        pixels, cov = camera.distort_with_cov(points.numpy(), points_cov.numpy())
+        is_finite = np.isfinite(pixels).all(-1) & np.isfinite(cov).all((-1, -2))
+        ok = (bodies.ok & is_corrected).numpy()[:, None] & is_finite
         return people.with_fields(
             keypoints=np.where(ok[..., None], pixels, people.keypoints),
             keypoint_cov=np.where(ok[..., None, None], cov, people.keypoint_cov))
@@ -312,18 +324,19 @@ def _tracked_body(bodies: BodyFit, row: int, frames: int, frame: Frame) -> Track
                        frame.camera_to_fixed)
 
 
-def _at_depth(bodies: BodyFit, measured: DepthMeasurement, previous: Previous) -> Previous:
-    """Bodies just fitted, moved along the line of sight to their measured distance."""
-    factor = torch.from_numpy(measured.root_z) / bodies.root[:, 2]
+def _at_depth(bodies: BodyFit, root_z: torch.Tensor, previous: Previous) -> Previous:
+    """Bodies just fitted, moved along the line of sight to their measured root_z (P,) m."""
+    factor = root_z / bodies.root[:, 2]
     factor = torch.where(factor.isfinite(), factor, 1.0)
     state = bodies.state._replace(root=bodies.root * factor[:, None])
     return Previous(state, torch.zeros(len(factor)), previous.frames, bodies.disagreement_s)
 
 
-def _with_fit(people: People, bodies: BodyFit, measured: DepthMeasurement | None) -> People:
+def _with_fit(people: People, bodies: BodyFit, joint_measured: np.ndarray | None) -> People:
+    """People with fitted bodies; joint_measured (P, 24) bool: a depth image shows the joint."""
     arrays = {name: getattr(bodies, name).numpy().astype(float)
               for name in ("theta", "betas", "root", "root_cov", "joints", "joint_cov")}
     source = np.where(bodies.joint_observed.numpy(), OBSERVED, INFERRED)
-    if measured is not None:
-        source = np.where(measured.joint_seen, DEPTH, source)
+    if joint_measured is not None:
+        source = np.where(joint_measured, DEPTH, source)
     return people.with_fields(joint_source=source, **arrays)

@@ -69,13 +69,13 @@ def behind(joints):
 def test_exact_points_recover_rotation_position_and_depth(turn_rad):
     placed, points, model, turns = exact(50, 0, turn_rad)
     cov, joint_cov = tiny_errors(50)
-    found = align_model(points, cov, model, joint_cov)
-    assert found.ok.all()
-    np.testing.assert_allclose(found.rotmat, turns, atol=1e-5)
-    np.testing.assert_allclose(found.joints, placed, atol=1e-4)
-    corrected = correct(points, cov, model, joint_cov)
-    np.testing.assert_allclose(corrected.points, points, atol=1e-6)
-    np.testing.assert_allclose(corrected.joints, placed, atol=1e-4)
+    aligned, rotmat, _, _, ok = align_model(points, cov, model, joint_cov)
+    assert ok.all()
+    np.testing.assert_allclose(rotmat, turns, atol=1e-5)
+    np.testing.assert_allclose(aligned, placed, atol=1e-4)
+    corrected_points, _, corrected_joints, _ = correct(points, cov, model, joint_cov)
+    np.testing.assert_allclose(corrected_points, points, atol=1e-6)
+    np.testing.assert_allclose(corrected_joints, placed, atol=1e-4)
 
 
 def test_alignment_is_the_least_squares_of_scipy(case):
@@ -87,7 +87,7 @@ def test_alignment_is_the_least_squares_of_scipy(case):
         points = behind(placed) + torch.tensor(noise)
         none = torch.zeros(1, K, 3, 3, dtype=torch.float64)
         cov = isotropic(torch.full((1, K), 0.005, dtype=torch.float64))
-        found = align_model(points[None], cov, body[None], none)
+        _, rotmat, position, _, _ = align_model(points[None], cov, body[None], none)
         centred = (body - body.mean(0)).numpy()
 
         def residuals(x):
@@ -97,8 +97,8 @@ def test_alignment_is_the_least_squares_of_scipy(case):
             return np.r_[((at[:, :2] / at[:, 2:] - points.numpy()) / 0.005).ravel(), gibbs / 0.2]
 
         best = least_squares(residuals, np.r_[0.0, 0, 0, placed.mean(0)], xtol=1e-12)
-        np.testing.assert_allclose(found.position[0], best.x[3:], atol=2e-3)
-        np.testing.assert_allclose(Rotation.from_matrix(found.rotmat[0].numpy()).as_rotvec(),
+        np.testing.assert_allclose(position[0], best.x[3:], atol=2e-3)
+        np.testing.assert_allclose(Rotation.from_matrix(rotmat[0].numpy()).as_rotvec(),
                                    best.x[:3], atol=2e-3)
 
 
@@ -107,7 +107,7 @@ def test_rotations_are_never_reflections(case):
     mirrored = joints * torch.tensor([-1.0, 1, 1])
     garbage = torch.tensor(np.random.default_rng(0).normal(size=points.shape))
     for some, body in ((points, joints), (points, mirrored), (garbage, joints)):
-        rotation = align_model(some, cov, body, joint_cov).rotmat
+        _, rotation, _, _, _ = align_model(some, cov, body, joint_cov)
         np.testing.assert_allclose(torch.linalg.det(rotation), 1, atol=1e-9)
         np.testing.assert_allclose(rotation @ rotation.mT, np.tile(np.eye(3), (60, 1, 1)),
                                    atol=1e-9)
@@ -121,8 +121,8 @@ def test_as_printed_is_a_procrustes_that_may_reflect():
     printed_points, printed_rotmat, printed_depths = align_as_printed(points, sigma, model,
                                                                       iterations=1)
     determinants = torch.linalg.det(printed_rotmat)
-    repaired = align_model(points, cov, model, joint_cov)
-    assert (determinants < 0).any() and (torch.linalg.det(repaired.rotmat) > 0).all()
+    _, repaired_rotmat, _, _, _ = align_model(points, cov, model, joint_cov)
+    assert (determinants < 0).any() and (torch.linalg.det(repaired_rotmat) > 0).all()
     person = int(determinants.argmax())  # one who is not mirrored
     flat, shape = (v[person] - v[person].mean(0) for v in (points, model))
     flat, shape = flat.numpy(), (shape / shape.std(correction=0)).numpy()
@@ -139,27 +139,30 @@ def test_rotated_image_gives_rotated_result(case):
     turn = Rotation.from_rotvec([0, 0, 0.7]).as_matrix()
     turn = torch.tensor(turn)
     flat = turn[:2, :2]
-    there = correct(points @ flat.T, cov, joints @ turn.T, turn @ joint_cov @ turn.T)
-    here = correct(points, cov, joints, joint_cov)
-    np.testing.assert_allclose(there.points, here.points @ flat.T, atol=1e-3)
-    np.testing.assert_allclose(there.joints, here.joints @ turn.T, atol=1e-2)
+    there_points, _, there_joints, _ = correct(points @ flat.T, cov, joints @ turn.T,
+                                               turn @ joint_cov @ turn.T)
+    here_points, _, here_joints, _ = correct(points, cov, joints, joint_cov)
+    np.testing.assert_allclose(there_points, here_points @ flat.T, atol=1e-3)
+    np.testing.assert_allclose(there_joints, here_joints @ turn.T, atol=1e-2)
 
 
 def test_result_does_not_depend_on_the_models_position(case):
     points, cov, joints, joint_cov = case
-    here = correct(points, cov, joints, joint_cov)
-    there = correct(points, cov, joints + torch.tensor([5.0, -3, -20]), joint_cov)
-    np.testing.assert_allclose(there.joints, here.joints, atol=1e-6)
+    _, _, here_joints, _ = correct(points, cov, joints, joint_cov)
+    moved = joints + torch.tensor([5.0, -3, -20])
+    _, _, there_joints, _ = correct(points, cov, moved, joint_cov)
+    np.testing.assert_allclose(there_joints, here_joints, atol=1e-6)
 
 
 def test_outliers_have_little_influence(case, sample):
     points, cov, joints, joint_cov = case
     moved = points.clone()
     moved[:, 3] += 0.3 * torch.sign(moved[:, 3])
-    clean, dirty = (correct(p, cov, joints, joint_cov) for p in (points, moved))
-    assert dirty.ok.all()
+    clean, *_ = correct(points, cov, joints, joint_cov)
+    dirty, _, _, ok = correct(moved, cov, joints, joint_cov)
+    assert ok.all()
     others = [k for k in range(K) if k != 3]
-    shift = ((dirty.points - clean.points).norm(dim=2) / sample.height[:, None])
+    shift = ((dirty - clean).norm(dim=2) / sample.height[:, None])
     assert shift[:, others].mean() < 0.005
     assert shift[:, 3].mean() < 0.05  # of 0.4 and more
 
@@ -197,12 +200,12 @@ def test_fusion_takes_the_estimate_that_is_known():
 
 def test_fused_covariance_is_no_larger_than_either(case):
     points, cov, joints, joint_cov = case
-    placed = align_model(points, cov, joints, joint_cov).joints
-    corrected = correct(points, cov, placed, joint_cov, align=False)
-    plain = corrected.ok & (corrected.points - points).norm(dim=2).lt(2e-3).all(1)
-    smaller = torch.linalg.eigvalsh(cov - corrected.cov)
+    placed, *_ = align_model(points, cov, joints, joint_cov)
+    corrected_points, corrected_cov, _, ok = correct(points, cov, placed, joint_cov, align=False)
+    plain = ok & (corrected_points - points).norm(dim=2).lt(2e-3).all(1)
+    smaller = torch.linalg.eigvalsh(cov - corrected_cov)
     assert (smaller[plain] > -1e-12).all()
-    assert (torch.linalg.eigvalsh(corrected.cov) > -1e-15).all()
+    assert (torch.linalg.eigvalsh(corrected_cov) > -1e-15).all()
 
 
 def test_shared_errors_let_a_hidden_wrist_follow_its_elbow():
@@ -214,19 +217,21 @@ def test_shared_errors_let_a_hidden_wrist_follow_its_elbow():
     points, cov = behind(joints), isotropic(torch.full((1, 2), 1e-4, dtype=torch.float64))
     points[:, 0] += 0.02
     points[:, 1] = torch.nan
-    apart, linked = (correct(points, cov, joints, c, align=False) for c in (alone, together))
-    np.testing.assert_allclose(apart.points[0, 1], [0.1, 0], atol=1e-9)
-    np.testing.assert_allclose(linked.points[0, 1], [0.12, 0.02], atol=1e-3)
-    assert linked.cov[0, 1, 0, 0] < 0.2 * apart.cov[0, 1, 0, 0]
+    apart, apart_cov, _, _ = correct(points, cov, joints, alone, align=False)
+    linked, linked_cov, _, _ = correct(points, cov, joints, together, align=False)
+    np.testing.assert_allclose(apart[0, 1], [0.1, 0], atol=1e-9)
+    np.testing.assert_allclose(linked[0, 1], [0.12, 0.02], atol=1e-3)
+    assert linked_cov[0, 1, 0, 0] < 0.2 * apart_cov[0, 1, 0, 0]
 
 
 def test_joints_project_onto_the_points(case):
     for align in (True, False):
-        corrected = correct(*case[:2], case[2] + (0 if align else torch.tensor([0.0, 0, 4])),
-                            case[3], align=align)
-        assert corrected.ok.any()
-        np.testing.assert_allclose(behind(corrected.joints[corrected.ok]),
-                                   corrected.points[corrected.ok], atol=1e-12)
+        points, cov, joints, joint_cov = case
+        placed = joints + (0 if align else torch.tensor([0.0, 0, 4]))
+        corrected_points, _, corrected_joints, ok = correct(points, cov, placed, joint_cov,
+                                                            align=align)
+        assert ok.any()
+        np.testing.assert_allclose(behind(corrected_joints[ok]), corrected_points[ok], atol=1e-12)
 
 
 # -------------------------------------------------------------------------------- bad input
@@ -237,7 +242,7 @@ def test_joints_project_onto_the_points(case):
 def test_alone_as_in_a_batch_and_in_single_precision(case, sample, align, shared):
     points, cov, joints, own = case
     if not align:
-        joints = align_model(*case).joints
+        joints, *_ = align_model(*case)
     values = points, cov, joints, sample.body_cov if shared else own
     together = correct(*values, align=align)
     alone = correct(*(value[7:8] for value in values), align=align)
@@ -246,28 +251,29 @@ def test_alone_as_in_a_batch_and_in_single_precision(case, sample, align, shared
         np.testing.assert_allclose(a[0], b[7], atol=1e-10)
         assert c.dtype == torch.float32
         np.testing.assert_allclose(c, b, atol=1e-3)
-    empty = correct(*(value[:0] for value in values), align=align)
-    assert empty.points.shape == (0, K, 2) and empty.ok.shape == (0,)
+    empty_points, _, _, empty_ok = correct(*(value[:0] for value in values), align=align)
+    assert empty_points.shape == (0, K, 2) and empty_ok.shape == (0,)
 
 
 @pytest.mark.parametrize("align", [True, False])
 def test_missing_points_come_from_the_model_and_back(case, align):
     points, cov, joints, joint_cov = (value.clone() for value in case)
     if not align:
-        joints = align_model(points, cov, joints, joint_cov).joints
+        joints, *_ = align_model(points, cov, joints, joint_cov)
     points[:, 2] = torch.nan
     cov[:, 3] = torch.nan
     joints[:, 5] = torch.nan
     joint_cov[:, 6] = torch.nan
     points[:, 8], joints[:, 8] = torch.nan, torch.nan
-    corrected = correct(points, cov, joints, joint_cov, align=align)
-    assert corrected.ok.all()
-    assert corrected.points[:, [2, 3]].isfinite().all()
-    np.testing.assert_array_equal(corrected.points[:, [5, 6]], points[:, [5, 6]])
-    assert corrected.points[:, 8].isnan().all() and corrected.cov[:, 8].isnan().all()
-    assert corrected.joints[:, [5, 6, 8]].isnan().all()
+    corrected_points, corrected_cov, corrected_joints, ok = correct(points, cov, joints, joint_cov,
+                                                                    align=align)
+    assert ok.all()
+    assert corrected_points[:, [2, 3]].isfinite().all()
+    np.testing.assert_array_equal(corrected_points[:, [5, 6]], points[:, [5, 6]])
+    assert corrected_points[:, 8].isnan().all() and corrected_cov[:, 8].isnan().all()
+    assert corrected_joints[:, [5, 6, 8]].isnan().all()
     rest = [k for k in range(K) if k not in (5, 6, 8)]
-    assert corrected.joints[:, rest].isfinite().all()
+    assert corrected_joints[:, rest].isfinite().all()
 
 
 def test_people_that_cannot_be_aligned_keep_their_points(case):
@@ -277,19 +283,19 @@ def test_people_that_cannot_be_aligned_keep_their_points(case):
     points[2] = torch.tensor(np.random.default_rng(0).normal(size=(K, 2)))
     cov[3] = torch.nan
     joints[4] = torch.nan
-    corrected = correct(points, cov, joints, joint_cov)
-    assert corrected.ok.tolist() == [False] * 5 + [True]
-    np.testing.assert_array_equal(corrected.points[:5], points[:5])
-    np.testing.assert_array_equal(corrected.cov[:5], cov[:5])
-    assert corrected.joints[:5].isnan().all()
+    corrected_points, corrected_cov, corrected_joints, ok = correct(points, cov, joints, joint_cov)
+    assert ok.tolist() == [False] * 5 + [True]
+    np.testing.assert_array_equal(corrected_points[:5], points[:5])
+    np.testing.assert_array_equal(corrected_cov[:5], cov[:5])
+    assert corrected_joints[:5].isnan().all()
 
 
 def test_a_model_behind_the_camera_or_far_off_is_rejected(case):
     points, cov, joints, joint_cov = (value[:2] for value in case)
     placed = joints + torch.tensor([[[0.0, 0, -4]], [[9.0, 0, 3]]])
-    corrected = correct(points, cov, placed, joint_cov, align=False)
-    assert not corrected.ok.any()
-    np.testing.assert_array_equal(corrected.points, points)
+    corrected_points, _, _, ok = correct(points, cov, placed, joint_cov, align=False)
+    assert not ok.any()
+    np.testing.assert_array_equal(corrected_points, points)
 
 
 @pytest.mark.parametrize("align", [True, False])
@@ -306,21 +312,20 @@ def test_invalid_numbers_give_finite_results_or_the_points_given(case, sample, a
             broken = [value.clone() for value in values]
             chosen = torch.tensor(rng.random(broken[which].shape) < 0.01)
             broken[which][chosen] = odd
-            corrected = correct(*broken, align=align)
-            ok = corrected.ok
-            known = corrected.joints[ok].isfinite().all(2)
-            assert corrected.points[ok][known].isfinite().all()
-            assert (corrected.points[ok][known].abs() < 10).all()
-            depth = corrected.joints[ok][known][:, 2]
+            corrected_points, _, corrected_joints, ok = correct(*broken, align=align)
+            known = corrected_joints[ok].isfinite().all(2)
+            assert corrected_points[ok][known].isfinite().all()
+            assert (corrected_points[ok][known].abs() < 10).all()
+            depth = corrected_joints[ok][known][:, 2]
             assert ((depth > 0) & (depth < 500)).all()
-            np.testing.assert_array_equal(corrected.points[~ok], broken[0][~ok])
+            np.testing.assert_array_equal(corrected_points[~ok], broken[0][~ok])
 
 
 def test_collinear_points_give_a_plausible_depth_or_none(case):
     points, cov, joints, joint_cov = (value.clone() for value in case)
     points[..., 0] = 0.1
-    corrected = correct(points, cov, joints, joint_cov)
-    depth = corrected.joints[corrected.ok][..., 2]
+    _, _, corrected_joints, ok = correct(points, cov, joints, joint_cov)
+    depth = corrected_joints[ok][..., 2]
     assert ((depth > 0.5) & (depth < 20)).all()
 
 
@@ -339,8 +344,9 @@ def test_correction_reduces_errors_and_the_printed_one_does_not():
 
 
 def test_covariance_is_that_of_the_errors(sample):
-    corrected = correct(sample.points, isotropic(sample.sigma), sample.body, sample.body_cov)
-    error = (corrected.points - sample.truth)[..., None]
-    squared = (error.mT @ torch.linalg.inv(corrected.cov) @ error)[..., 0, 0]
+    corrected_points, corrected_cov, _, _ = correct(sample.points, isotropic(sample.sigma),
+                                                    sample.body, sample.body_cov)
+    error = (corrected_points - sample.truth)[..., None]
+    squared = (error.mT @ torch.linalg.inv(corrected_cov) @ error)[..., 0, 0]
     assert 1.7 < squared.mean() < 2.4  # 2 numbers each
     assert 1.6 < squared[sample.hidden].mean() < 2.6

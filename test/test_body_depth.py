@@ -11,10 +11,10 @@ from ros2_pose.body.depth import DepthError, DepthGauge
 from ros2_pose.body.model import OPEN_BODY, BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.smpl_file import read_open_body
+from ros2_pose.body.so3 import quat_from_rotmat, rotmat_from_rotvec
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
-from ros2_pose.geometry import quat_from_rotmat, rotmat_from_rotvec
 from ros2_pose.messages.image import depth_from_image
 from ros2_pose.skeleton import SMPL24
 
@@ -79,7 +79,8 @@ def measure_each(gauge, scenes, states, observed=None):
     found = [measure(gauge, scene, states.rows([i]),
                      observed=None if observed is None else observed[[i]])
              for i, scene in enumerate(scenes)]
-    return tuple(np.concatenate([getattr(f, name) for f in found]) for name in ("root_z", "std"))
+    root_z, std, _ = (np.concatenate(values) for values in zip(*found))
+    return root_z, std
 
 
 def test_depth_error_falls_from_ten_to_one_percent(gauge, scenes, people, guesses):
@@ -97,8 +98,8 @@ def test_the_correction_is_a_factor_where_the_body_fits_the_image(gauge, model, 
     state = people.rows([0])
     depth = depth_image(model, state, CAMERA, wall=6.0)
     for factor in (0.9, 1.1):
-        found = measure(gauge, depth * np.float32(factor), state)
-        assert found.root_z[0] == pytest.approx(factor * state.root[0, 2].item(), rel=0.01)
+        root_z, _, _ = measure(gauge, depth * np.float32(factor), state)
+        assert root_z[0] == pytest.approx(factor * state.root[0, 2].item(), rel=0.01)
 
 
 def test_an_occluding_person_does_not_bias_the_depth(gauge, model, people, guesses):
@@ -136,27 +137,28 @@ def test_which_joints_are_seen(gauge, model, upright):
     body = upright[0]
     state = BodyState(*(torch.from_numpy(v) for v in (body.theta, body.betas, body.root)))
     depth = depth_image(model, state, CAMERA, wall=6.0)
-    assert measure(gauge, depth, state).joint_seen.mean() > 0.9
+    _, _, joint_seen = measure(gauge, depth, state)
+    assert joint_seen.mean() > 0.9
     row = int(CAMERA.project(body.joints[0, SMPL24.index("left_knee")])[1]) - 20
     depth[row:] = 3.0
-    seen = measure(gauge, depth, state).joint_seen[0]
+    _, _, joint_seen = measure(gauge, depth, state)
+    seen = joint_seen[0]
     assert seen[[SMPL24.index(n) for n in ("pelvis", "left_shoulder", "right_elbow", "head")]].all()
     assert not seen[[SMPL24.index(n) for n in ("left_knee", "right_ankle", "left_foot")]].any()
 
 
 @pytest.mark.parametrize("value", [np.nan, 0.0, np.inf, -1.0])
 def test_no_depth_gives_no_measurement(gauge, people, value):
-    found = measure(gauge, np.full((480, 640), value, np.float32), people)
-    assert np.isnan(found.root_z).all() and np.isnan(found.std).all()
-    assert not found.share.any() and not found.joint_seen.any()
+    root_z, std, joint_seen = measure(gauge, np.full((480, 640), value, np.float32), people)
+    assert np.isnan(root_z).all() and np.isnan(std).all() and not joint_seen.any()
 
 
 def test_a_wall_is_not_measured_as_a_person(gauge, scenes, people):
     """A wall in front of all people, and a room without people."""
     nearest, farthest = people.root[:, 2].min().item(), people.root[:, 2].max().item()
     for wall in (0.6 * nearest, 1.5 * farthest):
-        found = measure(gauge, np.full((480, 640), wall, np.float32), people)
-        assert np.isnan(found.root_z).all()
+        root_z, _, _ = measure(gauge, np.full((480, 640), wall, np.float32), people)
+        assert np.isnan(root_z).all()
 
 
 def test_alone_and_together_are_the_same(gauge, scenes, guesses):
@@ -175,10 +177,11 @@ def test_invalid_people_are_not_measured_and_do_not_influence_others(gauge, scen
     odd.root[5] = torch.tensor([0.0, 0.0, 1e-3])  # around the camera
     std = prior_std(odd)
     std[4] = np.nan
-    found = gauge.measure(scenes[0], CAMERA, odd, std)
-    np.testing.assert_array_equal(np.isnan(found.root_z), [False] + [True] * 5)
-    assert found.root_z[0] == pytest.approx(measure(gauge, scenes[0], guesses).root_z[0])
-    assert len(measure(gauge, scenes[0], guesses.rows([])).root_z) == 0
+    root_z, _, _ = gauge.measure(scenes[0], CAMERA, odd, std)
+    np.testing.assert_array_equal(np.isnan(root_z), [False] + [True] * 5)
+    expected, _, _ = measure(gauge, scenes[0], guesses)
+    assert root_z[0] == pytest.approx(expected[0])
+    assert [len(values) for values in measure(gauge, scenes[0], guesses.rows([]))] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("depth, words", [
@@ -198,15 +201,16 @@ def test_millimetres_and_metres_agree(gauge, scenes, guesses):
     for encoding, data in images:
         message = SimpleNamespace(height=480, width=640, encoding=encoding, is_bigendian=0,
                                   step=data[0].nbytes, data=data.tobytes())
-        found.append(measure(gauge, depth_from_image(message), guesses.rows([0])).root_z[0])
+        root_z, _, _ = measure(gauge, depth_from_image(message), guesses.rows([0]))
+        found.append(root_z[0])
     assert found[0] == pytest.approx(found[1], abs=1e-3)
 
 
 def test_a_distorted_lens(gauge, model, people):
     camera = replace(CAMERA, distortion=(-0.25, 0.06, 0.0, 0.0))
     state = people.rows([1])
-    found = measure(gauge, depth_image(model, state, camera, wall=6.0), state, camera)
-    assert found.root_z[0] == pytest.approx(state.root[0, 2].item(), rel=0.01)
+    root_z, _, _ = measure(gauge, depth_image(model, state, camera, wall=6.0), state, camera)
+    assert root_z[0] == pytest.approx(state.root[0, 2].item(), rel=0.01)
 
 
 def test_a_body_without_a_coarse_surface(scenes, people, guesses):

@@ -18,9 +18,7 @@ from ros2_pose.body.kinematics import (
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
-from ros2_pose.body.state import BodyState
-from ros2_pose.body.temporal_prior import with_previous
-from ros2_pose.geometry import (
+from ros2_pose.body.so3 import (
     angle_between,
     quat_from_rotmat,
     quat_from_rotvec,
@@ -28,6 +26,8 @@ from ros2_pose.geometry import (
     rotmat_from_quat,
     rotmat_from_rotvec,
 )
+from ros2_pose.body.state import BodyState
+from ros2_pose.body.temporal_prior import with_previous
 from ros2_pose.skeleton import COCO17, MUPOTS17, SMPL24
 
 FOCAL_PX = 1000.0

@@ -8,9 +8,9 @@ import torch
 
 from ros2_pose.body.lift import FILE, HYPOTHESES, Lift, person_view
 from ros2_pose.body.model import BodyModel
+from ros2_pose.body.so3 import rotmat_from_quat, rotmat_from_rotvec
 from ros2_pose.data.synthetic.keypoints import Projector
 from ros2_pose.errors import PoseError
-from ros2_pose.geometry import rotmat_from_quat, rotmat_from_rotvec
 from ros2_pose.skeleton import COCO17
 from ros2_pose.training import train_lift as training
 from ros2_pose.training.losses import gaussian_nll, pose_loss, shape_loss

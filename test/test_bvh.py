@@ -6,8 +6,8 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.body.model import BodyModel
+from ros2_pose.body.so3 import quat_from_rotvec
 from ros2_pose.data.bvh import BvhError, read_bvh, smpl_rotations
-from ros2_pose.geometry import quat_from_rotvec
 from ros2_pose.skeleton import SMPL24
 
 ARM = ["LeftShoulder", "LeftArm", "LeftForeArm", "LeftHand"]

@@ -5,7 +5,7 @@ import threading
 import numpy as np
 import pytest
 
-from ros2_pose.sync.image_sync import CameraSync, DepthQueue, FrameSet, StampFilter
+from ros2_pose.sync.image_sync import CameraSync, DepthQueue, StampFilter
 from ros2_pose.sync.time_jump import JUMP_S
 
 _MS = 1_000_000
@@ -26,6 +26,11 @@ def _run(sync, streams, delays=None):
                       for camera, stamps in enumerate(streams) for stamp in stamps)
     moments = [sync.put(camera, stamp, (camera, stamp)) for _, camera, stamp in arrivals]
     return [frame_set for frame_set in moments if frame_set is not None]
+
+
+def _stamp(frame_set):
+    """The newest stamp of its items (camera, stamp)."""
+    return max(item[1] for item in frame_set if item)
 
 
 # --------------------------------------------------------------------------------- depth
@@ -86,14 +91,13 @@ def test_whatever_cameras_do_moments_are_in_order_and_of_one_time(seed):
                for period in periods]
     sync = CameraSync(count)
     moments = _run(sync, streams, [int(d) for d in rng.integers(0, 20 * _MS, count)])
-    given = [item for frame_set in moments for item in frame_set.items if item]
+    given = [item for frame_set in moments for item in frame_set if item]
     assert len(given) == len(set(given))  # each image once
-    assert all(a.stamp < b.stamp for a, b in zip(moments, moments[1:]))
+    assert all(_stamp(a) < _stamp(b) for a, b in zip(moments, moments[1:]))
     for number, frame_set in enumerate(moments):
-        stamps = [item[1] for item in frame_set.items if item]
-        assert frame_set.stamp == max(stamps)
+        stamps = [item[1] for item in frame_set if item]
         assert number < 15 or max(stamps) - min(stamps) <= periods.min() / 2 + 6 * _MS
-        assert all(item is None or item[0] == number for number, item in enumerate(frame_set.items))
+        assert all(item is None or item[0] == number for number, item in enumerate(frame_set))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
@@ -104,7 +108,7 @@ def test_cameras_in_step_are_all_in_every_moment(count):
     moments = _run(CameraSync(count), streams, [3 * _MS * i for i in range(count)])
     settled = moments[4:]
     assert len(settled) >= 44
-    assert all(None not in frame_set.items for frame_set in settled)
+    assert all(None not in frame_set for frame_set in settled)
 
 
 def test_a_moment_is_given_when_its_last_image_comes():
@@ -113,7 +117,7 @@ def test_a_moment_is_given_when_its_last_image_comes():
         sync.put(0, number * _PERIOD, 0)
         sync.put(1, number * _PERIOD + _MS, 1)
     assert sync.put(1, 5 * _PERIOD + _MS, "b") is None
-    assert sync.put(0, 5 * _PERIOD, "a") == FrameSet(5 * _PERIOD + _MS, ("a", "b"))
+    assert sync.put(0, 5 * _PERIOD, "a") == ("a", "b")
 
 
 def test_a_camera_that_stops_is_not_waited_for():
@@ -122,19 +126,19 @@ def test_a_camera_that_stops_is_not_waited_for():
     stops = 20 * _PERIOD
     streams = [_stream(rng, 60), _stream(rng, 60), [s for s in _stream(rng, 60) if s <= stops]]
     moments = _run(sync, streams)
-    after = [frame_set for frame_set in moments if frame_set.stamp > stops]
-    assert all(frame_set.items[2] is None for frame_set in after)
-    assert all(None not in frame_set.items[:2] for frame_set in after)
+    after = [frame_set for frame_set in moments if _stamp(frame_set) > stops]
+    assert all(frame_set[2] is None for frame_set in after)
+    assert all(None not in frame_set[:2] for frame_set in after)
     # No image of the others is lost, and once the camera is known to have stopped none is late.
     assert len(after) == 39
     assert sync.put(0, 60 * _PERIOD, "a") is None
-    assert sync.put(1, 60 * _PERIOD, "b").items == ("a", "b", None)
+    assert sync.put(1, 60 * _PERIOD, "b") == ("a", "b", None)
 
 
 def test_a_camera_that_never_began_is_not_waited_for():
     sync = CameraSync(2)
     moments = [sync.put(0, number * _PERIOD, number) for number in range(5)]
-    assert [frame_set.items for frame_set in moments] == [(number, None) for number in range(5)]
+    assert moments == [(number, None) for number in range(5)]
 
 
 def test_a_lost_image_costs_the_others_one_period():
@@ -142,7 +146,7 @@ def test_a_lost_image_costs_the_others_one_period():
     first, second = _stream(rng, 20), _stream(rng, 20)
     del second[10]
     moments = {
-        frame_set.stamp: frame_set.items for frame_set in _run(CameraSync(2), [first, second])
+        _stamp(frame_set): frame_set for frame_set in _run(CameraSync(2), [first, second])
     }
     assert moments[10 * _PERIOD] == ((0, 10 * _PERIOD), None)
     assert None not in moments[11 * _PERIOD]
@@ -153,16 +157,16 @@ def test_a_slower_camera_is_waited_for_only_when_it_is_due():
     rng = np.random.default_rng(0)
     _run(sync, [_stream(rng, 20), _stream(rng, 10, phase=8 * _MS, period=2 * _PERIOD)])
     assert sync.put(0, 20 * _PERIOD, "waits") is None
-    assert sync.put(1, 20 * _PERIOD + 8 * _MS, "slow").items == ("waits", "slow")
-    assert sync.put(0, 21 * _PERIOD, "at once").items == ("at once", None)
+    assert sync.put(1, 20 * _PERIOD + 8 * _MS, "slow") == ("waits", "slow")
+    assert sync.put(0, 21 * _PERIOD, "at once") == ("at once", None)
 
 
 def test_three_cameras_a_third_of_a_period_apart_are_all_used():
     rng = np.random.default_rng(0)
     moments = _run(CameraSync(3), [_stream(rng, 30, phase=11 * _MS * n) for n in range(3)])
-    given = [item for frame_set in moments for item in frame_set.items if item]
+    given = [item for frame_set in moments for item in frame_set if item]
     assert len(given) >= 88
-    assert sum(sum(item is not None for item in frame_set.items) > 1 for frame_set in moments) >= 28
+    assert sum(sum(item is not None for item in frame_set) > 1 for frame_set in moments) >= 28
 
 
 def test_time_that_starts_again_clears_all():
@@ -170,8 +174,8 @@ def test_time_that_starts_again_clears_all():
     sync = CameraSync(2)
     _run(sync, [_stream(rng, 60)] * 2)
     again = _run(sync, [_stream(rng, 20)] * 2)
-    assert [frame_set.stamp for frame_set in again][-18:] == [n * _PERIOD for n in range(2, 20)]
-    assert all(None not in frame_set.items for frame_set in again[2:])
+    assert [_stamp(frame_set) for frame_set in again][-18:] == [n * _PERIOD for n in range(2, 20)]
+    assert all(None not in frame_set for frame_set in again[2:])
 
 
 def test_images_that_come_again_are_ignored():
@@ -186,7 +190,7 @@ def test_many_threads_give_each_image_once():
         for stamp in range(0, 300 * _MS, _MS):
             frame_set = sync.put(camera, stamp, (camera, stamp))
             if frame_set:
-                given.extend(item for item in frame_set.items if item)
+                given.extend(item for item in frame_set if item)
 
     threads = [threading.Thread(target=publish, args=(camera,)) for camera in range(4)]
     for thread in threads:

@@ -36,16 +36,6 @@ _PERSPECTIVE_ITERATIONS = 6
 _LONGEST_ROTATION_RAD = 0.5  # in one iteration
 
 
-class Alignment(NamedTuple):
-    """A body model rotated and placed to match points."""
-
-    rotmat: Tensor  # (P, 3, 3) rotation of the model about its mean; det = 1
-    position: Tensor  # (P, 3) m, of the mean of the model's usable keypoints
-    joints: Tensor  # (P, K, 3) m, the aligned model
-    agreement: Tensor  # (P, K) 0..1 robust weight of each point; 0: not usable
-    ok: Tensor  # (P,) bool: enough points, most of which agree, and a known depth
-
-
 class _Match(NamedTuple):
     """Points and model keypoints; zeros where one of both is not usable."""
 
@@ -57,7 +47,8 @@ class _Match(NamedTuple):
     mean: Tensor  # (P, 1, 3) m, subtracted from the joints
 
 
-def align_model(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor) -> Alignment:
+def align_model(points: Tensor, cov: Tensor, joints: Tensor,
+                joint_cov: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Rotate and place a body model: Algorithm 1, corrected, then Gauss-Newton in perspective.
 
     Minimises the reprojection error in standard deviations of points and model together, with
@@ -67,6 +58,12 @@ def align_model(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor) 
         points (P, K, 2), cov (P, K, 2, 2): NaN where missing.
         joints (P, K, 3): m, the model's keypoints in any position; NaN where missing.
         joint_cov (P, K, 3, 3): m^2.
+    Returns:
+        joints (P, K, 3) m, the aligned model;
+        rotmat (P, 3, 3), the rotation of the model about its mean, det = 1;
+        position (P, 3) m, of the mean of the model's usable keypoints;
+        agreement (P, K), the robust weight of each point, 0 to 1, 0 where not usable;
+        ok (P,) bool: enough points, most of which agree, and a known depth.
     """
     joints_given = joints.double()
     match = _match(points.double(), cov.double(), joints_given, joint_cov.double())
@@ -78,8 +75,7 @@ def align_model(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor) 
     aligned = (joints_given - match.mean) @ rotmat.mT + position[:, None]
     ok = _is_aligned(match, hessian, agreement, position)
     dtype = points.dtype
-    return Alignment(rotmat.to(dtype), position.to(dtype), aligned.to(dtype), agreement.to(dtype),
-                     ok)
+    return aligned.to(dtype), rotmat.to(dtype), position.to(dtype), agreement.to(dtype), ok
 
 
 def _match(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor) -> _Match:

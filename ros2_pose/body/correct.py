@@ -6,8 +6,6 @@ points and model are fused by their covariances. Conventions: see `align`.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -16,7 +14,6 @@ from ros2_pose.body.align import (
     FARTHEST_M,
     NEAREST_M,
     ROTATION_STD_RAD,
-    Alignment,
     align_model,
     gibbs_from_rotmat,
     mostly_agrees,
@@ -34,17 +31,8 @@ from ros2_pose.body.gaussian import (
 from ros2_pose.body.kinematics import project_with_jacobian
 
 
-class Corrected(NamedTuple):
-    """Points and joints that agree. People who are not ok keep their points and have no joints."""
-
-    points: Tensor  # (P, K, 2) x/z, y/z; NaN where both points and model are missing
-    cov: Tensor  # (P, K, 2, 2)
-    joints: Tensor  # (P, K, 3) m, which project onto the points; NaN where the model is missing
-    ok: Tensor  # (P,) bool
-
-
 def correct(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor,
-            align: bool = True) -> Corrected:
+            align: bool = True) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Fuse points with the keypoints of a body model.
 
     Args:
@@ -54,27 +42,31 @@ def correct(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor,
             which a hidden wrist follows a visible elbow.
         align: True: estimate the model's position, and its rotation, which is known to about
             0.2 rad. False: the model is in place, with the error of its covariance.
+    Returns:
+        points (P, K, 2) x/z, y/z, NaN where both points and model are missing;
+        cov (P, K, 2, 2);
+        joints (P, K, 3) m, which project onto the points, NaN where the model is missing;
+        ok (P,) bool: people who are not ok keep their points and have no joints.
     """
     given, given_cov = points, cov
     points, cov = points.double(), cov.double()
     joints, joint_cov = joints.double(), joint_cov.double()
-    alignment = None
     if align:
-        alignment = align_model(points, cov, joints, _own_blocks(joint_cov))
-        joints, joint_cov = alignment.joints, _rotated_cov(joint_cov, alignment.rotmat)
+        joints, rotmat, position, agreement, ok = align_model(points, cov, joints,
+                                                              _own_blocks(joint_cov))
+        joint_cov = _rotated_cov(joint_cov, rotmat)
     seen = is_seen(points, cov)
     known = is_known(joints, _own_blocks(joint_cov)) & _is_in_range(joints)
     joints, joint_cov = _without_unknown(joints, joint_cov, known)
     model, by_joint = _image_and_depth(joints)
     model_cov = _transformed_cov(joint_cov, by_joint)
-    if alignment is None:
+    if not align:
         agreement = _agreement(points, cov, model, _own_blocks(model_cov), seen & known)
         ok = mostly_agrees(agreement, seen & known) & known.any(1)
-    else:
-        agreement, ok = alignment.agreement, alignment.ok
     cov = _inflated_cov(cov, _own_blocks(model_cov), agreement)
-    if alignment is not None:
-        model, model_cov = _before_alignment(model, model_cov, by_joint, joints, alignment)
+    if align:
+        by_pose = by_joint @ rigid_jacobian(joints - position[:, None])  # (P, K, 3, 6)
+        model, model_cov = _before_alignment(model, model_cov, by_pose, rotmat, position)
     model = torch.where(known[..., None], model, torch.nan)
     points = torch.where(seen[..., None], points, torch.nan)
     fused, fused_cov = _fuse_with_depth(points, cov, model, model_cov)
@@ -108,21 +100,24 @@ def _image_and_depth(joints: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([image, joints[..., 2:]], 2), torch.cat([by_joint, depth_by_joint], 2)
 
 
-def _before_alignment(model: Tensor, model_cov: Tensor, by_joint: Tensor, joints: Tensor,
-                      alignment: Alignment) -> tuple[Tensor, Tensor]:
+def _before_alignment(model: Tensor, model_cov: Tensor, by_pose: Tensor, rotmat: Tensor,
+                      position: Tensor) -> tuple[Tensor, Tensor]:
     """The model before its alignment, linearised at the alignment, with a prior on its pose.
 
     The prior is that of the rotation, and a flat one of the position. So points are not counted
     twice, and keypoints share the errors of rotation and position: an iterated extended Kalman
     update, linearised at the alignment.
 
+    Args:
+        model (P, K, 3), model_cov (P, K, 3, 3) or (P, K, 3, K, 3): x/z, y/z, z, as aligned.
+        by_pose (P, K, 3, 6): derivative of the model by its rotation and position.
+        rotmat (P, 3, 3), position (P, 3) m: of the alignment.
     Returns:
         (P, K, 3) x/z, y/z, z and (P, K, 3, K, 3) covariance.
     """
-    by_pose = by_joint @ rigid_jacobian(joints - alignment.position[:, None])  # (P, K, 3, 6)
-    rotation = gibbs_from_rotmat(alignment.rotmat)[:, None, :, None]
+    rotation = gibbs_from_rotmat(rotmat)[:, None, :, None]
     rotated_by = (by_pose[..., :3] @ rotation)[..., 0]
-    position_std = alignment.position[:, 2:].expand(-1, 3)  # as large as the depth: flat
+    position_std = position[:, 2:].expand(-1, 3)  # as large as the depth: flat
     pose_std = torch.cat([torch.full_like(position_std, ROTATION_STD_RAD), position_std], 1)
     half = by_pose * pose_std[:, None, None]
     shared_cov = torch.einsum("pkia,plja->pkilj", half, half)
@@ -166,12 +161,14 @@ def _fuse_with_depth(points: Tensor, cov: Tensor, model: Tensor,
 
 
 def _checked(fused: Tensor, fused_cov: Tensor, model: Tensor, ok: Tensor, points: Tensor,
-             cov: Tensor) -> Corrected:
+             cov: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Place joints on the rays of the fused points; keep the given points of people not ok.
 
     Args:
         fused (P, K, 3), model (P, K, 3): x/z, y/z, z; NaN where missing.
         points (P, K, 2), cov (P, K, 2, 2): as given.
+    Returns:
+        points, cov, joints and ok, see `correct`.
     """
     known = is_finite(model, 2)
     ok = ok & (is_finite(fused, 2) | ~known).all(1)
@@ -180,7 +177,7 @@ def _checked(fused: Tensor, fused_cov: Tensor, model: Tensor, ok: Tensor, points
     cov = torch.where(keep[..., None], fused_cov[..., :2, :2].to(cov.dtype), cov)
     depth = fused[..., 2:].clamp(model[..., 2:] / 2, model[..., 2:] * 2).to(points.dtype)
     joints = torch.cat([points * depth, depth], 2)
-    return Corrected(points, cov, torch.where(keep & known[..., None], joints, torch.nan), ok)
+    return points, cov, torch.where(keep & known[..., None], joints, torch.nan), ok
 
 
 # ------------------------------------------------------------- covariances of K keypoints

@@ -60,21 +60,6 @@ class DepthError(PoseError):
     """A depth image that does not belong to the camera."""
 
 
-class DepthMeasurement(NamedTuple):
-    """Depths of P people measured in a depth image."""
-
-    root_z: np.ndarray  # (P,) m of the pelvis along the optical axis; NaN: not measured
-    std: np.ndarray  # (P,) m its standard deviation; NaN with root_z
-    share: np.ndarray  # (P,) 0..1 of the body's visible side that agrees; 0: not measured
-    joint_seen: np.ndarray  # (P, 24) bool: the depth image shows the surface around the joint
-
-    @staticmethod
-    def missing(count: int) -> DepthMeasurement:
-        """Return `count` people without a measurement."""
-        return DepthMeasurement(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count),
-                                np.zeros((count, len(SMPL24)), bool))
-
-
 class _Samples(NamedTuple):
     """Samples of the pelvis's depth by N surface points of each of P people."""
 
@@ -104,8 +89,10 @@ class DepthGauge:
         nearest = distance_m[:, _EVIDENT_JOINTS].argmin(1)
         self._evident_joint = np.array(_EVIDENT_JOINTS)[nearest]  # (N,)
 
-    def measure(self, depth: np.ndarray, camera: Camera, state: BodyState,
-                root_std: np.ndarray, observed: np.ndarray | None = None) -> DepthMeasurement:
+    def measure(
+        self, depth: np.ndarray, camera: Camera, state: BodyState, root_std: np.ndarray,
+        observed: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Measure the depth of each person's pelvis. People do not influence each other.
 
         Args:
@@ -117,6 +104,10 @@ class DepthGauge:
                 only selects what is plausible and is not in the result: fuse root_z with it.
             observed (P, 24): bool, joints that the colour image shows; the surface around others
                 may be occluded and has little weight. None: unknown.
+        Returns:
+            root_z (P,) m of the pelvis along the optical axis, std (P,) m of it, both NaN where
+            not measured, and joint_seen (P, 24) bool: the depth image shows the surface around
+            the joint.
         Raises:
             DepthError: depth is not of the camera's size, or has no floats.
         """
@@ -124,54 +115,61 @@ class DepthGauge:
         prior_std = np.asarray(root_std, float)
         prior_z = state.root[:, 2].numpy().astype(float)
         known = state.is_finite.numpy() & (prior_z > 0) & (prior_std > 0) & np.isfinite(prior_std)
-        measurement = DepthMeasurement.missing(len(known))
+        root_z, std = np.full(len(known), np.nan), np.full(len(known), np.nan)
+        joint_seen = np.zeros((len(known), len(SMPL24)), bool)
         if not known.any():
-            return measurement
+            return root_z, std, joint_seen
         point_weight = np.ones((known.sum(), len(self._chosen)))
         if observed is not None:
             shown = np.asarray(observed)[known][:, self._evident_joint]
             point_weight = np.where(shown, 1.0, _OCCLUDED_WEIGHT)
         people = state.rows(torch.from_numpy(known))
         samples = self._samples(depth, camera, people, point_weight)
-        root_z, std, agrees, ok = _consensus(samples, prior_z[known], prior_std[known])
+        found_z, found_std, agrees, ok = _consensus(samples, prior_z[known], prior_std[known])
         rows = np.flatnonzero(known)[ok]
-        measurement.root_z[rows] = root_z[ok]
-        measurement.std[rows] = std[ok]
-        measurement.share[rows] = (samples.weight * agrees).sum(1)[ok]
-        measurement.joint_seen[rows] = self._joint_seen(samples, agrees)[ok]
-        return measurement
+        root_z[rows] = found_z[ok]
+        std[rows] = found_std[ok]
+        joint_seen[rows] = self._joint_seen(samples, agrees)[ok]
+        return root_z, std, joint_seen
 
     @torch.inference_mode()
     def _samples(self, depth: np.ndarray, camera: Camera, state: BodyState,
                  point_weight: np.ndarray) -> _Samples:
         """Samples by the visible surface of P people; point_weight (P, N) 0..1."""
         state = BodyState(*(value.float() for value in state))
-        surface = (self._model.coarse_surface(*state) if self._has_coarse
-                   else self._model(*state).vertices)
-        normals = _area_vectors(surface, self._faces)[:, self._chosen].numpy()
-        points, root = surface[:, self._chosen].numpy(), state.root.numpy()
-        whole = np.linalg.norm(normals, axis=2)
+        points, area_vectors = self._surface(state)
+        whole_area = np.linalg.norm(area_vectors, axis=2)
         ray = points / np.maximum(np.linalg.norm(points, axis=2, keepdims=True), _TINY)
-        area = -(normals * ray).sum(2)  # as seen from the camera
-        visible = (area > _MIN_FACING * whole) & (points[..., 2] > 0)
-        area, whole = area * point_weight, whole * point_weight
-        visible_area = np.maximum((area * visible).sum(1, keepdims=True), _TINY)
-        measured = np.zeros(area.shape)  # depth at the points' pixels
+        seen_area = -(area_vectors * ray).sum(2)  # as seen from the camera
+        visible = (seen_area > _MIN_FACING * whole_area) & (points[..., 2] > 0)
+        seen_area, whole_area = seen_area * point_weight, whole_area * point_weight
+        visible_side = np.maximum((seen_area * visible).sum(1, keepdims=True), _TINY)
+        measured = np.zeros(visible.shape)  # m, at the points' pixels; 0: no depth
         measured[visible] = _depth_at(depth, camera.project(points[visible]))
         # The body fits the image, so if it is too near it is too small by the same factor: the
         # ratio of measured to modelled depth is that of the pelvis, too.
-        scale = root[:, None, 2] / np.where(visible, points[..., 2], 1.0)
-        from_pelvis = points - root[:, None]
+        root = state.root.numpy()[:, None]
+        scale = root[..., 2] / np.where(visible, points[..., 2], 1.0)
+        from_pelvis = points - root
         sensor_std = _SENSOR_M + _SENSOR_PER_M * measured**2
         pose_variance = _POSE_RAD**2 * np.square(from_pelvis).sum(2)
         variance = _SURFACE_M**2 + pose_variance + sensor_std**2
         return _Samples(
             root_z=measured * scale,
             std=np.sqrt(variance),
-            weight=area / visible_area * (measured > 0),
-            whole=whole / visible_area,
+            weight=seen_area / visible_side * (measured > 0),
+            whole=whole_area / visible_side,
             aside=from_pelvis[..., :2],
         )
+
+    def _surface(self, state: BodyState) -> tuple[np.ndarray, np.ndarray]:
+        """Points (P, N, 3) m of the posed surface, and their area vectors (P, N, 3) m^2."""
+        if self._has_coarse:
+            surface = self._model.coarse_surface(*state)
+        else:
+            surface = self._model(*state).vertices
+        area_vectors = _area_vectors(surface, self._faces)
+        return surface[:, self._chosen].numpy(), area_vectors[:, self._chosen].numpy()
 
     def _joint_seen(self, samples: _Samples, agrees: np.ndarray) -> np.ndarray:
         """(P, 24) bool: enough of the surface around a joint agrees; agrees (P, N) bool."""

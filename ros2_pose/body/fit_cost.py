@@ -17,17 +17,19 @@ from ros2_pose.body.fit_problem import Problem
 from ros2_pose.body.kinematics import (
     ROTATIONS,
     SHAPE_AND_ROOT,
-    Posed,
     chord_and_jacobian,
     chord_difference,
     keypoint_jacobian,
     pose_rig,
     project_with_jacobian,
 )
+from ros2_pose.body.model import Posed
+from ros2_pose.body.so3 import rotmat_from_quat
 from ros2_pose.body.state import BodyState
-from ros2_pose.geometry import rotmat_from_quat
 
 MIN_DEPTH_M = 0.3  # of the pelvis
+_ROOT_ROTATION = slice(0, 3)
+_BODY_ROTATIONS = slice(3, ROTATIONS.stop)  # those of all joints but the root
 _NEARER_KEYPOINT_M = 0.2  # a keypoint may be this much nearer than MIN_DEPTH_M
 
 
@@ -41,32 +43,21 @@ class Linearisation(NamedTuple):
     global_rotmats: Tensor  # (P, 24, 3, 3) body part to camera
 
 
-class _Term(NamedTuple):
-    """A cost that depends on a range of the unknowns."""
-
-    unknowns: slice
-    cost: Tensor  # (P,)
-    gradient: Tensor  # (P, n)
-    hessian: Tensor  # (P, n, n), or its diagonal (P, n)
-
-
 def linearise(problem: Problem, state: BodyState) -> Linearisation:
     """Evaluate the cost and its derivatives at the states of P people."""
     posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
     keypoint_cost, gradient, hessian = _keypoint_term(problem, posed)
+    priors = (
+        (_BODY_ROTATIONS, _pose_prior(problem, state.theta, posed.global_rotmats)),
+        (ROTATIONS, _rotation_prior(problem, state.theta, posed.global_rotmats)),
+        (_ROOT_ROTATION, _upright_prior(problem, posed.global_rotmats[:, 0])),
+        (SHAPE_AND_ROOT, _shape_and_root_prior(problem, state)),
+    )
     cost = keypoint_cost
-    for term in (
-        _pose_prior_term(problem, state.theta, posed.global_rotmats),
-        _rotation_prior_term(problem, state.theta, posed.global_rotmats),
-        _upright_term(problem, posed.global_rotmats[:, 0]),
-        _shape_and_root_prior_term(problem, state),
-    ):
-        cost = cost + term.cost
-        gradient[:, term.unknowns] += term.gradient
-        if term.hessian.ndim == 2:
-            hessian.diagonal(dim1=1, dim2=2)[:, term.unknowns] += term.hessian
-        else:
-            hessian[:, term.unknowns, term.unknowns] += term.hessian
+    for unknowns, (prior_cost, prior_gradient, prior_hessian) in priors:
+        cost = cost + prior_cost
+        gradient[:, unknowns] += prior_gradient
+        hessian[:, unknowns, unknowns] += prior_hessian
     nearest_keypoint_m = posed.keypoints[..., 2].amin(1)
     pelvis_m = posed.joints[:, 0, 2]
     nearest_m = torch.minimum(nearest_keypoint_m + _NEARER_KEYPOINT_M, pelvis_m)
@@ -131,10 +122,11 @@ def _floor_residual(problem: Problem, floor: Tensor, posed: Posed) -> tuple[Tens
     return (height * inverse_std)[..., None], inverse_std[..., None, None] * normal
 
 
-# --------------------------------------------------------------------------------- priors
+# ------------------- priors: cost (P,), gradient (P, n) and Hessian (P, n, n) by n unknowns
 
 
-def _pose_prior_term(problem: Problem, theta: Tensor, global_rotmats: Tensor) -> _Term:
+def _pose_prior(problem: Problem, theta: Tensor,
+                global_rotmats: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The pose prior, a function of chords, by rotations about the camera's axes (chain rule)."""
     chords, by_local_rotvec = chord_and_jacobian(theta[:, 1:])
     jacobian = by_local_rotvec @ global_rotmats[:, 1:].transpose(2, 3)  # (P, 23, 3, 3) blocks of J
@@ -145,10 +137,11 @@ def _pose_prior_term(problem: Problem, theta: Tensor, global_rotmats: Tensor) ->
     # J^T H J, a row of blocks at a time, then a column of blocks at a time.
     left = (weighted_transpose @ chord_hessian.view(-1, 23, 3, 69)).view(-1, 69, 23, 3)
     hessian = (left.transpose(1, 2) @ jacobian).transpose(1, 2).reshape(-1, 69, 69)
-    return _Term(slice(3, ROTATIONS.stop), weight * cost, gradient, hessian)
+    return weight * cost, gradient, hessian
 
 
-def _rotation_prior_term(problem: Problem, theta: Tensor, global_rotmats: Tensor) -> _Term:
+def _rotation_prior(problem: Problem, theta: Tensor,
+                    global_rotmats: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gaussians on the chord c of the rotation from each reference rotation.
 
     The gradient is exact: the derivative of |c|^2 / 2 by a small rotation on the right is
@@ -159,23 +152,23 @@ def _rotation_prior_term(problem: Problem, theta: Tensor, global_rotmats: Tensor
     cost = (weighted * chord).flatten(1).sum(1) / 2
     own_gradient = (half_cosine * weighted).sum(1)[..., None]  # in each joint's own axes
     gradient = (global_rotmats @ own_gradient).flatten(1)
-    hessian = problem.rotation_precision.sum(1).repeat_interleave(3, dim=1)
-    return _Term(ROTATIONS, cost, gradient, hessian)
+    precision = problem.rotation_precision.sum(1).repeat_interleave(3, dim=1)
+    return cost, gradient, precision.diag_embed()
 
 
-def _upright_term(problem: Problem, root_rotmat: Tensor) -> _Term:
+def _upright_prior(problem: Problem, root_rotmat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The body's up axis against the world's, for rotations (P, 3, 3) of body to camera."""
     body_up = root_rotmat[..., 1]
     precision = problem.settings.upright_rad ** -2
     cost = precision * (1 - (body_up * problem.up).sum(1))
     gradient = precision * torch.linalg.cross(problem.up, body_up)
     hessian = precision * (torch.eye(3).to(body_up) - body_up[:, :, None] * body_up[:, None])
-    return _Term(slice(0, 3), cost, gradient, hessian)
+    return cost, gradient, hessian
 
 
-def _shape_and_root_prior_term(problem: Problem, state: BodyState) -> _Term:
+def _shape_and_root_prior(problem: Problem, state: BodyState) -> tuple[Tensor, Tensor, Tensor]:
     """The Gaussian on betas and root."""
     offset = torch.cat([state.betas, state.root], 1) - problem.prior_mean
     gradient = (problem.prior_precision @ offset[..., None])[..., 0]
     cost = (offset * gradient).sum(1) / 2
-    return _Term(SHAPE_AND_ROOT, cost, gradient, problem.prior_precision)
+    return cost, gradient, problem.prior_precision

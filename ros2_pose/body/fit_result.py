@@ -13,13 +13,13 @@ from ros2_pose.body.fit_problem import Problem
 from ros2_pose.body.kinematics import (
     ROOT,
     UNKNOWNS,
-    Posed,
     joint_jacobian,
     keypoint_jacobian,
     pose_rig,
 )
+from ros2_pose.body.model import Posed
+from ros2_pose.body.so3 import rotmat_from_quat
 from ros2_pose.body.state import BodyState, rows_of, with_rows
-from ros2_pose.geometry import rotmat_from_quat
 from ros2_pose.skeleton import SMPL24, JointSet
 
 _ROOT_ROTATION = (0, 1, 2)  # indices of the unknowns

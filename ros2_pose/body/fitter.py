@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ros2_pose.body.correct import Corrected, correct
+from ros2_pose.body.correct import correct
 from ros2_pose.body.fit_cost import MIN_DEPTH_M, Linearisation, linearise
 from ros2_pose.body.fit_problem import (
     FitSettings,
@@ -90,14 +90,16 @@ class Fitter:
         return BodyFit(*(value.to(dtype) if value.is_floating_point() else value
                          for value in found))
 
-    def correct(self, sighting: Sighting, found: BodyFit) -> Corrected:
+    def correct(self, sighting: Sighting,
+                found: BodyFit) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Fuse keypoints in the image with fitted bodies.
 
         The body's error is its posterior covariance and the error of the keypoints' definition;
         the keypoints' covariance is inflated as the posterior is.
 
         Returns:
-            keypoints (P, K, 2) x/z, y/z, and joints (P, K, 3) m that project onto them.
+            keypoints (P, K, 2) x/z, y/z, their cov (P, K, 2, 2), joints (P, K, 3) m that project
+            onto them, and ok (P,) bool, see `body.correct`.
         """
         definition_cov = self.settings.keypoint_error_m**2 * torch.eye(3).to(found.keypoint_cov)
         points, cov = image_keypoints(sighting.points, self.settings.inflation * sighting.cov)

@@ -14,13 +14,17 @@ Source: Markley 2003, Attitude Error Representations for Kalman Filtering (twice
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from ros2_pose.body.model import Rig, attached_points, global_rotmats_of, joints_from_rotmats
-from ros2_pose.geometry import constant, quat_product
+from ros2_pose.body.model import (
+    Posed,
+    Rig,
+    attached_points,
+    global_rotmats_of,
+    joints_from_rotmats,
+)
+from ros2_pose.body.so3 import constant, quat_product
 from ros2_pose.skeleton import SMPL24
 
 ROTATIONS = slice(0, 3 * len(SMPL24))
@@ -28,16 +32,6 @@ BETAS = slice(ROTATIONS.stop, ROTATIONS.stop + 10)
 ROOT = slice(BETAS.stop, BETAS.stop + 3)
 SHAPE_AND_ROOT = slice(BETAS.start, ROOT.stop)
 UNKNOWNS = ROOT.stop
-
-
-@dataclass(frozen=True)
-class Posed:
-    """Posed bodies in the camera frame."""
-
-    global_rotmats: Tensor  # (P, 24, 3, 3) body part to camera
-    joints: Tensor  # (P, 24, 3) m
-    points: Tensor  # (P, N, 3) m, the rig's attached points
-    keypoints: Tensor  # (P, K, 3) m
 
 
 def pose_rig(rig: Rig, rotmats: Tensor, betas: Tensor, root: Tensor) -> Posed:

@@ -18,8 +18,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ros2_pose.body.so3 import quat_from_rotmat, rotmat_from_columns
 from ros2_pose.body.state import BodyState
-from ros2_pose.geometry import quat_from_rotmat, rotmat_from_columns
 from ros2_pose.skeleton import COCO17, SMPL24
 
 FILE = Path(__file__).parent / "data" / "lift.pt"

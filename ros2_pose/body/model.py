@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,18 +17,10 @@ from torch import Tensor
 
 from ros2_pose.body.joint_sets import joint_weights
 from ros2_pose.body.smpl_file import BodyArrays, read_open_body, read_smpl_file
-from ros2_pose.geometry import rotmat_from_quat
+from ros2_pose.body.so3 import rotmat_from_quat
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 
 OPEN_BODY = Path(__file__).parent / "data" / "open_body.npz"
-
-
-class BodyOutput(NamedTuple):
-    """A posed body in the camera frame, metres."""
-
-    joints: Tensor  # (B, 24, 3)
-    keypoints: Tensor  # (B, 17, 3) COCO order
-    vertices: Tensor | None  # (B, V, 3)
 
 
 @dataclass(frozen=True)
@@ -93,6 +84,17 @@ class Rig:
         return self.share_below.sum(2)[..., None]
 
 
+@dataclass(frozen=True)
+class Posed:
+    """Posed bodies in the camera frame."""
+
+    global_rotmats: Tensor  # (P, 24, 3, 3) body part to camera
+    joints: Tensor  # (P, 24, 3) m
+    points: Tensor  # (P, N, 3) m, the rig's attached points
+    keypoints: Tensor  # (P, K, 3) m, in the order of the rig's joint set
+    vertices: Tensor | None = None  # (P, V, 3) m, the surface; None: not computed
+
+
 class BodyModel(torch.nn.Module):
     """A body in SMPL's format: the shipped open body, or a user's SMPL file.
 
@@ -147,7 +149,7 @@ class BodyModel(torch.nn.Module):
         return self.rig(betas).joints_rest(betas)
 
     def forward(self, theta: Tensor, betas: Tensor, root: Tensor | None = None,
-                with_vertices: bool = True) -> BodyOutput:
+                with_vertices: bool = True) -> Posed:
         """Pose the body.
 
         Args:
@@ -155,15 +157,17 @@ class BodyModel(torch.nn.Module):
                 theta[:, 0] rotates body to camera (facing the camera: diag(1, -1, -1)).
             betas (B, 10).
             root (B, 3): m, the pelvis in the camera frame; None: the origin.
+        Returns:
+            Posed with keypoints (B, 17, 3) m in COCO order.
         """
         rig = self.rig(betas)
         rest = self.joints_rest(betas)
         global_rotmats = global_rotmats_of(rotmat_from_quat(theta))
         joints = joints_from_rotmats(rig, global_rotmats, rest)
         joints = joints if root is None else joints + root[:, None]
-        keypoints = rig.point_share @ attached_points(rig, betas, global_rotmats, joints)
+        points = attached_points(rig, betas, global_rotmats, joints)
         vertices = self._skin(betas, rest, global_rotmats, joints) if with_vertices else None
-        return BodyOutput(joints, keypoints, vertices)
+        return Posed(global_rotmats, joints, points, rig.point_share @ points, vertices)
 
     def coarse_surface(self, theta: Tensor, betas: Tensor, root: Tensor) -> Tensor:
         """Pose the vertices of the coarse surface only.

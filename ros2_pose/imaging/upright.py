@@ -1,14 +1,15 @@
 """Rotation of frames from cameras that are mounted upside down or on their side.
 
-Networks expect people who stand upright in the picture. A frame is rotated by quarter turns, with
-its camera, depth and extrinsics, before it is processed; people are transformed back to the pixels
-and the camera frame of the frame as taken. The origin of the rotated camera's frame is its optical
-centre, even if that of the frame as taken is not (`Camera.centre_m`).
+Networks expect people who stand upright in the picture. A frame is rotated by quarter turns
+(counter-clockwise, as by np.rot90), with its camera, depth and extrinsics, before it is processed;
+people are transformed back to the pixels and the camera frame of the frame as taken. The origin of
+the rotated camera's frame is its optical centre, even if that of the frame as taken is not
+(`Camera.centre_m`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 
 import cv2
@@ -24,71 +25,65 @@ _MIN_SINE = 0.35  # of the angle between `up` and the line of sight, for the pic
 _HYSTERESIS = 0.17  # by which another rotation must be better than the one in use
 
 
-@dataclass(frozen=True)
-class UprightView:
-    """Rotation of a frame so that people stand upright in it.
-
-    Args:
-        quarter_turns: rotations by 90 degrees counter-clockwise, as by np.rot90.
-    """
-
-    quarter_turns: int = 0
-
-    def frame(self, taken: Frame) -> Frame:
-        """Return the upright frame of a frame as taken."""
-        camera = taken.camera and _upright_camera(taken.camera, self.quarter_turns)
-        camera_to_fixed = taken.camera_to_fixed
-        if camera_to_fixed is not None:
-            camera_to_fixed = camera_to_fixed @ self._upright_from_taken(taken).inverse()
-        ground = taken.ground and replace(taken.ground, up=self.up(taken.ground.up))
-        return replace(taken, image=self._rotated(taken.image), camera=camera,
-                       camera_to_fixed=camera_to_fixed, ground=ground,
-                       depth=None if taken.depth is None else self._rotated(taken.depth))
-
-    def people_as_taken(self, people: People, taken: Frame) -> People:
-        """Return people of the upright frame in pixels (px) and camera frame (m) as taken."""
-        if self.quarter_turns:
-            people = _pixels_rotated(people, -self.quarter_turns % 4, self._size(taken))
-        upright_from_taken = self._upright_from_taken(taken)
-        if not self.quarter_turns and not upright_from_taken.translation_m.any():
-            return people
-        return people.moved(upright_from_taken.inverse())
-
-    def up(self, taken_up: np.ndarray) -> np.ndarray:
-        """Return a direction (3,) in the upright camera frame, given it in the frame as taken."""
-        return rotation_of(self.quarter_turns) @ taken_up
-
-    def _upright_from_taken(self, taken: Frame) -> Transform:
-        """Transform to the upright camera frame from the camera frame as taken."""
-        rotmat = rotation_of(self.quarter_turns)
-        centre_m = np.zeros(3) if taken.camera is None else np.array(taken.camera.centre_m)
-        return Transform(Rotation.from_matrix(rotmat), -rotmat @ centre_m)
-
-    def _rotated(self, image: np.ndarray) -> np.ndarray:
-        return cv2.rotate(image, _ROTATE[self.quarter_turns]) if self.quarter_turns else image
-
-    def _size(self, taken: Frame) -> tuple[int, int]:
-        """Width and height of the upright image, px."""
-        height, width = taken.image.shape[:2]
-        return (height, width) if self.quarter_turns % 2 else (width, height)
-
-
-def upright_view(up: np.ndarray, before: UprightView | None = None) -> UprightView:
-    """Return the rotation after which the world's up direction points up in the picture.
+def quarter_turns_to_upright(up: np.ndarray, current: int | None = None) -> int:
+    """Return the quarter turns after which the world's up direction points up in the picture.
 
     The rotation in use is kept if the camera looks steeply down or up, where people appear at any
     angle, and near 45 degrees, so that it does not alternate.
 
     Args:
-        up: (3,) unit vector in the camera frame as taken.
-        before: the rotation in use, if any.
+        up (3,): unit vector in the camera frame as taken.
+        current: quarter turns in use, if any.
+    Returns:
+        0 to 3.
     """
     if np.hypot(up[0], up[1]) < _MIN_SINE:
-        return before or UprightView()
+        return current or 0
     upwards = [-(rotation_of(count) @ up)[1] for count in range(4)]
-    if before is not None:
-        upwards[before.quarter_turns] += _HYSTERESIS
-    return UprightView(int(np.argmax(upwards)))
+    if current is not None:
+        upwards[current] += _HYSTERESIS
+    return int(np.argmax(upwards))
+
+
+def upright_frame(taken: Frame, quarter_turns: int) -> Frame:
+    """Return a frame rotated by quarter turns, with all that it holds in the new axes."""
+    camera = taken.camera and _upright_camera(taken.camera, quarter_turns)
+    camera_to_fixed = taken.camera_to_fixed
+    if camera_to_fixed is not None:
+        camera_to_fixed = camera_to_fixed @ _upright_from_taken(taken, quarter_turns).inverse()
+    ground = taken.ground
+    if ground is not None:
+        ground = replace(ground, up=rotation_of(quarter_turns) @ ground.up)
+    depth = None if taken.depth is None else _rotated(taken.depth, quarter_turns)
+    return replace(taken, image=_rotated(taken.image, quarter_turns), camera=camera,
+                   camera_to_fixed=camera_to_fixed, ground=ground, depth=depth)
+
+
+def people_as_taken(people: People, taken: Frame, quarter_turns: int) -> People:
+    """Return people of an upright frame in pixels (px) and camera frame (m) as taken.
+
+    Args:
+        taken, quarter_turns: of which `upright_frame` made the upright frame.
+    """
+    if quarter_turns:
+        height, width = taken.image.shape[:2]
+        upright_size = (height, width) if quarter_turns % 2 else (width, height)
+        people = _pixels_rotated(people, -quarter_turns % 4, upright_size)
+    upright_from_taken = _upright_from_taken(taken, quarter_turns)
+    if not quarter_turns and not upright_from_taken.translation_m.any():
+        return people
+    return people.moved(upright_from_taken.inverse())
+
+
+def _upright_from_taken(taken: Frame, quarter_turns: int) -> Transform:
+    """Transform to the upright camera frame from the camera frame as taken."""
+    rotmat = rotation_of(quarter_turns)
+    centre_m = np.zeros(3) if taken.camera is None else np.array(taken.camera.centre_m)
+    return Transform(Rotation.from_matrix(rotmat), -rotmat @ centre_m)
+
+
+def _rotated(image: np.ndarray, quarter_turns: int) -> np.ndarray:
+    return cv2.rotate(image, _ROTATE[quarter_turns]) if quarter_turns else image
 
 
 @lru_cache(maxsize=32)

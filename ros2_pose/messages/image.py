@@ -6,8 +6,6 @@ fields of the ROS message.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 
@@ -20,42 +18,36 @@ class ImageError(PoseError):
     """An image cannot be read; the error's message names the value and the remedy."""
 
 
-class _Layout(NamedTuple):
-    """Layout of a pixel in an encoding with interleaved channels."""
-
-    channels: int
-    code: int | None  # OpenCV's conversion to RGB; None for RGB
-    kind: str = "u1"  # numpy's type of a channel, without byte order
-
-
 # ROS names a Bayer pattern by its first two rows, OpenCV by the second and third pixel of the
 # second row. The encoding yuv422 of ROS is UYVY.
 _BAYER = {"rggb": cv2.COLOR_BayerBG2RGB, "bggr": cv2.COLOR_BayerRG2RGB,
           "gbrg": cv2.COLOR_BayerGR2RGB, "grbg": cv2.COLOR_BayerGB2RGB}
-_LAYOUTS = {
-    "rgb8": _Layout(3, None),
-    "bgr8": _Layout(3, cv2.COLOR_BGR2RGB),
-    "8UC3": _Layout(3, cv2.COLOR_BGR2RGB),
-    "rgba8": _Layout(4, cv2.COLOR_RGBA2RGB),
-    "bgra8": _Layout(4, cv2.COLOR_BGRA2RGB),
-    "8UC4": _Layout(4, cv2.COLOR_BGRA2RGB),
-    "mono8": _Layout(1, cv2.COLOR_GRAY2RGB),
-    "8UC1": _Layout(1, cv2.COLOR_GRAY2RGB),
-    "rgb16": _Layout(3, None, "u2"),
-    "bgr16": _Layout(3, cv2.COLOR_BGR2RGB, "u2"),
-    "16UC3": _Layout(3, cv2.COLOR_BGR2RGB, "u2"),
-    "rgba16": _Layout(4, cv2.COLOR_RGBA2RGB, "u2"),
-    "bgra16": _Layout(4, cv2.COLOR_BGRA2RGB, "u2"),
-    "16UC4": _Layout(4, cv2.COLOR_BGRA2RGB, "u2"),
-    "mono16": _Layout(1, cv2.COLOR_GRAY2RGB, "u2"),
-    "16UC1": _Layout(1, cv2.COLOR_GRAY2RGB, "u2"),
-    "32FC1": _Layout(1, cv2.COLOR_GRAY2RGB, "f4"),
-    "yuv422": _Layout(2, cv2.COLOR_YUV2RGB_UYVY),
-    "uyvy": _Layout(2, cv2.COLOR_YUV2RGB_UYVY),
-    "yuv422_yuy2": _Layout(2, cv2.COLOR_YUV2RGB_YUY2),
-    "yuyv": _Layout(2, cv2.COLOR_YUV2RGB_YUY2),
-    "yvyu": _Layout(2, cv2.COLOR_YUV2RGB_YVYU),
-    **{f"bayer_{pattern}{bits}": _Layout(1, code, f"u{bits // 8}")
+# Interleaved encodings. Values: number of channels; numpy's type of a channel, without byte order;
+# OpenCV's conversion to RGB, None for RGB.
+_INTERLEAVED: dict[str, tuple[int, str, int | None]] = {
+    "rgb8": (3, "u1", None),
+    "bgr8": (3, "u1", cv2.COLOR_BGR2RGB),
+    "8UC3": (3, "u1", cv2.COLOR_BGR2RGB),
+    "rgba8": (4, "u1", cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, "u1", cv2.COLOR_BGRA2RGB),
+    "8UC4": (4, "u1", cv2.COLOR_BGRA2RGB),
+    "mono8": (1, "u1", cv2.COLOR_GRAY2RGB),
+    "8UC1": (1, "u1", cv2.COLOR_GRAY2RGB),
+    "rgb16": (3, "u2", None),
+    "bgr16": (3, "u2", cv2.COLOR_BGR2RGB),
+    "16UC3": (3, "u2", cv2.COLOR_BGR2RGB),
+    "rgba16": (4, "u2", cv2.COLOR_RGBA2RGB),
+    "bgra16": (4, "u2", cv2.COLOR_BGRA2RGB),
+    "16UC4": (4, "u2", cv2.COLOR_BGRA2RGB),
+    "mono16": (1, "u2", cv2.COLOR_GRAY2RGB),
+    "16UC1": (1, "u2", cv2.COLOR_GRAY2RGB),
+    "32FC1": (1, "f4", cv2.COLOR_GRAY2RGB),
+    "yuv422": (2, "u1", cv2.COLOR_YUV2RGB_UYVY),
+    "uyvy": (2, "u1", cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422_yuy2": (2, "u1", cv2.COLOR_YUV2RGB_YUY2),
+    "yuyv": (2, "u1", cv2.COLOR_YUV2RGB_YUY2),
+    "yvyu": (2, "u1", cv2.COLOR_YUV2RGB_YVYU),
+    **{f"bayer_{pattern}{bits}": (1, f"u{bits // 8}", code)
        for pattern, code in _BAYER.items() for bits in (8, 16)},
 }
 # Planar encodings: all rows of luma (Y), then all of chroma. Values: OpenCV's conversion to RGB.
@@ -69,7 +61,7 @@ _PLANAR = {
 }
 _HALF_ROWS = ("yuv420", "i420", "yv12")  # a row of chroma is half as long as one of luma
 _FULL_CHROMA = ("nv24",)  # chroma of every pixel, not of every 2 x 2 pixels
-ENCODINGS = (*_LAYOUTS, *_PLANAR)
+ENCODINGS = (*_INTERLEAVED, *_PLANAR)
 _LARGEST = {"u1": 255.0, "u2": 65535.0, "f4": np.inf}  # value of a channel
 _READ_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
 # Larger sizes come from damaged headers: no camera has so many pixels, and neither JPEG nor PNG
@@ -91,20 +83,20 @@ def rgb_from_image(message) -> np.ndarray:
     """
     if message.encoding in _PLANAR:
         return _rgb_from_planes(message)
-    layout = _LAYOUTS.get(message.encoding)
-    if layout is None:
+    if message.encoding not in _INTERLEAVED:
         raise ImageError(f"encoding {message.encoding!r} cannot be read; publish one of "
                          f"{', '.join(ENCODINGS)}")
     check_size(message)
-    if layout.channels == 2 and message.width % 2:
+    channels, kind, to_rgb = _INTERLEAVED[message.encoding]
+    if channels == 2 and message.width % 2:
         raise ImageError(f"width {message.width} is odd, which {message.encoding} cannot be")
-    pixels = _pixels(message, layout)
-    if layout.channels == 2:  # YUV: luma and chroma have different ranges, stretch the RGB
-        return to_8_bits(cv2.cvtColor(np.ascontiguousarray(pixels), layout.code), 255.0)
-    pixels = to_8_bits(pixels, _LARGEST[layout.kind])
-    if layout.code is None:
+    pixels = _pixels(message, channels, kind)
+    if channels == 2:  # YUV: luma and chroma have different ranges, stretch the RGB
+        return to_8_bits(cv2.cvtColor(np.ascontiguousarray(pixels), to_rgb), 255.0)
+    pixels = to_8_bits(pixels, _LARGEST[kind])
+    if to_rgb is None:
         return pixels
-    return cv2.cvtColor(np.ascontiguousarray(pixels), layout.code)
+    return cv2.cvtColor(np.ascontiguousarray(pixels), to_rgb)
 
 
 def _rgb_from_planes(message) -> np.ndarray:
@@ -164,8 +156,8 @@ def check_size(message, pixel_bytes: int | None = None, rows: float = 1.0) -> No
     if height <= 0 or width <= 0:
         raise ImageError(f"image is {width}x{height}, empty: check the camera's driver")
     if pixel_bytes is None:
-        layout = _LAYOUTS.get(message.encoding)
-        pixel_bytes = layout.channels * np.dtype(layout.kind).itemsize if layout else 1
+        channels, kind, _ = _INTERLEAVED.get(message.encoding, (1, "u1", None))
+        pixel_bytes = channels * np.dtype(kind).itemsize
     row = width * pixel_bytes
     if step < row:
         raise ImageError(f"step is {step} but a row of {width} pixels of {message.encoding} takes "
@@ -177,15 +169,14 @@ def check_size(message, pixel_bytes: int | None = None, rows: float = 1.0) -> No
                          "send whole images")
 
 
-def _pixels(message, layout: _Layout) -> np.ndarray:
+def _pixels(message, channels: int, kind: str) -> np.ndarray:
     """View (H, W[, channels]) of the data; a copy if the byte order must change."""
-    kind = np.dtype((">" if message.is_bigendian else "<") + layout.kind)
+    dtype = np.dtype((">" if message.is_bigendian else "<") + kind)
     rows: np.ndarray = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    width, channels = message.width, layout.channels
-    rows = rows[:, : width * channels * kind.itemsize]
-    if kind.itemsize > 1:
-        rows = np.ascontiguousarray(rows).view(kind).astype(kind.newbyteorder("="), copy=False)
-    return rows if channels == 1 else rows.reshape(message.height, width, channels)
+    rows = rows[:, : message.width * channels * dtype.itemsize]
+    if dtype.itemsize > 1:
+        rows = np.ascontiguousarray(rows).view(dtype).astype(dtype.newbyteorder("="), copy=False)
+    return rows if channels == 1 else rows.reshape(message.height, message.width, channels)
 
 
 def rgb_from_compressed(message) -> np.ndarray:

@@ -23,7 +23,7 @@ from ros2_pose.camera import Camera
 from ros2_pose.errors import PoseError
 from ros2_pose.geometry import Transform, with_root_rotated
 from ros2_pose.multiview.association import ViewDetections, associate_views
-from ros2_pose.multiview.triangulation import Observations, triangulate
+from ros2_pose.multiview.triangulation import triangulate
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, People
 from ros2_pose.skeleton import COCO17, SMPL24
 
@@ -156,30 +156,40 @@ class Fuser:
     def _fit(self, views: list[View], rows: np.ndarray,
              previous: Previous | None) -> tuple[BodyFit, dict[str, np.ndarray]]:
         """Fit P people seen by several views; returns the fit and fields in the common frame."""
-        people, keypoints = len(rows), len(COCO17)
-        each = [self._observations(view, rows[:, number]) for number, view in enumerate(views)]
-        observations = Observations(*(
-            np.stack(values).reshape(len(views), people * keypoints, *values[0].shape[2:])
-            for values in zip(*each)))
-        extrinsics = _extrinsics(views)
-        points, cov = triangulate(observations, extrinsics)
-        points, cov = (v.reshape(people, keypoints, *v.shape[1:]) for v in (points, cov))
-        frames = self._person_frames(points, extrinsics[:, :3, 3])
-        sighting = Sighting(*map(torch.from_numpy, frames.enter(points, cov)))
+        points, cov = self._triangulated(views, rows)
+        rotmat, origin = self._person_frames(points, _extrinsics(views)[:, :3, 3])
+        points, cov = _to_person_frames(points, cov, rotmat, origin)
         if previous is not None:
-            previous = previous._replace(state=frames.enter_state(previous.state))
+            state = _state_to_person_frames(previous.state, rotmat, origin)
+            previous = previous._replace(state=state)
+        sighting = Sighting(torch.from_numpy(points), torch.from_numpy(cov))
         found = self._fitter_in_3d.fit(sighting, previous)
-        fields = frames.leave(found)
+        fields = _fields_from_person_frames(found, rotmat, origin)
         fields["joint_source"] = _joint_source(views, rows, found.joint_observed.numpy())
         return found, fields
 
-    def _observations(self, view: View, rows: np.ndarray) -> Observations:
-        """A view's keypoints of P people, (P, 17, ...); NaN where rows (P,) are -1."""
+    def _triangulated(self, views: list[View], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Keypoints (P, 17, 3) m in the common frame, and covariances (P, 17, 3, 3) m^2."""
+        by_view = [self._observations(view, rows[:, number]) for number, view in enumerate(views)]
+        observations = []
+        for values in zip(*by_view):  # of all views: rays, then their cov, ...
+            stacked = np.stack(values)  # (V, P, 17, ...)
+            observations.append(stacked.reshape(len(views), -1, *stacked.shape[3:]))
+        rays, ray_cov, depth, depth_std = observations
+        points, cov = triangulate(rays, ray_cov, depth, depth_std, _extrinsics(views))
+        return points.reshape(-1, len(COCO17), 3), cov.reshape(-1, len(COCO17), 3, 3)
+
+    def _observations(self, view: View, rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        """What a view measures of P people's keypoints; NaN where rows (P,) are -1.
+
+        Returns:
+            rays (P, 17, 2), cov (P, 17, 2, 2), depth (P, 17) m and depth_std (P, 17) m, as
+            `triangulate` takes them.
+        """
         people = view.people
         if people.root is None or not len(people):
             shapes = ((2,), (2, 2), (), ())
-            return Observations(*(np.full((len(rows), len(COCO17), *shape), np.nan)
-                                  for shape in shapes))
+            return tuple(np.full((len(rows), len(COCO17), *shape), np.nan) for shape in shapes)
         state = (torch.from_numpy(getattr(people, name)) for name in BodyState._fields)
         depth = self.fitter.model(*state, with_vertices=False).keypoints[..., 2].numpy()
         assert people.joint_source is not None and people.root_cov is not None
@@ -193,9 +203,10 @@ class Fuser:
             chosen = value[rows]
             chosen[missing] = np.nan
             values.append(chosen)
-        return Observations(*values)
+        return tuple(values)
 
-    def _person_frames(self, points: np.ndarray, centres: np.ndarray) -> _PersonFrames:
+    def _person_frames(self, points: np.ndarray,
+                       centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A level virtual camera before each of P people, which fit and lift are made for.
 
         It stands on the side of the real cameras.
@@ -203,6 +214,8 @@ class Fuser:
         Args:
             points (P, 17, 3): keypoints, common frame.
             centres (V, 3): of the cameras, common frame.
+        Returns:
+            rotmat (P, 3, 3) from the common frame, and origin (P, 3) m in the common frame.
         """
         middle = np.nanmedian(points, axis=1)
         towards = middle[:, None] - centres
@@ -210,41 +223,42 @@ class Fuser:
         forward = _level(towards.sum(1), self.up)
         right = np.cross(-self.up, forward)
         rotmat = np.stack([right, np.broadcast_to(-self.up, right.shape), forward], 1)
-        return _PersonFrames(rotmat, middle - _DISTANCE_M * forward)
+        return rotmat, middle - _DISTANCE_M * forward
 
 
-class _PersonFrames(NamedTuple):
-    """P frames, one for each person."""
+# ---------- the frames of P people: rotmat (P, 3, 3) from the common frame, origin (P, 3) m in it
 
-    rotmat: np.ndarray  # (P, 3, 3) from the common frame
-    origin: np.ndarray  # (P, 3) m, in the common frame
 
-    def enter(self, points: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Take points (P, K, 3) and covariances (P, K, 3, 3) from the common frame to these."""
-        rotmat = self.rotmat[:, None]
-        moved = (rotmat @ (points - self.origin[:, None])[..., None])[..., 0]
-        return moved, rotmat @ cov @ np.swapaxes(rotmat, 2, 3)
+def _to_person_frames(points: np.ndarray, cov: np.ndarray, rotmat: np.ndarray,
+                      origin: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Points (P, K, 3) and covariances (P, K, 3, 3) of the common frame in the people's frames."""
+    rotmat = rotmat[:, None]
+    moved = (rotmat @ (points - origin[:, None])[..., None])[..., 0]
+    return moved, rotmat @ cov @ np.swapaxes(rotmat, 2, 3)
 
-    def enter_state(self, state: BodyState) -> BodyState:
-        """Take bodies of the common frame to these; NaN stays."""
-        root = (self.rotmat @ (state.root.numpy() - self.origin)[..., None])[..., 0]
-        theta = with_root_rotated(state.theta.numpy(), Rotation.from_matrix(self.rotmat))
-        return BodyState(torch.from_numpy(theta), state.betas, torch.from_numpy(root))
 
-    def leave(self, found: BodyFit) -> dict[str, np.ndarray]:
-        """Take fitted bodies to the common frame; returns fields of `People`."""
-        back = np.swapaxes(self.rotmat, 1, 2)
-        fields = {name: getattr(found, name).numpy().astype(float) for name in _BODY}
-        fields["theta"] = with_root_rotated(fields["theta"], Rotation.from_matrix(back))
-        for name in ("root", "joints"):
-            positions = fields[name].reshape(len(back), -1, 3)
-            positions = positions @ self.rotmat + self.origin[:, None]
-            fields[name] = positions.reshape(fields[name].shape)
-        both = np.zeros((len(back), 6, 6))
-        both[:, :3, :3] = both[:, 3:, 3:] = back
-        fields["root_cov"] = both @ fields["root_cov"] @ np.swapaxes(both, 1, 2)
-        fields["joint_cov"] = back[:, None] @ fields["joint_cov"] @ self.rotmat[:, None]
-        return fields
+def _state_to_person_frames(state: BodyState, rotmat: np.ndarray, origin: np.ndarray) -> BodyState:
+    """Bodies of the common frame in the people's frames; NaN stays."""
+    root = (rotmat @ (state.root.numpy() - origin)[..., None])[..., 0]
+    theta = with_root_rotated(state.theta.numpy(), Rotation.from_matrix(rotmat))
+    return BodyState(torch.from_numpy(theta), state.betas, torch.from_numpy(root))
+
+
+def _fields_from_person_frames(found: BodyFit, rotmat: np.ndarray,
+                               origin: np.ndarray) -> dict[str, np.ndarray]:
+    """Fields of `People` in the common frame, of bodies fitted in the people's frames."""
+    back = np.swapaxes(rotmat, 1, 2)
+    fields = {name: getattr(found, name).numpy().astype(float) for name in _BODY}
+    fields["theta"] = with_root_rotated(fields["theta"], Rotation.from_matrix(back))
+    for name in ("root", "joints"):
+        positions = fields[name].reshape(len(back), -1, 3)
+        positions = positions @ rotmat + origin[:, None]
+        fields[name] = positions.reshape(fields[name].shape)
+    both = np.zeros((len(back), 6, 6))
+    both[:, :3, :3] = both[:, 3:, 3:] = back
+    fields["root_cov"] = both @ fields["root_cov"] @ np.swapaxes(both, 1, 2)
+    fields["joint_cov"] = back[:, None] @ fields["joint_cov"] @ rotmat[:, None]
+    return fields
 
 
 def rough_people(views: list[View], rows: np.ndarray) -> People:

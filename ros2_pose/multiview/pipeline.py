@@ -58,7 +58,7 @@ class MultiviewResult(NamedTuple):
         own = view.people[self.rows[seen, number]]
         people = self.people[seen].moved(view.camera_to_common.inverse())
         people = people.with_fields(**{name: getattr(own, name) for name in _PIXELS})
-        return prepared.view.people_as_taken(people, prepared.taken)
+        return prepared.as_taken(people)
 
 
 class MultiPipeline:
@@ -66,7 +66,7 @@ class MultiPipeline:
 
     A node has a `CameraSync`, into which every camera's callback puts its `Frame`, with camera,
     depth and `camera_to_fixed` (tf2 at the image's stamp, camera's optical frame to fixed frame).
-    Its worker gives `FrameSet.items` to `step`, and publishes `MultiviewResult.people` with the
+    Its worker gives each frame set to `step`, and publishes `MultiviewResult.people` with the
     fixed frame as frame_id and the frame set's stamp.
 
     Not thread-safe: call it from one thread.
@@ -201,21 +201,29 @@ class MultiPipeline:
         if present:
             rows = self.fuser.associate(present, self._prior_log_odds(ids))
         people, tracks = self.tracker.assign(rough_people(present, rows), stamp)
-        previous = previous_of(tracks, stamp)
         if len(rows):
-            people, disagreement_s = self.fuser.fuse(present, rows, previous)
-            for row, track in enumerate(tracks):
-                track.body = _tracked_body(people, row, float(disagreement_s[row]),
-                                           int(previous.frames[row]) + 1, stamp)
+            people = self._with_bodies(present, rows, tracks, stamp)
             self._hand_back(present, numbers, rows, tracks)
-        self._persons = {ids[view][row]: track.id for person, track in zip(rows, tracks)
-                         for view, row in enumerate(person) if row >= 0}
+        self._persons = {}
+        for person, track in zip(rows, tracks):
+            for view in np.flatnonzero(person >= 0):
+                self._persons[ids[view][person[view]]] = track.id
         people = self.tracker.report(people, tracks, stamp)
         all_rows = np.full((len(people), len(views)), -1)
         all_rows[:len(rows), numbers] = rows
         tracked_first = np.argsort(people.tracking_state != TRACKED, kind="stable")
         shown = np.sort(tracked_first[:self.config.max_people])
         return people[shown], all_rows[shown]
+
+    def _with_bodies(self, views: list[View], rows: np.ndarray, tracks: list[Track],
+                     stamp: int) -> People:
+        """Fused people, common frame; their tracks keep the bodies for the next frame set."""
+        previous = previous_of(tracks, stamp)
+        people, disagreement_s = self.fuser.fuse(views, rows, previous)
+        for row, track in enumerate(tracks):
+            track.body = _tracked_body(people, row, float(disagreement_s[row]),
+                                       int(previous.frames[row]) + 1, stamp)
+        return people
 
     def _prior_log_odds(self, ids: list[list[tuple[int, str]]]) -> np.ndarray:
         """(N, N) log odds that two detections are of one person, by the last frame set.

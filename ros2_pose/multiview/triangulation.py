@@ -17,34 +17,26 @@ _NEAREST_M = 0.1
 _TINY = 1e-12  # determinant of a matrix scaled to 1 that counts as singular
 
 
-class Observations(NamedTuple):
-    """What each of V cameras measures of N points; NaN where it measures nothing.
-
-    Depth is optional: it locates points that one camera alone sees, and stabilises rays that are
-    nearly parallel.
-    """
-
-    rays: np.ndarray  # (V, N, 2) normalised, undistorted: x/z, y/z
-    cov: np.ndarray  # (V, N, 2, 2)
-    depth: np.ndarray  # (V, N) m along the optical axis
-    depth_std: np.ndarray  # (V, N) m
-
-
-def triangulate(observations: Observations,
+def triangulate(rays: np.ndarray, cov: np.ndarray, depth: np.ndarray, depth_std: np.ndarray,
                 extrinsics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compute the most probable positions; a view that contradicts the others counts little.
 
-    Gauss-Newton on rays and depths with a Cauchy cost, from the best of several starts.
+    Gauss-Newton on rays and depths with a Cauchy cost, from the best of several starts. Depth is
+    optional: it locates points that one camera alone sees, and stabilises rays that are nearly
+    parallel.
 
     Args:
+        rays (V, N, 2): normalised, undistorted: x/z, y/z; NaN where a camera does not see a point.
+        cov (V, N, 2, 2): of the rays.
+        depth (V, N), depth_std (V, N): m along the optical axis; NaN where not measured.
         extrinsics (V, 4, 4): camera to common frame.
     Returns:
         positions (N, 3) m in the common frame, and their covariances (N, 3, 3) m^2; NaN for points
         of which too little is known.
     """
     with np.errstate(all="ignore"):
-        problem = _Problem.create(observations, extrinsics)
-        positions = _best(_starts(observations, extrinsics), problem)
+        problem = _Problem.create(rays, cov, depth, depth_std, extrinsics)
+        positions = _best(_starts(rays, depth, extrinsics), problem)
         for _ in range(_STEPS):
             gradient, precision, _ = problem.linearise(positions)
             positions = positions - _solve(precision, gradient[..., None])[..., 0]
@@ -65,13 +57,15 @@ class _Problem(NamedTuple):
     centres: np.ndarray  # (V, 3) m
 
     @staticmethod
-    def create(seen: Observations, extrinsics: np.ndarray) -> _Problem:
-        known = np.isfinite(seen.rays).all(2) & np.isfinite(seen.cov).all((2, 3))
-        cov = np.where(known[..., None, None], seen.cov, np.eye(2))
+    def create(rays: np.ndarray, cov: np.ndarray, depth: np.ndarray, depth_std: np.ndarray,
+               extrinsics: np.ndarray) -> _Problem:
+        """Make the problem of observations; see `triangulate`."""
+        known = np.isfinite(rays).all(2) & np.isfinite(cov).all((2, 3))
+        cov = np.where(known[..., None, None], cov, np.eye(2))
         precision = np.where(known[..., None, None], np.linalg.inv(cov), 0.0)
-        depth_precision = np.nan_to_num(seen.depth_std**-2.0 * np.isfinite(seen.depth))
-        return _Problem(np.where(known[..., None], seen.rays, 0.0), precision,
-                        np.nan_to_num(seen.depth), depth_precision,
+        depth_precision = np.nan_to_num(depth_std**-2.0 * np.isfinite(depth))
+        return _Problem(np.where(known[..., None], rays, 0.0), precision,
+                        np.nan_to_num(depth), depth_precision,
                         np.swapaxes(extrinsics[:, :3, :3], 1, 2), extrinsics[:, :3, 3])
 
     def linearise(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -112,9 +106,9 @@ def _cauchy(squared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return _ROBUST_SIGMAS**2 / 2 * np.log1p(relative), 1 / (1 + relative)
 
 
-def _starts(seen: Observations, extrinsics: np.ndarray) -> np.ndarray:
+def _starts(rays: np.ndarray, depth: np.ndarray, extrinsics: np.ndarray) -> np.ndarray:
     """(S, N, 3) candidate positions: where any two views' rays meet, and by each view's depth."""
-    rays = np.concatenate([seen.rays, np.ones_like(seen.rays[..., :1])], 2)
+    rays = np.concatenate([rays, np.ones_like(rays[..., :1])], 2)
     rays = np.einsum("vij,vnj->vni", extrinsics[:, :3, :3], rays)
     along = rays / np.linalg.norm(rays, axis=2, keepdims=True)
     across = np.eye(3) - along[..., :, None] * along[..., None, :]
@@ -122,7 +116,7 @@ def _starts(seen: Observations, extrinsics: np.ndarray) -> np.ndarray:
     offset = (across @ centres[..., None])
     meetings = [_solve(across[a] + across[b], offset[a] + offset[b])[..., 0]
                 for a, b in combinations(range(len(rays)), 2)]
-    return np.stack([*(centres + rays * seen.depth[..., None]), *meetings])
+    return np.stack([*(centres + rays * depth[..., None]), *meetings])
 
 
 def _best(starts: np.ndarray, problem: _Problem) -> np.ndarray:

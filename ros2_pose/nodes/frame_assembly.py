@@ -16,7 +16,9 @@ from ros2_pose.nodes.subscriptions import ImageArrival
 from ros2_pose.nodes.tf_listener import TfListener
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
-from ros2_pose.sync.image_sync import FrameSet
+
+# The arrivals of N cameras at one time, see `CameraSync`; None: no image.
+FrameSet = tuple[ImageArrival | None, ...]
 
 
 class ViewImage(NamedTuple):
@@ -72,7 +74,7 @@ class MultiCameraAssembly:
         """Set up.
 
         Args:
-            names: of the cameras, in the order of `FrameSet.items`.
+            names: of the cameras, in the order of a frame set.
             frame_id: frame of the people, which stands still with z up.
         """
         self.pipeline, self.names, self.tf_listener = pipeline, names, tf_listener
@@ -80,11 +82,12 @@ class MultiCameraAssembly:
 
     def output_header(self, frame_set: FrameSet):
         """Header of all that is published for a frame set: its time, the common frame."""
-        return header_message(make, frame_set.stamp, self._frame_id)
+        stamps = [stamp_of(arrival.message.header) for arrival in frame_set if arrival is not None]
+        return header_message(make, max(stamps), self._frame_id)
 
     def received_s(self, frame_set: FrameSet) -> float:
         """Monotonic time of arrival of the first image, s."""
-        return min(arrival.received_s for arrival in frame_set.items if arrival is not None)
+        return min(arrival.received_s for arrival in frame_set if arrival is not None)
 
     def step(self, frame_set: FrameSet) -> tuple[People, list[ViewImage]]:
         """Run the pipeline on a frame set. A camera without a readable image is named in the note.
@@ -96,7 +99,7 @@ class MultiCameraAssembly:
         """
         frames: list[Frame | None] = []
         notes: list[str] = []
-        for name, arrival in zip(self.names, frame_set.items):
+        for name, arrival in zip(self.names, frame_set):
             frame, note = self._frame_or_reason(arrival)
             frames.append(frame)
             if note:
@@ -105,7 +108,7 @@ class MultiCameraAssembly:
         if scene.people.note:
             notes.append(scene.people.note)
         views = []
-        for number, (name, arrival) in enumerate(zip(self.names, frame_set.items)):
+        for number, (name, arrival) in enumerate(zip(self.names, frame_set)):
             frame = frames[number]
             if arrival is not None and frame is not None:
                 views.append(ViewImage(name, arrival.message.header, frame.image,

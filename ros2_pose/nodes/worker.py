@@ -29,7 +29,7 @@ class InferenceWorker:
     """Processes the newest arrival and publishes people, or why there are none.
 
     An arrival that comes during processing replaces the one that waits. An arrival is what the
-    assembly takes: an `ImageArrival`, or a `FrameSet` with several cameras.
+    assembly takes: an `ImageArrival`, or with several cameras a frame set of `CameraSync`.
     """
 
     def __init__(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any
 
 from ros2_pose.sync.time_jump import JUMP_S, jumps_back
 
@@ -132,18 +132,12 @@ class DepthQueue:
             return depth if abs(at - stamp) <= slop else None
 
 
-class FrameSet(NamedTuple):
-    """Images of one time."""
-
-    stamp: int  # ns, the newest one's
-    items: tuple[Any | None, ...]  # one for each camera; None if it has no image of this time
-
-
 class CameraSync:
     """Groups the images of N cameras into frame sets, each image once and in the order of time.
 
-    Every camera's callback calls `put(camera, stamp, item)` and, if that returns a `FrameSet`,
-    leaves it in the worker's slot; the worker gives its items to `MultiPipeline.step`.
+    A frame set is a tuple with an item for each camera, None for one without an image of this time.
+    Every camera's callback calls `put(camera, stamp, item)` and, if that returns a frame set,
+    leaves it in the worker's slot; the worker gives its frames to `MultiPipeline.step`.
 
     A frame set is complete when all cameras with a due image have given it, all within
     half a period; at the latest when an image comes that belongs to the next set. So a camera that
@@ -157,7 +151,7 @@ class CameraSync:
         self._open: dict[int, tuple[int, Any]] = {}  # stamp and item by camera: the incomplete set
         self._given: int | None = None  # stamp of the last complete set, ns
 
-    def put(self, camera: int, stamp: int, item: Any) -> FrameSet | None:
+    def put(self, camera: int, stamp: int, item: Any) -> tuple[Any | None, ...] | None:
         """Take in a camera's image with its stamp (ns); return the newest set that is complete.
 
         An image that is not later than its camera's last one, or than the last complete set, is
@@ -199,13 +193,13 @@ class CameraSync:
                    if number not in self._open]
         return not any(_is_due(stream, now, end) for stream in missing)
 
-    def _close(self) -> FrameSet:
+    def _close(self) -> tuple[Any | None, ...]:
         """The open set; the next one may begin."""
         items = tuple(self._open[number][1] if number in self._open else None
                       for number in range(len(self._streams)))
         self._given = max(at for at, _ in self._open.values())
         self._open.clear()
-        return FrameSet(self._given, items)
+        return items
 
 
 def _is_due(stream: Stream, now: int, end: int | float) -> bool:

@@ -14,8 +14,8 @@ import torch
 from scipy.optimize import minimize
 from tqdm import trange
 
+from ros2_pose.body.so3 import angle_between
 from ros2_pose.data.sample import OUTSIDE, Samples
-from ros2_pose.geometry import angle_between
 from ros2_pose.metrics.matching import PELVIS, EvaluatedImage, known, matched_pairs
 from ros2_pose.metrics.pose import at_root, distances
 from ros2_pose.networks.tian.detector import Tian

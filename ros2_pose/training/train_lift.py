@@ -21,10 +21,10 @@ from tqdm import trange
 from ros2_pose.body.kinematics import pose_rig
 from ros2_pose.body.lift import FILE, HYPOTHESES, Lift, Lifted
 from ros2_pose.body.model import BodyModel
+from ros2_pose.body.so3 import quat_from_rotmat, rotmat_from_quat
 from ros2_pose.data.synthetic.bodies import read_poses
 from ros2_pose.data.synthetic.keypoints import Projections, Projector
 from ros2_pose.errors import PoseError
-from ros2_pose.geometry import quat_from_rotmat, rotmat_from_quat
 from ros2_pose.training.losses import gaussian_nll, pose_loss, shape_loss
 
 log = logging.getLogger(__name__)

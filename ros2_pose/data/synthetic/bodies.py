@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ros2_pose.body.model import BodyModel
+from ros2_pose.body.so3 import rotmat_from_rotvec, rotvec_product
 from ros2_pose.data.mocap import held_back, mirrored, plausible, with_collars
-from ros2_pose.geometry import rotmat_from_rotvec, rotvec_product
 from ros2_pose.skeleton import SMPL24
 
 _CHILD_SHARE = 0.12  # of the people

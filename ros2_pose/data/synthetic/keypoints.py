@@ -14,8 +14,8 @@ from torch import Tensor
 
 from ros2_pose.body.kinematics import pose_rig
 from ros2_pose.body.model import BodyModel
+from ros2_pose.body.so3 import rotmat_from_rotvec
 from ros2_pose.data.synthetic.bodies import BodySampler, above_floor
-from ros2_pose.geometry import rotmat_from_rotvec
 from ros2_pose.skeleton import COCO17, SMPL24
 
 _MIN_DEPTH_M = 0.35  # of any joint before the camera

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ros2_pose.body.model import BodyModel
+from ros2_pose.body.so3 import quat_from_rotmat
 from ros2_pose.camera import Camera
 from ros2_pose.data.sample import HIDDEN, OUTSIDE, VISIBLE, Sample
 from ros2_pose.data.synthetic.appearance import Appearance, Landmarks
@@ -39,7 +40,6 @@ from ros2_pose.data.synthetic.surfaces import (
     render,
 )
 from ros2_pose.draw import beside, overlay
-from ros2_pose.geometry import quat_from_rotmat
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import SMPL24
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from ros2_pose.body.model import BodyModel
+from ros2_pose.body.so3 import quat_from_rotmat, rotmat_from_rotvec
 from ros2_pose.camera import Camera
 from ros2_pose.data.synthetic.bodies import MAX_BEARING_RAD, BodySampler
-from ros2_pose.geometry import quat_from_rotmat, rotmat_from_rotvec
 from ros2_pose.skeleton import SMPL24
 
 _FOV_DEG = (40.0, 100.0)

@@ -25,10 +25,10 @@ from ros2_pose.body.correct import correct
 from ros2_pose.body.kinematics import ROTATIONS, joint_jacobian, pose_rig, project
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
+from ros2_pose.body.so3 import rotmat_from_quat, rotmat_from_rotvec
 from ros2_pose.evaluation import harness
 from ros2_pose.evaluation.benchmarks.align_as_printed import align_as_printed
 from ros2_pose.evaluation.harness import Benchmark, Options, Row
-from ros2_pose.geometry import rotmat_from_quat, rotmat_from_rotvec
 from ros2_pose.skeleton import SMPL24
 
 _MEASURED = [joint for joint, kind in enumerate(SMPL24.kinds)
@@ -79,9 +79,9 @@ def _estimates(sample: SimulatedPeople) -> dict[str, Tensor]:
         "points as measured": points,
         "as printed, w = 1": align_as_printed(points, torch.ones_like(sigma), body)[0],
         "as printed, w = 1/c": align_as_printed(points, sigma, body)[0],
-        "repaired, without fusion": project(align_model(points, cov, body, joint_cov).joints),
-        "repaired, with fusion": correct(points, cov, body, joint_cov).points,
-        "repaired, fusion by shared errors": correct(points, cov, body, sample.body_cov).points}
+        "repaired, without fusion": project(align_model(points, cov, body, joint_cov)[0]),
+        "repaired, with fusion": correct(points, cov, body, joint_cov)[0],
+        "repaired, fusion by shared errors": correct(points, cov, body, sample.body_cov)[0]}
 
 
 BENCHMARKS = {"correction": Benchmark(correction, (), ("people", "seed"))}

@@ -16,13 +16,14 @@ from tqdm import tqdm
 
 from ros2_pose.body.fitter import BodyFit, Fitter, Sighting
 from ros2_pose.body.kinematics import pose_rig
+from ros2_pose.body.so3 import rotmat_from_rotvec
 from ros2_pose.camera import Camera
 from ros2_pose.data.synthetic.bodies import read_poses
 from ros2_pose.data.synthetic.keypoints import Projector
 from ros2_pose.evaluation.benchmarks.fitting import MOCAP, body_model, fitter
 from ros2_pose.evaluation.harness import Curve, Options, Row
 from ros2_pose.evaluation.plots import reliability
-from ros2_pose.geometry import Transform, rotmat_from_rotvec
+from ros2_pose.geometry import Transform
 from ros2_pose.metrics.pose import at_root, coverage, distances
 from ros2_pose.multiview.fusion import Fuser, View
 from ros2_pose.people import INFERRED, People

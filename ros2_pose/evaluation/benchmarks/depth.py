@@ -95,8 +95,8 @@ def _measured(seed: int, truth: BodyState, found: BodyFit) -> tuple[Tensor, Tens
         one = truth.rows([row])
         image = depth_image(body_model(), one, _CAMERA,
                             wall=float(one.root[0, 2]) + rng.uniform(*_WALL_M))
-        measured = gauge.measure(sensed(image, rng), _CAMERA, found.state.rows([row]),
-                                 std[[row]], found.joint_observed[[row]].numpy())
-        depths.append(measured.root_z)
-        stds.append(measured.std)
+        root_z, root_std, _ = gauge.measure(sensed(image, rng), _CAMERA, found.state.rows([row]),
+                                            std[[row]], found.joint_observed[[row]].numpy())
+        depths.append(root_z)
+        stds.append(root_std)
     return torch.from_numpy(np.concatenate(depths)), torch.from_numpy(np.concatenate(stds))

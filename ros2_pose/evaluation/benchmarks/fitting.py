@@ -16,12 +16,12 @@ from ros2_pose.body.kinematics import Posed, pose_rig, project
 from ros2_pose.body.lift import Lift
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
+from ros2_pose.body.so3 import quat_from_rotmat
 from ros2_pose.body.state import BodyState
 from ros2_pose.data.synthetic.bodies import read_poses
 from ros2_pose.data.synthetic.keypoints import Projector
 from ros2_pose.evaluation.harness import Curve, Options, Row
 from ros2_pose.evaluation.plots import ERROR_BY_JOINT_MM
-from ros2_pose.geometry import quat_from_rotmat
 from ros2_pose.metrics.pose import at_root, distances
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 

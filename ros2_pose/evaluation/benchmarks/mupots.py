@@ -87,12 +87,12 @@ def noisy_joints(options: Options) -> Iterator[Row | Curve]:
     found = fit_all(fit, sighting)
     row = _row("MuPoTS, noisy 2D, 17 joints, height unknown", truth, found, options, "")
     yield row._replace(protocol=f"{_DETECTOR}; {row.protocol}")
-    corrected = fit.correct(sighting, found)
+    corrected, corrected_cov, _, _ = fit.correct(sighting, found)
     definition_cov = fit.settings.keypoint_error_m**2 * np.eye(3)
     gaussians = {
         "3D joints, camera frame": (found.keypoints.numpy() - truth.poses,
                                     found.keypoint_cov.numpy() + definition_cov),
-        "2D joints, corrected": (corrected.points.numpy() - truth.rays, corrected.cov.numpy()),
+        "2D joints, corrected": (corrected.numpy() - truth.rays, corrected_cov.numpy()),
         "2D joints, as detected": (error, cov)}
     for name, (errors, covs) in gaussians.items():
         yield Row(f"coverage, {name}",

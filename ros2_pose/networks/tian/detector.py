@@ -135,22 +135,21 @@ class Tian(TorchNetwork):
         model_points = model.keypoints.double()
         model_cov = float(self.net.model_std)**2 * torch.eye(3).expand(*points.shape[:2], 3, 3)
 
-        aligned = align_model(points, cov, model_points, model_cov)
-        root = (aligned.joints - model_points @ aligned.rotmat.mT).nanmean(1)
-        joints = model.joints.double() @ aligned.rotmat.mT + root[:, None]
-        bodies = {"theta": root_rotated(theta, aligned.rotmat), "betas": betas, "root": root,
+        aligned, rotmat, _, _, is_aligned = align_model(points, cov, model_points, model_cov)
+        root = (aligned - model_points @ rotmat.mT).nanmean(1)
+        joints = model.joints.double() @ rotmat.mT + root[:, None]
+        bodies = {"theta": root_rotated(theta, rotmat), "betas": betas, "root": root,
                   "joints": joints}
         for name, value in bodies.items():
-            ok = aligned.ok.view(-1, *[1] * (value.dim() - 1))
+            ok = is_aligned.view(-1, *[1] * (value.dim() - 1))
             bodies[name] = torch.where(ok, value, torch.nan)
         people = people.with_fields(**{name: value.numpy() for name, value in bodies.items()})
         if not self.correct:
             return people
 
-        corrected = correct(points, cov, model_points, model_cov)
-        pixels, pixel_cov = camera.distort_with_cov(corrected.points.numpy(),
-                                                    corrected.cov.numpy())
-        ok = corrected.ok.numpy()[:, None, None]
+        points, cov, _, is_corrected = correct(points, cov, model_points, model_cov)
+        pixels, pixel_cov = camera.distort_with_cov(points.numpy(), cov.numpy())
+        ok = is_corrected.numpy()[:, None, None]
         return people.with_fields(
             keypoints=np.where(ok, pixels, people.keypoints),
             keypoint_cov=np.where(ok[..., None], pixel_cov, people.keypoint_cov))

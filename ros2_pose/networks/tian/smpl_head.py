@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ros2_pose.body.lift import rotmat_towards
-from ros2_pose.geometry import quat_from_rotmat, quat_product
+from ros2_pose.body.so3 import quat_from_rotmat, quat_product
 from ros2_pose.skeleton import SMPL24
 
 _J = len(SMPL24)
