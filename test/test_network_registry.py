@@ -14,7 +14,6 @@ from ros2_pose.networks.base import NetworkError
 from ros2_pose.networks.registry import (
     NETWORKS,
     NetworkEntry,
-    RegistryError,
     create_network,
     network_class,
     network_title,
@@ -117,7 +116,7 @@ def _changed(network, **fields):
 @pytest.mark.parametrize("path", ["dummy_network.Dummy", "dummy_network:Nothing", "nowhere:Dummy"])
 def test_an_entry_that_leads_nowhere_is_named(dummy, monkeypatch, path):
     monkeypatch.setitem(NETWORKS, "dummy", NetworkEntry(path))
-    with pytest.raises(RegistryError, match=path):
+    with pytest.raises(ImportError, match=path):
         network_class("dummy")
 
 

@@ -11,17 +11,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ros2_pose.errors import PoseError
-
 if TYPE_CHECKING:
     import torch
 
     from ros2_pose.config import PoseConfig
     from ros2_pose.networks.base import PoseNetwork
-
-
-class RegistryError(PoseError):
-    """An entry of `NETWORKS` does not lead to a network."""
 
 
 class NetworkEntry(NamedTuple):
@@ -74,12 +68,12 @@ def training_function(name: str) -> Any:
 
 
 def _imported(path: str) -> Any:
-    """Import "module:name"; RegistryError names an entry that leads nowhere."""
+    """Import "module:name"; ImportError names an entry that leads nowhere."""
     module, _, name = path.partition(":")
     try:
         return getattr(import_module(module), name)
     except (AttributeError, ModuleNotFoundError, ValueError) as error:
         if isinstance(error, ModuleNotFoundError) and error.name != module:
             raise  # a package that the network needs
-        raise RegistryError(f"NETWORKS names {path!r}, expected \"module:name\" of what exists: "
-                            f"{error}") from error
+        raise ImportError(f"NETWORKS names {path!r}, expected \"module:name\" of what exists: "
+                          f"{error}") from error
