@@ -61,9 +61,8 @@ def _people(positions, rng, std=0.003):
     """Bodies of N people, (N, 17, 3) m, as all four views have them; single views misjudge the
     distance by 5 %."""
     count = len(positions)
-    seen = seen_by(POSES, positions.reshape(-1, 3), rng, std)
-    rays = seen.rays.reshape(-1, 17, 2)
-    cov = seen.cov.reshape(-1, 17, 2, 2)
+    rays, cov, *_ = seen_by(POSES, positions.reshape(-1, 3), rng, std)
+    rays, cov = rays.reshape(-1, 17, 2), cov.reshape(-1, 17, 2, 2)
     view = np.repeat(np.arange(4), count)
     middle = np.tile(positions.mean(1), (4, 1))
     away = middle - POSES[view, :3, 3]

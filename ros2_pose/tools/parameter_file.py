@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import textwrap
 from dataclasses import fields
@@ -57,4 +58,5 @@ def _yaml(value: Any) -> str:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     print(text(), end="")
