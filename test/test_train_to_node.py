@@ -25,7 +25,7 @@ def mocap(tmp_path, poses, monkeypatch):
     """A file of motion capture; synthetic datasets are small, and kept beside it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets, "cache_dir", lambda: tmp_path)
-    monkeypatch.setattr(datasets, "_SYNTHETIC", {"train": 4, "test": 3, "validation": 3})
+    monkeypatch.setattr(datasets, "_SYNTHETIC_COUNTS", {"train": 4, "test": 3, "validation": 3})
     names = np.array([f"trial{number % 40:02}" for number in range(len(poses))])
     assert held_back(names).any() and not held_back(names).all()
     np.savez("mocap.npz", theta=poses.numpy(), src=names)
