@@ -14,7 +14,7 @@ import torch
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
-from ros2_pose.people import LOST, TENTATIVE, People
+from ros2_pose.people import LOST, People
 from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 
 LEFT, RIGHT = (255, 140, 0), (30, 144, 255)
@@ -47,14 +47,10 @@ def overlay(image: np.ndarray, people: People, camera: Camera | None = None,
         _draw_bodies(canvas, people, camera, body)
     width = max(1, round(max(image.shape[:2]) / 400))
     for i in range(len(people)):
-        if _state(people, i) != LOST:
+        if people.state_of(i) != LOST:
             _draw_keypoints(canvas, people, i, width)
         _draw_label(canvas, people, i, width)
     return canvas
-
-
-def _state(people: People, i: int) -> int:
-    return TENTATIVE if people.tracking_state is None else int(people.tracking_state[i])
 
 
 def _id(people: People, i: int) -> str:
@@ -93,7 +89,7 @@ def _draw_ellipse(canvas: np.ndarray, centre, cov: np.ndarray, colour: tuple) ->
 
 def _draw_label(canvas: np.ndarray, people: People, i: int, width: int) -> None:
     """Draw the box with id, distance and state."""
-    text, is_lost = _id(people, i), _state(people, i) == LOST
+    text, is_lost = _id(people, i), people.state_of(i) == LOST
     own = person_colour(text)
     left, top, right, bottom = (int(v) for v in people.boxes[i])
     cv2.rectangle(canvas, (left, top), (right, bottom), own, width if is_lost else 1)

@@ -34,6 +34,7 @@ _SHAPES = {
     "tracking_state": (),
     "age": (),
 }
+DETECTED = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")  # by a network
 _IN_SPACE = ("joints", "joint_cov", "joint_source", "theta", "betas", "root", "root_cov",
              "velocity", "velocity_cov")
 
@@ -175,11 +176,14 @@ class People:
             swapped[name][rows] = swapped[name][rows][:, COCO17.mirror]
         return self.with_fields(**swapped)
 
+    def state_of(self, i: int) -> int:
+        """Return TENTATIVE, TRACKED or LOST for a person; TENTATIVE without tracking."""
+        return TENTATIVE if self.tracking_state is None else int(self.tracking_state[i])
+
     @staticmethod
     def nobody() -> People:
         """Return the P = 0 people of an image without any."""
-        detected = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
-        empty: dict[str, Any] = {name: np.zeros((0, *_SHAPES[name])) for name in detected}
+        empty: dict[str, Any] = {name: np.zeros((0, *_SHAPES[name])) for name in DETECTED}
         return People(**empty)
 
 

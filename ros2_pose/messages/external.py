@@ -12,7 +12,6 @@ from ros2_pose.messages.people import (
     has_body,
     person_id,
     pose_with_covariance,
-    tracking_state,
 )
 from ros2_pose.messages.standard import Make, point_message, pose_message, vector_message
 from ros2_pose.people import LOST, TRACKED, People
@@ -41,7 +40,7 @@ def navigation_people(make: Make, header, people: People):
     Returns:
         None if there are people but no position is known: an empty list would mean an empty room.
     """
-    present = [i for i in range(len(people)) if tracking_state(people, i) in _STATES]
+    present = [i for i in range(len(people)) if people.state_of(i) in _STATES]
     located = [i for i in present if has_body(people, i)]
     if present and not located:
         return None
@@ -59,7 +58,7 @@ def _navigation_person(make: Make, people: People, i: int):
                 velocity=point_message(make, velocity),
                 reliability=float(np.clip(people.scores[i], 0, 1)),
                 tagnames=["state", "velocity"],
-                tags=[_STATES[tracking_state(people, i)], "known" if is_known else "unknown"])
+                tags=[_STATES[people.state_of(i)], "known" if is_known else "unknown"])
 
 
 # Detections -------------------------------------------------------------------------------------
@@ -72,7 +71,7 @@ def detections(make: Make, header, people: People):
     is that of the pelvis.
     """
     seen = [i for i in range(len(people))
-            if has_body(people, i) and tracking_state(people, i) != LOST]
+            if has_body(people, i) and people.state_of(i) != LOST]
     return make("vision_msgs/msg/Detection3DArray", header=header,
                 detections=[_detection(make, header, people, i) for i in seen])
 
@@ -98,7 +97,7 @@ def _detection(make: Make, header, people: People, i: int):
 
 def tracked_bodies(make: Make, header, people: People):
     """Return an hri_msgs/IdsList of the tracked people, and their rows in `people`."""
-    rows = [i for i in range(len(people)) if tracking_state(people, i) == TRACKED]
+    rows = [i for i in range(len(people)) if people.state_of(i) == TRACKED]
     return make("hri_msgs/msg/IdsList", header=header,
                 ids=[person_id(people, i) for i in rows]), rows
 

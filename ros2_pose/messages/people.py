@@ -13,7 +13,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.messages.standard import Make, pose_message, vector_message
-from ros2_pose.people import TENTATIVE, People
+from ros2_pose.people import People
 from ros2_pose.skeleton import COCO17, SMPL24
 
 # The constants of msg/People.msg.
@@ -86,7 +86,7 @@ def _person(make: Make, people: People, i: int):
         arrays[field] = _encoded(people, name, i) if is_body else _empty(name)
     velocity_cov = _row(people.velocity_cov, i, 9)
     return make("ros2_pose/msg/Person", id=person_id(people, i),
-                tracking_state=tracking_state(people, i),
+                tracking_state=people.state_of(i),
                 age=float("nan") if people.age is None else float(people.age[i]),
                 score=float(people.scores[i]), has_body=is_body,
                 pose=pose_with_covariance(make, people, i),
@@ -130,11 +130,6 @@ def _row(values: np.ndarray | None, i: int, size: int) -> np.ndarray:
 def person_id(people: People, i: int) -> str:
     """Return the id of person i; without tracking, people are numbered from p1."""
     return people.ids[i] if people.ids is not None else f"p{i + 1}"
-
-
-def tracking_state(people: People, i: int) -> int:
-    """Return TENTATIVE, TRACKED or LOST; TENTATIVE without tracking."""
-    return TENTATIVE if people.tracking_state is None else int(people.tracking_state[i])
 
 
 def has_body(people: People, i: int) -> bool:

@@ -15,7 +15,6 @@ from ros2_pose.messages.people import (
     body_rotation,
     has_body,
     person_id,
-    tracking_state,
 )
 from ros2_pose.messages.standard import Make, quaternion_message, vector_message
 from ros2_pose.people import TRACKED, People
@@ -106,7 +105,7 @@ def tf_message(make: Make, header, people: People, names: FrameNames = FrameName
     pose (upright, arms spread) every frame is x forward, y left, z up.
     """
     seen = [i for i in range(len(people)) if has_body(people, i)
-            and tracking_state(people, i) == TRACKED]
+            and people.state_of(i) == TRACKED]
     transforms = []
     for i in seen:
         transforms += _body_frames(make, header, people, i, names)

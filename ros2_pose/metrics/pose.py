@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import chi2, spearmanr
 
 from ros2_pose.skeleton import MPII16
+from ros2_pose.tracking.kalman import squared_mahalanobis
 
 _TINY = 1e-12
 _LEAST_JOINTS = 3  # that define a rotation
@@ -173,7 +174,7 @@ def coverage(error: np.ndarray, cov: np.ndarray, share: float) -> float:
     Raises: ValueError if a covariance is not positive definite.
     """
     error, cov = _gaussians(error, cov)
-    inside = mahalanobis_squared(error, cov) <= chi2.ppf(share, error.shape[-1])
+    inside = squared_mahalanobis(error, cov) <= chi2.ppf(share, error.shape[-1])
     return float(inside.mean()) if len(error) else float("nan")
 
 
@@ -185,7 +186,7 @@ def gaussian_nll(error: np.ndarray, cov: np.ndarray) -> float:
     """
     error, cov = _gaussians(error, cov)
     size = error.shape[-1] * np.log(2 * np.pi) + np.linalg.slogdet(cov)[1]
-    squared = mahalanobis_squared(error, cov)
+    squared = squared_mahalanobis(error, cov)
     return float((squared + size).mean() / 2) if len(error) else float("nan")
 
 
@@ -213,11 +214,6 @@ def _gaussians(error: np.ndarray, cov: np.ndarray) -> tuple[np.ndarray, np.ndarr
     if len(cov) and np.linalg.eigvalsh(cov).min() <= 0:
         raise ValueError("a covariance is not positive definite")
     return error, cov
-
-
-def mahalanobis_squared(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    """(N,) squared Mahalanobis distances of errors (N, D) with covariances (N, D, D)."""
-    return (error * np.linalg.solve(cov, error[..., None])[..., 0]).sum(-1)
 
 
 def median_depth_error(found: np.ndarray, truth: np.ndarray) -> float:

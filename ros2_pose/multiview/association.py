@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ros2_pose.tracking.kalman import squared_mahalanobis
+
 _APART_ALONG_M, _APART_M = 0.5, 1.5  # std between different people: epipolar lines, space
 _MEANING_M = 0.03  # std of a keypoint's definition, which differs with the point of view
 _POSE_M = 0.1  # std of a joint in the body on top of its covariance: one view is often wrong
@@ -110,14 +112,9 @@ def _joint_log_odds(detections: ViewDetections, a: np.ndarray, b: np.ndarray) ->
     together = np.where(known[:, None, None, None], together, np.eye(3))
     apart = np.where(known[:, None, None, None], apart, np.eye(3))
     log_ratio = np.linalg.slogdet(apart)[1] - np.linalg.slogdet(together)[1]
-    odds = (log_ratio - _squared_mahalanobis(error, together)
-            + _squared_mahalanobis(error, apart)) / 2
+    odds = (log_ratio - squared_mahalanobis(error, together)
+            + squared_mahalanobis(error, apart)) / 2
     return np.where(known, _INDEPENDENT_JOINTS * odds.mean(1), 0.0)
-
-
-def _squared_mahalanobis(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
-    """(...) of errors (..., 3) with covariances (..., 3, 3)."""
-    return (error * np.linalg.solve(cov, error[..., None])[..., 0]).sum(-1)
 
 
 def cluster(odds: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from ros2_pose.body.state import BodyState
 from ros2_pose.config import PoseConfig
 from ros2_pose.geometry import Transform
 from ros2_pose.multiview.fusion import Fuser, MultiviewError, View, rough_people
-from ros2_pose.people import LOST, TRACKED, Frame, Ground, People
+from ros2_pose.people import DETECTED, LOST, TRACKED, Frame, Ground, People
 from ros2_pose.pipeline import (
     NoContrastError,
     Pipeline,
@@ -35,7 +35,6 @@ from ros2_pose.tracking.tracker import Track, Tracker
 
 _KNOWN_TOGETHER = 4.0  # log odds that two detections of one person before are of one now
 _MOST_TRACKED = 100  # people; those to be reported are chosen from them
-_PIXELS = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
 
 
 class MultiviewResult(NamedTuple):
@@ -57,7 +56,7 @@ class MultiviewResult(NamedTuple):
         seen = np.flatnonzero(self.rows[:, number] >= 0)
         own = view.people[self.rows[seen, number]]
         people = self.people[seen].moved(view.camera_to_common.inverse())
-        people = people.with_fields(**{name: getattr(own, name) for name in _PIXELS})
+        people = people.with_fields(**{name: getattr(own, name) for name in DETECTED})
         return prepared.as_taken(people)
 
 

@@ -14,9 +14,7 @@ from torch import nn
 
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
-from ros2_pose.people import Frame, People
-
-_DETECTED = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")
+from ros2_pose.people import DETECTED, Frame, People
 
 
 class NetworkError(PoseError):
@@ -113,7 +111,7 @@ def _check(people: People, network: str) -> None:
     if not isinstance(people, People):
         raise NetworkError(f"{network} returned {type(people).__name__} for a frame, expected "
                            "People; for an image without people, People.nobody()")
-    for name in _DETECTED:
+    for name in DETECTED:
         values = getattr(people, name)
         if values is None:
             raise NetworkError(f"{network} returned no {name}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ros2_pose.errors import PoseError, one_line
 from ros2_pose.node_config import NodeConfig
+from ros2_pose.offline.rosbag_files import BAG_SUFFIXES
 from ros2_pose.offline.sinks import (
     VIDEO_CODECS,
     BagSink,
@@ -20,7 +21,6 @@ from ros2_pose.pipeline import Pipeline
 
 _JSON_LINES, _JSON = (".jsonl", ".ndjson"), ".json"
 _RERUN = ".rrd"
-_BAG_FILES = (".mcap", ".db3", ".bag")
 _FILE_SUFFIX = re.compile(r"\.(?=.*[a-z])[a-z0-9]{1,8}")  # excludes dates and versions
 _FORMATS = (f"people as {_JSON_LINES[0]} or {_JSON}, a video as "
             f"{', '.join(VIDEO_CODECS)}, a Rerun recording as {_RERUN}, a bag as a name without "
@@ -61,7 +61,7 @@ def is_bag(path: Path) -> bool:
 
 def _check_name(path: Path) -> None:
     suffix = path.suffix.lower()
-    if suffix in _BAG_FILES:
+    if suffix in BAG_SUFFIXES:
         raise ResultError(f"{path}: a bag is written as a folder: name it {path.with_suffix('')}, "
                           "with --storage mcap or sqlite3 (ROS 1 bags can only be read)")
     if suffix in VIDEO_CODECS and not _can_write_video(suffix):

@@ -23,7 +23,7 @@ from ros2_pose.offline.sources import SourceError, in_natural_order
 log = logging.getLogger(__name__)
 
 METADATA = "metadata.yaml"
-_SUFFIXES = (".mcap", ".db3", ".bag")
+BAG_SUFFIXES = (".mcap", ".db3", ".bag")
 _COMPRESSED_SUFFIXES = (".zstd", ".zst")
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"  # no CDR message begins with this
 
@@ -54,7 +54,7 @@ def has_bag_name(path: Path) -> bool:
     name = path.name.lower()
     for suffix in _COMPRESSED_SUFFIXES:
         name = name.removesuffix(suffix)
-    return name.endswith(_SUFFIXES)
+    return name.endswith(BAG_SUFFIXES)
 
 
 def files_of_bag(path: Path) -> list[Path]:

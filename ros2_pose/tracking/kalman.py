@@ -78,9 +78,8 @@ class ConstantVelocityFilter:
             positions (N, D), covs (N, D, D): measured, and their covariances.
         """
         state, cov = self.predicted(stamp)
-        error = (positions - state[:self.size])[..., None]
-        total = cov[:self.size, :self.size] + covs
-        return (error * np.linalg.solve(total, error))[..., 0].sum(-1)
+        return squared_mahalanobis(positions - state[:self.size],
+                                   cov[:self.size, :self.size] + covs)
 
     def update(self, position: np.ndarray, cov: np.ndarray, stamp: int) -> None:
         """Predict to a stamp (ns) and take in a position (D,) measured with covariance (D, D)."""
@@ -95,6 +94,11 @@ class ConstantVelocityFilter:
     def shift(self, step: np.ndarray) -> None:
         """Move the position by a step (D,) that is no motion of its own."""
         self.state[:self.size] += step
+
+
+def squared_mahalanobis(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
+    """Return (...) squared Mahalanobis distances of errors (..., D), covariances (..., D, D)."""
+    return (error * np.linalg.solve(cov, error[..., None])[..., 0]).sum(-1)
 
 
 def gate(dimensions: int, share: float) -> float:

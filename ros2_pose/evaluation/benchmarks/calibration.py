@@ -32,11 +32,11 @@ from ros2_pose.evaluation import harness
 from ros2_pose.evaluation.benchmarks.keypoints import read_image
 from ros2_pose.evaluation.harness import Benchmark, Curve, EvaluationError, Options, Row
 from ros2_pose.evaluation.plots import ERROR_BY_JOINT_PERCENT, RELIABILITY, SHARES
-from ros2_pose.metrics.pose import mahalanobis_squared
 from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE, KeypointNoise
 from ros2_pose.networks.movenet import MoveNet
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17
+from ros2_pose.tracking.kalman import squared_mahalanobis
 
 _SAME_PERSON = 0.3  # OKS above which a detection is of a labelled person
 _VISIBLE = 2
@@ -182,7 +182,7 @@ def log_densities(noise: KeypointNoise, errors: Errors):
     """Log densities of the errors as inliers (N,) and as outliers (N,), each with its probability,
     and the squared Mahalanobis distances (N,)."""
     cov = errors.cov(noise)
-    squared = mahalanobis_squared(errors.error, cov)
+    squared = squared_mahalanobis(errors.error, cov)
     normal = -np.log(2 * np.pi) - np.log(np.linalg.det(cov)) / 2
     share = noise.outliers[errors.joint]
     return (np.log1p(-share) + normal - squared / 2,
@@ -233,7 +233,7 @@ def judge(noise: KeypointNoise, errors: Errors) -> Judged:
     # If all votes are for one cell their covariance is zero.
     votes = errors.votes_cov + 1e-6 * errors.area[:, None, None] * np.eye(2)
     return {"kind": _KIND[errors.joint], "inlier": expit(inlier - outlier),
-            "votes": mahalanobis_squared(errors.error, votes), "calibrated": squared,
+            "votes": squared_mahalanobis(errors.error, votes), "calibrated": squared,
             "expected": within}
 
 
