@@ -230,13 +230,11 @@ class MultiPipeline:
         Args:
             ids: camera and own id of each person, by view; N in all.
         """
-        persons = [self._persons.get(one) for of_view in ids for one in of_view]
-        odds = np.zeros((len(persons), len(persons)))
-        for i, first in enumerate(persons):
-            for j, second in enumerate(persons):
-                if first is not None and second is not None:
-                    odds[i, j] = _KNOWN_TOGETHER if first == second else -_KNOWN_TOGETHER
-        return odds
+        persons = np.array([self._persons.get(one, "") for of_view in ids for one in of_view], str)
+        known = persons != ""
+        same = persons[:, None] == persons
+        odds = np.where(same, _KNOWN_TOGETHER, -_KNOWN_TOGETHER)
+        return np.where(known[:, None] & known, odds, 0.0)
 
     def _hand_back(self, views: list[View], numbers: list[int], rows: np.ndarray,
                    tracks: list[Track]) -> None:
