@@ -11,11 +11,11 @@ from ros2_pose.data.sample import Sample, Samples
 from ros2_pose.evaluation import published
 from ros2_pose.evaluation.benchmarks.network import Detect, evaluate
 from ros2_pose.evaluation.tables import tables
+from ros2_pose.metrics.detection_ap import WEAKEST
 from ros2_pose.networks.registry import create_network
 from ros2_pose.people import Frame, People
 from ros2_pose.pipeline import Pipeline
 
-WEAKEST = 0.02  # score threshold: average precision needs the weak detections, too
 _PUBLISHED = {"3dpw": published.THREE_DPW, "mupots": published.MUPOTS,
               "panoptic": published.PANOPTIC}
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ros2_pose.metrics.matching import EvaluatedImage, by_score, match
 
+WEAKEST = 0.02  # score threshold: average precision needs the weak detections, too
 COCO_LIMITS = tuple(np.linspace(0.5, 0.95, 10).tolist())  # of intersection over union
 _COCO_MOST = 100  # detections in a picture, the best
 _COCO_RECALLS = np.linspace(0, 1, 101)

@@ -27,8 +27,8 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.data.sample import Samples
 from ros2_pose.evaluation import published
 from ros2_pose.evaluation.benchmarks.network import Scores, evaluate
-from ros2_pose.evaluation.report import WEAKEST
 from ros2_pose.evaluation.tables import Row, tables
+from ros2_pose.metrics.detection_ap import WEAKEST
 from ros2_pose.networks.tian.checkpoint import load_checkpoint
 from ros2_pose.networks.tian.detector import Tian
 from ros2_pose.networks.tian.network import TianNet

@@ -23,13 +23,13 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.evaluation import harness
 from ros2_pose.evaluation.harness import Benchmark, Curve, EvaluationError, Options, Row
 from ros2_pose.evaluation.plots import PRECISION_RECALL
+from ros2_pose.metrics.detection_ap import WEAKEST
 from ros2_pose.networks import movenet
 from ros2_pose.networks.base import input_size
-from ros2_pose.networks.registry import create_network
+from ros2_pose.networks.registry import create_network, network_title
 from ros2_pose.people import Frame, People
 from ros2_pose.weights import fetch
 
-_LOWEST = 0.02  # score threshold: average precision needs the weak detections, too
 _DRAWN_LIMITS = {0.5: 0, 0.75: 5}  # least OKS: index among COCO's ten
 
 
@@ -107,7 +107,7 @@ def _average_precision(truth, found: list[dict]) -> tuple[np.ndarray, np.ndarray
 def network_detector(config: PoseConfig) -> Callable[[np.ndarray], People]:
     """A function from a picture (H, W, 3) uint8 RGB to `People`, with the configured network."""
     network = create_network(config)
-    network.configure(_LOWEST, network.max_people)
+    network.configure(WEAKEST, network.max_people)
     return lambda image: network.detect([Frame(image)])[0]
 
 
@@ -128,7 +128,7 @@ def reference_detector(config: PoseConfig) -> Callable[[np.ndarray], People]:
         found = [_interpret(interpreter, tensor.permute(1, 2, 0).numpy(), scale, image.shape[1::-1])
                  for tensor, scale in zip(inputs.prepare(image), config.scales)]
         keypoints, scores, boxes, keypoint_scores = map(np.concatenate, zip(*found))
-        keep = oks.suppress(keypoints, oks.area(boxes), scores, _LOWEST)
+        keep = oks.suppress(keypoints, oks.area(boxes), scores, WEAKEST)
         unknown = np.full((len(keep), 17, 2, 2), np.nan)
         return People(boxes[keep], scores[keep], keypoints[keep], unknown, keypoint_scores[keep])
     return detect
@@ -152,9 +152,8 @@ def keypoints(options: Options) -> Iterator[Row | Curve]:
     """Score the default network."""
     assert options.annotations is not None and options.images is not None
     config = PoseConfig()
-    row, curves = evaluate(f"{config.network} at {', '.join(map(str, config.scales))} px",
-                           network_detector(config), options.annotations, options.images,
-                           config.score_threshold)
+    row, curves = evaluate(network_title(config), network_detector(config), options.annotations,
+                           options.images, config.score_threshold)
     yield row
     yield from curves
 

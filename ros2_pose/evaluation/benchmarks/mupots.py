@@ -15,7 +15,7 @@ from ros2_pose.evaluation.harness import Curve, Options, Row
 from ros2_pose.evaluation.plots import reliability
 from ros2_pose.metrics.mupots import median_by_person, mupots_pck
 from ros2_pose.metrics.pose import coverage, median_depth_error
-from ros2_pose.networks.movenet import KEYPOINT_NOISE
+from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE
 from ros2_pose.skeleton import COCO17, MUPOTS17
 
 FILE = "devset/mupots_ts01_10_gt.npz"
@@ -24,7 +24,7 @@ _POINT_STD = 0.01  # of true 2D joints, in sizes of the person
 _LIMBS = tuple(name for name, side in zip(MUPOTS17.names, MUPOTS17.sides) if side != "middle")
 _PELVIS = MUPOTS17.index("pelvis")
 
-_DETECTOR = "noise of the default network as calibrated (networks.movenet.KEYPOINT_NOISE)"
+_DETECTOR = "noise of the default network as calibrated (networks.keypoint_noise.KEYPOINT_NOISE)"
 _COCO_SIZE = 1.65  # a person's size by COCO's definition, in RMS distances of the joints
 # Joints that COCO does not have get the noise of these.
 _NOISE_AS = {"pelvis": "left_hip", "spine": "left_hip", "neck": "left_shoulder",

@@ -29,9 +29,19 @@ from tqdm import tqdm
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.sample import VISIBLE, Samples
-from ros2_pose.metrics import detection_ap as average_precision
-from ros2_pose.metrics import pose as metrics
+from ros2_pose.metrics import detection_ap
 from ros2_pose.metrics.matching import HIPS, PELVIS, EvaluatedImage, known, matched_pairs
+from ros2_pose.metrics.pose import (
+    at_root,
+    coverage,
+    distances,
+    gaussian_nll,
+    mpjpe,
+    mrpe,
+    pa_mpjpe,
+    pve,
+    rank_correlation,
+)
 from ros2_pose.people import Frame, People
 
 _NAN = float("nan")
@@ -124,7 +134,7 @@ def evaluate(detect: Detect, samples: Samples, body: BodyModel | None = None,
     matched = np.isfinite(found.boxes).all(1)
     seen = matched[:, None] & (truth.keypoint_scores == VISIBLE) \
         & np.isfinite(truth.keypoints).all(2)
-    aps = [average_precision.of_boxes(pictures, limit) for limit in average_precision.COCO_LIMITS]
+    aps = [detection_ap.of_boxes(pictures, limit) for limit in detection_ap.COCO_LIMITS]
     return Scores(
         people=len(matched), matched=int(matched.sum()), keypoints=int(seen.sum()),
         keypoints_found=int(np.isfinite(found.keypoints[seen]).all(1).sum()),
@@ -175,14 +185,14 @@ def _side_by_side(pictures: list[EvaluatedImage]) -> tuple[_Facts, _Facts]:
 def _about_roots(found: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both poses (N, 24, 3) m relative to their roots: the pelvis, if the truth has it, or hips."""
     has_pelvis = np.isfinite(np.asarray(truth)[:, [PELVIS]]).all(2, keepdims=True)
-    relative = [np.where(has_pelvis, metrics.at_root(poses, PELVIS), metrics.at_root(poses, *HIPS))
+    relative = [np.where(has_pelvis, at_root(poses, PELVIS), at_root(poses, *HIPS))
                 for poses in (found, truth)]
     return relative[0], relative[1]
 
 
 def _errors(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """(N,) m MPJPE."""
-    return metrics.mpjpe(*_about_roots(found, truth))
+    return mpjpe(*_about_roots(found, truth))
 
 
 def _mean(values: np.ndarray, factor: float = 1) -> float:
@@ -205,10 +215,10 @@ def _of_keypoints(found: _Facts, truth: _Facts, seen: np.ndarray) -> dict[str, f
     measured = size[np.isfinite(size)]
     return {"keypoint_error": _mean(size),
             "keypoint_error_median": float(np.median(measured)) if measured.size else _NAN,
-            "uncertainty_rank": metrics.rank_correlation(deviation, size),
-            "coverage_68": metrics.coverage(error, cov, 0.68),
-            "coverage_95": metrics.coverage(error, cov, 0.95),
-            "nll": metrics.gaussian_nll(error, cov)}
+            "uncertainty_rank": rank_correlation(deviation, size),
+            "coverage_68": coverage(error, cov, 0.68),
+            "coverage_95": coverage(error, cov, 0.95),
+            "nll": gaussian_nll(error, cov)}
 
 
 def _of_poses(found: _Facts, truth: _Facts,
@@ -221,9 +231,9 @@ def _of_poses(found: _Facts, truth: _Facts,
     pose = mean_pose(truths if training_joints is None else training_joints)
     baseline = np.tile(pose, (len(truths), 1, 1))
     return {"mpjpe": _mean(error, _MM),
-            "pa_mpjpe": _mean(metrics.pa_mpjpe(found.joints, truth.joints), _MM),
+            "pa_mpjpe": _mean(pa_mpjpe(found.joints, truth.joints), _MM),
             "baseline_mpjpe": _mean(_errors(baseline, truths), _MM),
-            "baseline_pa_mpjpe": _mean(metrics.pa_mpjpe(baseline, truths), _MM)}
+            "baseline_pa_mpjpe": _mean(pa_mpjpe(baseline, truths), _MM)}
 
 
 @torch.inference_mode()
@@ -246,15 +256,15 @@ def _surface_errors(body: BodyModel, found: np.ndarray, truth: np.ndarray) -> np
         out = body(state[:, :96].reshape(-1, 24, 4), state[:, 96:])
         surfaces.append((out.vertices.cpu().numpy(), out.joints[:, 0].cpu().numpy()))
     (ours, our_root), (theirs, their_root) = surfaces
-    return metrics.pve(ours, theirs, our_root, their_root)
+    return pve(ours, theirs, our_root, their_root)
 
 
 def _of_roots(pictures: list[EvaluatedImage], found: _Facts, truth: _Facts) -> dict[str, float]:
     if not any(np.isfinite(picture.roots[0]).any() for picture in pictures):
         return {}
-    distance, x, y, z = (_MM * metrics.mrpe(found.root, truth.root)).tolist()
+    distance, x, y, z = (_MM * mrpe(found.root, truth.root)).tolist()
     return {"mrpe": distance, "mrpe_x": x, "mrpe_y": y, "mrpe_z": z,
-            "ap_root_25": 100 * average_precision.of_roots(pictures)}
+            "ap_root_25": 100 * detection_ap.of_roots(pictures)}
 
 
 def _pck(found: _Facts, truth: _Facts, matched: np.ndarray) -> dict[str, float]:
@@ -265,7 +275,7 @@ def _pck(found: _Facts, truth: _Facts, matched: np.ndarray) -> dict[str, float]:
              "abs": (found.joints, truth.joints)}
     out = {}
     for name, pair in pairs.items():
-        distance = metrics.distances(*pair)
+        distance = distances(*pair)
         for suffix, counted in ("", labelled), ("_matched", labelled & matched[:, None]):
             near = (distance[counted] < _PCK_LIMIT_M).astype(float)
             out[f"pck_{name}{suffix}"] = _mean(near, 100)

@@ -33,6 +33,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.data.mupots import FPS, MupotsSequence, read_sequences
 from ros2_pose.evaluation import harness
 from ros2_pose.evaluation.baselines import ByteTrack, NearestNeighbour
+from ros2_pose.evaluation.benchmarks.mupots import FILE as MUPOTS
 from ros2_pose.evaluation.harness import Benchmark, EvaluationError, Options, Row
 from ros2_pose.imaging.contrast import grey_ramp
 from ros2_pose.metrics.mot import FrameIds, Identities, count, total
@@ -46,7 +47,6 @@ from ros2_pose.skeleton import COCO17, MUPOTS17
 
 log = logging.getLogger(__name__)
 
-_MUPOTS = "devset/mupots_ts01_10_gt.npz"
 _PETS = "devset/videos/pets_vtest.avi"
 _BEGINS = 0.5  # times score_threshold: the score from which a track may begin, in all trackers
 
@@ -67,7 +67,7 @@ class Recording(NamedTuple):
 # -------------------------------------------------------------------------------- trackers
 
 
-class _SimulatedDetections(PoseNetwork):
+class _RecordedDetections(PoseNetwork):
     """A network that returns `people`, the detections recorded for the next image."""
 
     def __init__(self, config: PoseConfig):
@@ -87,7 +87,7 @@ class Ours:
         self.image = grey_ramp(*recording.size)
         self.number = 0
         pipeline.reset()
-        self.network = pipeline.network = _SimulatedDetections(pipeline.config)
+        self.network = pipeline.network = _RecordedDetections(pipeline.config)
 
     def __call__(self, people: People) -> tuple[list[int], list]:
         self.network.people = people
@@ -241,7 +241,7 @@ def read_motchallenge(path: Path, images: int) -> list[tuple[list[int], np.ndarr
 
 def mupots(options: Options) -> Iterator[Row]:
     """MuPoTS, the drop-outs of several seeds together."""
-    sequences = read_sequences(options.data / _MUPOTS)
+    sequences = read_sequences(options.data / MUPOTS)
     recordings = [recording for seed in range(options.seed, options.seed + options.seeds)
                   for recording in mupots_recordings(sequences, seed)]
     yield from _rows(f"MuPoTS 1-10, {options.seeds} seed(s) of drop-outs", recordings, Pipeline())
@@ -270,7 +270,7 @@ def _rows(protocol: str, recordings: list[Recording], pipeline: Pipeline) -> Ite
             "true people": counts.true})
 
 
-BENCHMARKS = {"mupots": Benchmark(mupots, (_MUPOTS,), ("seeds", "seed")),
+BENCHMARKS = {"mupots": Benchmark(mupots, (MUPOTS,), ("seeds", "seed")),
               "pets": Benchmark(pets, (_PETS, "--pets"), ("pets",))}
 
 if __name__ == "__main__":
