@@ -12,7 +12,7 @@ from ros2_pose.body.so3 import rotmat_from_quat, rotmat_from_rotvec
 from ros2_pose.data.synthetic.keypoints import Projector
 from ros2_pose.errors import PoseError
 from ros2_pose.skeleton import COCO17
-from ros2_pose.training import train_lift as training
+from ros2_pose.training import train_lift
 from ros2_pose.training.losses import gaussian_nll, pose_loss, shape_loss
 
 
@@ -128,12 +128,12 @@ def projector():
 
 def test_learns_and_goes_on_exactly_where_it_stopped(projector):
     whole, first = (
-        training.LiftTrainer(projector(), steps=12, batch=32, rate=2e-3) for _ in range(2)
+        train_lift.LiftTrainer(projector(), steps=12, batch=32, rate=2e-3) for _ in range(2)
     )
     losses = [whole.train_step()["total"] for _ in range(12)]
     for _ in range(5):
         first.train_step()
-    second = training.LiftTrainer(projector(7), steps=12, batch=32, rate=2e-3)
+    second = train_lift.LiftTrainer(projector(7), steps=12, batch=32, rate=2e-3)
     second.resume(first.state())
     resumed = [second.train_step()["total"] for _ in range(7)]
     np.testing.assert_allclose(resumed, losses[5:], rtol=1e-5)
@@ -141,7 +141,7 @@ def test_learns_and_goes_on_exactly_where_it_stopped(projector):
 
 
 def test_a_loss_that_is_not_finite_stops_with_its_terms(projector):
-    run = training.LiftTrainer(projector(), steps=3, batch=8, rate=1e-3)
+    run = train_lift.LiftTrainer(projector(), steps=3, batch=8, rate=1e-3)
     run.network.leave[1].bias.data[0] = torch.nan
     with pytest.raises(PoseError, match="step 0: the loss is not finite: shape"):
         run.train_step()

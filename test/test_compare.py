@@ -13,7 +13,7 @@ from ros2_pose.data.synthetic.pictures import SyntheticPictures
 from ros2_pose.networks.tian.checkpoint import save_checkpoint
 from ros2_pose.networks.tian.config import TianConfig
 from ros2_pose.networks.tian.network import TianNet
-from ros2_pose.tools import ablation as compare
+from ros2_pose.tools import ablation
 from ros2_pose.training.config import TrainingConfig
 
 _TINY = TianConfig(input_size=96, width=32, decoder_layers=2, heads=4, points=1, ffn=32, queries=6,
@@ -37,37 +37,37 @@ def samples(poses):
 @pytest.fixture(scope="module")
 def outcomes(net, samples, tmp_path_factory):
     folder = tmp_path_factory.mktemp("heads")
-    return {name: compare.learned(name, net, _SETTINGS, samples, samples, samples,
+    return {name: ablation.learned(name, net, _SETTINGS, samples, samples, samples,
                                   folder / f"{number}.pt")
-            for number, name in enumerate(compare.VARIANTS)}
+            for number, name in enumerate(ablation.VARIANTS)}
 
 
 def test_a_new_head_finds_the_same_people_and_says_something_else_of_them(net):
-    new = compare.with_new_head(net, features="direct", keypoints="heatmap")
+    new = ablation.with_new_head(net, features="direct", keypoints="heatmap")
     for (name, weight), was in zip(new.detr.state_dict().items(), net.detr.state_dict().values(),
                                    strict=True):
         assert torch.equal(weight, was), name
     assert new.config == replace(net.config, features="direct", keypoints="heatmap")
-    one, other = (compare.with_new_head(net, keypoints=keypoints).state_dict()
+    one, other = (ablation.with_new_head(net, keypoints=keypoints).state_dict()
                   for keypoints in ("kblock", "heatmap"))
     assert all(torch.equal(one[name], other[name]) for name in one)  # all start alike
 
 
 def test_variants_differ_in_what_they_are_named_for_alone(net):
-    kinds = {name: (compare.with_new_head(net, **network).config, replace(_SETTINGS, **training))
-             for name, (network, training) in compare.VARIANTS.items()}
-    network, training = kinds.pop(compare.KBLOCK)
+    kinds = {name: (ablation.with_new_head(net, **network).config, replace(_SETTINGS, **training))
+             for name, (network, training) in ablation.VARIANTS.items()}
+    network, training = kinds.pop(ablation.KBLOCK)
     assert training == _SETTINGS
     assert kinds == {"k-block, L_KB alone": (network, replace(training, vote_weight=0.0)),
-                     compare.HEATMAP: (replace(network, keypoints="heatmap"), training),
-                     compare.DIRECT_KBLOCK: (replace(network, features="direct"), training)}
+                     ablation.HEATMAP: (replace(network, keypoints="heatmap"), training),
+                     ablation.DIRECT_KBLOCK: (replace(network, features="direct"), training)}
 
 
 def test_both_tables_have_a_row_for_each_variant(outcomes):
-    text = compare.report(outcomes, "three pictures")
+    text = ablation.report(outcomes, "three pictures")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     assert [line.split(" | ")[0][2:] for line in lines] == [
-        "", "---", *compare.VARIANTS, "", "---", "direct multi-scale", "FPN",
+        "", "---", *ablation.VARIANTS, "", "---", "direct multi-scale", "FPN",
         "FPN + correction"]
     assert "after 1 steps | after 2 steps" in lines[0]
     for curve, reading_ms, _ in outcomes.values():
@@ -79,12 +79,12 @@ def test_both_tables_have_a_row_for_each_variant(outcomes):
 
 def test_what_is_finished_is_not_trained_again(outcomes, net, samples, tmp_path, monkeypatch):
     def learned():
-        return compare.learned(compare.KBLOCK, net, _SETTINGS, samples, samples, samples,
+        return ablation.learned(ablation.KBLOCK, net, _SETTINGS, samples, samples, samples,
                                tmp_path / "head.pt")
 
     curve, _, scores = learned()
-    assert curve == outcomes[compare.KBLOCK][0]
-    monkeypatch.setattr(compare, "train", None)
+    assert curve == outcomes[ablation.KBLOCK][0]
+    monkeypatch.setattr(ablation, "train", None)
     _, _, again = learned()
     assert again == scores or np.isnan(scores["FPN"].keypoint_error)
 
@@ -92,12 +92,12 @@ def test_what_is_finished_is_not_trained_again(outcomes, net, samples, tmp_path,
 def test_the_command_prints_the_tables(net, samples, tmp_path, monkeypatch, capsys):
     save_checkpoint(tmp_path / "net.pt", net, "")
     (tmp_path / "net.yaml").write_text("training: {batch: 2, workers: 0}\n")
-    monkeypatch.setattr(compare, "opened", lambda words, split: samples)
+    monkeypatch.setattr(ablation, "opened", lambda words, split: samples)
     monkeypatch.setattr("sys.argv", ["compare", str(tmp_path / "net.pt"),
                                      str(tmp_path / "net.yaml"), "--data", "synthetic", "x",
                                      "--held-back", "synthetic", "x", "--steps", "1",
                                      "--out", str(tmp_path / "heads")])
-    compare.main()
+    ablation.main()
     assert "| FPN + correction |" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "heads").glob("*.pt")) == [
         "heat-map.pt", "k-block.pt", "k-block_L_KB_alone.pt", "k-block_direct_multi-scale.pt"]

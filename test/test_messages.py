@@ -58,8 +58,8 @@ def _rosbags_make():
 
 def _rclpy_make():
     pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
-    from ros2_pose.nodes import message_factory as convert
-    return convert.make
+    from ros2_pose.nodes import message_factory
+    return message_factory.make
 
 
 @pytest.fixture(params=[_rosbags_make, _rclpy_make], ids=["rosbags", "rclpy"], scope="module")

@@ -17,7 +17,7 @@ from ros2_pose.data.sample import HIDDEN, VISIBLE, Sample
 from ros2_pose.evaluation import published
 from ros2_pose.evaluation.benchmarks.network import Scores, evaluate, mean_pose
 from ros2_pose.evaluation.tables import tables
-from ros2_pose.metrics import detection_ap as average_precision
+from ros2_pose.metrics import detection_ap
 from ros2_pose.metrics import pose as metrics
 from ros2_pose.metrics.matching import EvaluatedImage, greedy, match, matched_pairs
 from ros2_pose.metrics.mupots import mupots_match, mupots_pck
@@ -180,7 +180,7 @@ def test_rank_correlation_is_that_of_ranks():
     (lambda: metrics.gaussian_nll(np.zeros((2, 2)), np.zeros((1, 2, 2))), "covariances are"),
     (lambda: metrics.rank_correlation(np.zeros(3), np.zeros((3, 1))), "deviations are"),
     (lambda: greedy(np.zeros((3, 2)), np.zeros(2), 0.5), "similarities are"),
-    (lambda: average_precision.plain(np.zeros(2, bool), np.zeros(3), 4), "hits are")])
+    (lambda: detection_ap.plain(np.zeros(2, bool), np.zeros(3), 4), "hits are")])
 def test_shapes_that_do_not_fit_are_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
@@ -288,7 +288,7 @@ def coco_ap(pictures):
 @pytest.mark.parametrize("seed", range(4))
 def test_ap_of_boxes_is_cocos_own(seed):
     pictures = some_pictures(seed)
-    ours = [average_precision.of_boxes(pictures, limit) for limit in average_precision.COCO_LIMITS]
+    ours = [detection_ap.of_boxes(pictures, limit) for limit in detection_ap.COCO_LIMITS]
     assert 0.05 < np.mean(ours) < 0.95
     np.testing.assert_allclose(ours, coco_ap(pictures), atol=1e-9)
 
@@ -296,9 +296,9 @@ def test_ap_of_boxes_is_cocos_own(seed):
 def test_plain_ap_by_hand():
     """Right, wrong, right of three true people: precision 1 and 2/3 where one is found."""
     hits, scores = np.array([True, True, False]), np.array([0.3, 0.9, 0.5])
-    assert average_precision.plain(hits, scores, 3) == pytest.approx((1 + 2 / 3) / 3)
-    assert average_precision.plain(hits[:0], scores[:0], 3) == 0
-    assert np.isnan(average_precision.plain(hits, scores, 0))
+    assert detection_ap.plain(hits, scores, 3) == pytest.approx((1 + 2 / 3) / 3)
+    assert detection_ap.plain(hits[:0], scores[:0], 3) == 0
+    assert np.isnan(detection_ap.plain(hits, scores, 0))
 
 
 def placed(positions, scores=None):
@@ -313,9 +313,9 @@ def test_ap_root_by_hand():
                     placed([[0, 0, 4], [1, 0, 5]]))  # right, its double, and one 30 cm off
     second = picture(placed([[0, 0.1, 4.2]], [0.75]), placed([[0, 0, 4]]))  # 22 cm off
     # In the order of scores: right, wrong, right, wrong; of three.
-    assert average_precision.of_roots([first, second]) == pytest.approx((1 + 2 / 3) / 3)
-    assert average_precision.of_roots([first, second], 0.05) == 0
-    assert average_precision.of_roots([first, second], 0.35) == pytest.approx(
+    assert detection_ap.of_roots([first, second]) == pytest.approx((1 + 2 / 3) / 3)
+    assert detection_ap.of_roots([first, second], 0.05) == 0
+    assert detection_ap.of_roots([first, second], 0.35) == pytest.approx(
         (1 + 2 / 3 + 3 / 4) / 3)
 
 
@@ -323,7 +323,7 @@ def test_ap_root_takes_the_nearest_truth_even_if_it_is_gone():
     """By Moon's code a double is wrong, though somebody else is within reach."""
     truth = placed([[0, 0, 4], [0.2, 0, 4]])
     found = placed([[0, 0, 4], [0.05, 0, 4]], [0.9, 0.8])
-    assert average_precision.of_roots([picture(found, truth)]) == pytest.approx(1 / 2)
+    assert detection_ap.of_roots([picture(found, truth)]) == pytest.approx(1 / 2)
 
 
 def test_ap_root_excuses_who_has_no_true_place_and_skips_pictures_without_any():
@@ -331,8 +331,8 @@ def test_ap_root_excuses_who_has_no_true_place_and_skips_pictures_without_any():
     truth = replace(truth, boxes=np.array([[0.0, 0, 50, 100], [100, 0, 150, 100]]))
     found = placed([[0, 0, 4], [1, 0, 4]], [0.5, 0.9])
     empty = picture(placed([[0, 0, 4]]), boxed([[0, 0, 50, 100]]))
-    assert average_precision.of_roots([picture(found, truth), empty]) == 1
-    assert np.isnan(average_precision.of_roots([empty]))
+    assert detection_ap.of_roots([picture(found, truth), empty]) == 1
+    assert np.isnan(detection_ap.of_roots([empty]))
 
 
 # --------------------------------------------------------------------------------- MuPoTS

@@ -29,7 +29,7 @@ from ros2_pose.config import ConfigError, PoseConfig
 from ros2_pose.messages.image import ImageError
 from ros2_pose.messages.standard import header_message, stamp_of
 from ros2_pose.node_config import NodeConfig
-from ros2_pose.nodes import message_factory as convert
+from ros2_pose.nodes import message_factory
 from ros2_pose.nodes.diagnostics import NodeStatistics
 from ros2_pose.nodes.latest_slot import LatestSlot
 from ros2_pose.nodes.message_factory import make
@@ -357,9 +357,9 @@ def cv_bridge(monkeypatch):
             imgmsg_to_cv2=convert_image,
             encoding_to_dtype_with_channels=lambda encoding: _KINDS[encoding])
         monkeypatch.setitem(sys.modules, "cv_bridge", module)
-        convert._cv_bridge.cache_clear()
+        message_factory._cv_bridge.cache_clear()
     yield install
-    convert._cv_bridge.cache_clear()
+    message_factory._cv_bridge.cache_clear()
 
 
 def _image(encoding, rows):
@@ -375,12 +375,12 @@ def test_cv_bridge_reads_only_what_the_core_does_not_know(cv_bridge):
         return np.full((2, 2, 3), 7, np.uint8)
     cv_bridge(imgmsg_to_cv2)
     known = np.arange(12, dtype=np.uint8).reshape(2, 6)
-    np.testing.assert_array_equal(convert.read_image(_image("bgr8", known)),
+    np.testing.assert_array_equal(message_factory.read_image(_image("bgr8", known)),
                                   known.reshape(2, 2, 3)[..., ::-1])
     assert used == []
     padded = np.zeros((2, 10), np.uint8)  # four bytes of pixels and six of padding
-    assert (convert.read_image(_image("16SC1", padded)) == 7).all()
-    assert (convert.read_image(_image("8SC3", np.zeros((2, 7), np.uint8))) == 7).all()
+    assert (message_factory.read_image(_image("16SC1", padded)) == 7).all()
+    assert (message_factory.read_image(_image("8SC3", np.zeros((2, 7), np.uint8))) == 7).all()
     assert used == [("16SC1", 4, 8, "rgb8"), ("8SC3", 6, 12, "rgb8")]
 
 
@@ -392,7 +392,7 @@ def test_a_broken_cv_bridge_is_not_used(monkeypatch, cv_bridge, breaks, caplog):
     cv_bridge(None)
     sys.modules["cv_bridge"].CvBridge = fail
     with pytest.raises(ImageError, match="'64FC1' cannot be read; publish one of rgb8"):
-        convert.read_image(_image("64FC1", np.zeros((2, 16), np.uint8)))
+        message_factory.read_image(_image("64FC1", np.zeros((2, 16), np.uint8)))
     assert not caplog.records  # nothing is wrong
 
 
@@ -401,4 +401,4 @@ def test_what_cv_bridge_cannot_read_is_named(cv_bridge):
         raise RuntimeError("no conversion")
     cv_bridge(imgmsg_to_cv2)
     with pytest.raises(ImageError, match="'64FC1'.*no conversion"):
-        convert.read_image(_image("64FC1", np.zeros((2, 16), np.uint8)))
+        message_factory.read_image(_image("64FC1", np.zeros((2, 16), np.uint8)))

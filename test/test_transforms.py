@@ -6,7 +6,7 @@ from scipy.linalg import expm, logm
 from scipy.spatial.transform import Rotation
 
 from ros2_pose.geometry import Transform, TransformError
-from ros2_pose.sync import tf_buffer as transforms
+from ros2_pose.sync import tf_buffer
 from ros2_pose.sync.tf_buffer import TransformBuffer
 
 _MS = 1_000_000
@@ -162,8 +162,8 @@ def test_history_is_as_long_as_said():
 
 def test_memory_is_bounded(monkeypatch):
     """Many transforms of a frame, ever new names: the old give way, then the new are refused."""
-    monkeypatch.setattr(transforms, "_MOST_FRAMES", 8)
-    monkeypatch.setattr(transforms, "_MOST_SAMPLES", 16)
+    monkeypatch.setattr(tf_buffer, "_MOST_FRAMES", 8)
+    monkeypatch.setattr(tf_buffer, "_MOST_SAMPLES", 16)
     buffer = TransformBuffer()
     for ns in range(100):
         buffer.add("map", "fast", ns, _at(ns))
