@@ -6,7 +6,7 @@ import zipfile
 import pytest
 
 from ros2_pose import weights
-from ros2_pose.weights import Asset, WeightsError, fetch
+from ros2_pose.weights import Asset, Package, WeightsError, fetch
 
 _INNER = b"a network"
 
@@ -16,7 +16,7 @@ def shelf(tmp_path, monkeypatch):
     """A cache of its own, a table of one file, and a pip that finds its wheel on a shelf."""
 
     monkeypatch.setenv("ROS2_POSE_CACHE", str(tmp_path / "cache"))
-    asset = Asset("toy", "1.0", ("models/box.zip", "net.bin"),
+    asset = Asset(Package("PyPI", "toy", "1.0", 1), ("models/box.zip", "net.bin"),
                   hashlib.sha256(_INNER).hexdigest(), "CC0")
     monkeypatch.setattr(weights, "ASSETS", {"toy.bin": asset})
     wheel = tmp_path / "toy-1.0-py3-none-any.whl"
@@ -51,7 +51,7 @@ def test_one_flipped_byte_is_noticed(shelf):
 
 def test_no_network_says_what_to_do(shelf):
     (shelf / "toy-1.0-py3-none-any.whl").unlink()
-    with pytest.raises(WeightsError, match="could not download toy==1.0 .*copy toy.bin to"):
+    with pytest.raises(WeightsError, match="could not download toy==1.0 .*ros2_pose fetch DIR"):
         fetch("toy.bin")
 
 
