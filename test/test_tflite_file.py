@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ros2_pose.networks.tflite_file import TfliteError, read_tflite
+from ros2_pose.networks.graph import GraphError
+from ros2_pose.networks.tflite_file import read_tflite
 from ros2_pose.weights import fetch
 
 
@@ -95,7 +96,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, share):
     whole = fetch("movenet_multipose.tflite").read_bytes()
     path = tmp_path / "cut.tflite"
     path.write_bytes(whole[:8 + int(share * len(whole))])
-    with pytest.raises(TfliteError, match="cut.tflite is damaged"):
+    with pytest.raises(GraphError, match="cut.tflite is damaged"):
         read_tflite(path)
 
 
@@ -110,7 +111,7 @@ def test_a_file_with_wrong_bytes_is_read_or_refused_in_one_line(tmp_path):
         path.write_bytes(wrong)
         try:
             read_tflite(path)
-        except TfliteError as error:
+        except GraphError as error:
             refused += 1
             assert len(str(error).splitlines()) == 1
     assert refused > 5
@@ -119,5 +120,5 @@ def test_a_file_with_wrong_bytes_is_read_or_refused_in_one_line(tmp_path):
 def test_another_kind_of_file_is_named(tmp_path):
     path = tmp_path / "net.tflite"
     path.write_bytes(b"PK\3\4 not a network")
-    with pytest.raises(TfliteError, match="net.tflite is not a TensorFlow Lite file"):
+    with pytest.raises(GraphError, match="net.tflite is not a TensorFlow Lite file"):
         read_tflite(path)

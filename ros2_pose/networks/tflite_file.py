@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ros2_pose.errors import PoseError
+from ros2_pose.networks.graph import GraphError
 
 _OPERATORS = {0: "ADD", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE", 14: "LOGISTIC",
               18: "MUL", 19: "RELU", 21: "RELU6", 23: "RESIZE_BILINEAR", 41: "SUB", 42: "DIV",
@@ -23,10 +23,6 @@ _OPERATORS = {0: "ADD", 3: "CONV_2D", 4: "DEPTHWISE_CONV_2D", 6: "DEQUANTIZE", 1
 _DTYPES = {0: "<f4", 1: "<f2", 2: "<i4"}
 Tensor = tuple[str, "np.ndarray | None"]  # name; value of a constant
 _DAMAGED = (struct.error, IndexError, ValueError, OverflowError)
-
-
-class TfliteError(PoseError):
-    """A file that is not TensorFlow Lite, or a graph that the importer does not cover."""
 
 
 class Table:
@@ -103,15 +99,15 @@ def read_tflite(path: str | Path) -> tuple[list[Tensor], list[Operator], list[in
         Name of each tensor, with its value if it is a constant of a known type, else None;
         operators in the order of their execution; indices of the input tensors.
     Raises:
-        TfliteError: the file is not TensorFlow Lite or is damaged.
+        GraphError: the file is not TensorFlow Lite or is damaged.
     """
     data = Path(path).read_bytes()
     if data[4:8] != b"TFL3":
-        raise TfliteError(f"{path} is not a TensorFlow Lite file (no TFL3 mark)")
+        raise GraphError(f"{path} is not a TensorFlow Lite file (no TFL3 mark)")
     try:
         return _read_model(Table(data, struct.unpack_from("<I", data)[0]))
     except _DAMAGED as error:
-        raise TfliteError(f"{path} is damaged ({error}): delete it and fetch it again") from error
+        raise GraphError(f"{path} is damaged ({error}): delete it and fetch it again") from error
 
 
 def _read_model(model: Table) -> tuple[list[Tensor], list[Operator], list[int]]:
