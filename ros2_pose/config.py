@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 import yaml
 
 from ros2_pose.errors import PoseError, one_line
-from ros2_pose.networks.registry import NETWORKS
+from ros2_pose.networks.registry import DETECTORS, NETWORKS, REFINERS
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -45,7 +45,13 @@ def setting(default, help: str, *, low=None, high=None, choices: Collection[str]
 class PoseConfig:
     """Settings of the pipeline."""
 
-    network: str = setting("movenet", "2D pose network", choices=NETWORKS.keys())
+    network: str = setting("top_down", "2D pose network; top_down: people found by `finders`, then "
+                           "refined in crops by `refiner`", choices=NETWORKS.keys())
+    finders: tuple[str, ...] = setting(
+        ("movenet", "nanodet"), "of network top_down: what searches the whole picture",
+        choices=[*(name for name in NETWORKS if name != "top_down"), *DETECTORS])
+    refiner: str = setting("thunder", "of network top_down: what refines people in crops",
+                           choices=REFINERS.keys())
     checkpoint: str = setting("", "weights file of the network, from ros2_pose train; empty: "
                               "the shipped one")
     device: str = setting("auto", "device of the networks; auto: a GPU if there is one",
@@ -58,6 +64,10 @@ class PoseConfig:
         (256, 512), "long side of the network's input, px; detections of several scales are "
         "merged. Larger scales detect smaller people; time grows with the square",
         low=128, high=1536)
+    search_every: int = setting(
+        0, "of network top_down: images between two searches of the whole picture while people are "
+        "followed; 1: each image is searched; 0: by time, so that newcomers are found within 0.3 s",
+        low=0, high=100, live=True)
     score_threshold: float = setting(0.3, "score from which a person is reported at once; lower "
                                      "scores are reported after repeated detections",
                                      low=0.0, high=1.0, live=True)

@@ -22,6 +22,7 @@ _SHAPES = {
     "keypoints": (_K, 2),
     "keypoint_cov": (_K, 2, 2),
     "keypoint_scores": (_K,),
+    "proposal_scores": (),
     "joints": (_J, 3),
     "joint_cov": (_J, 3, 3),
     "joint_source": (_J,),
@@ -69,6 +70,8 @@ class Frame:
         camera_to_fixed: from the camera frame to one that stands still, at the stamp; None if not
             known.
         ground: gravity and floor; None for those that the pipeline's settings describe.
+        expected: people whom tracking predicts in the image, in its px; None if nothing is followed.
+        search: which parts of the network's search in the whole picture are to be run; None: all.
     """
 
     image: np.ndarray
@@ -77,6 +80,8 @@ class Frame:
     depth: np.ndarray | None = None
     camera_to_fixed: Transform | None = None
     ground: Ground | None = None
+    expected: People | None = None
+    search: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ class People:
     keypoints: np.ndarray  # (P, 17, 2) COCO order, px
     keypoint_cov: np.ndarray  # (P, 17, 2, 2) px^2
     keypoint_scores: np.ndarray  # (P, 17) 0..1
+    proposal_scores: np.ndarray | None = None  # (P,) 0..1, of the search that found the person
     joints: np.ndarray | None = None  # (P, 24, 3) SMPL order, m
     joint_cov: np.ndarray | None = None  # (P, 24, 3, 3) m^2
     joint_source: np.ndarray | None = None  # (P, 24) INFERRED, OBSERVED or DEPTH
@@ -193,3 +199,27 @@ def _rows(value, chosen):
     if isinstance(value, tuple):
         return tuple(value[i] for i in chosen)
     return value[chosen]
+
+
+def concatenated(parts: list[People]) -> People:
+    """Join the people of one or more parts, in their order.
+
+    A field that the first part does not have is left out; where another part lacks it, it is NaN.
+    The note is the first part's.
+    """
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    values: dict[str, Any] = {}
+    for name, value in vars(first).items():
+        if isinstance(value, np.ndarray):
+            values[name] = np.concatenate([_field(part, name, value) for part in parts])
+    if first.ids is not None:
+        values["ids"] = tuple(one for part in parts for one in part.ids or ())
+    return first.with_fields(**values)
+
+
+def _field(part: People, name: str, like: np.ndarray) -> np.ndarray:
+    """A field of a part, NaN if it has none."""
+    value = getattr(part, name)
+    return np.full((len(part), *like.shape[1:]), np.nan) if value is None else value

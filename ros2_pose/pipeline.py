@@ -26,6 +26,7 @@ from ros2_pose.imaging.upright import people_as_taken, quarter_turns_to_upright,
 from ros2_pose.networks.registry import create_network
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, Ground, People
 from ros2_pose.sync.time_jump import steps_back
+from ros2_pose.tracking.search import SearchSchedule
 from ros2_pose.tracking.tracker import Track, Tracker
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class Pipeline:
         self.fitter = Fitter(self.body, PosePrior.load(), Lift.load())
         self.depth_gauge = DepthGauge(self.body)
         self.tracker = Tracker(config)
+        self._schedule = SearchSchedule(config.search_every)
         self._quarter_turns = 0  # of the camera's mounting, see `imaging.upright`
         self.configure(config)
 
@@ -85,6 +87,7 @@ class Pipeline:
         self.network.configure(score_threshold=config.score_threshold * CONTINUES,
                                max_people=max(config.max_people, _LEAST_DETECTIONS))
         self.tracker.configure(config)
+        self._schedule.every = config.search_every
         self.fitter = self.fitter.with_settings(
             replace(self.fitter.settings, adult_height_m=config.adult_height_m))
         self._ground = ground_from_config(config)
@@ -93,11 +96,13 @@ class Pipeline:
         """Make a pipeline for another camera: it shares network and models, and tracks no one."""
         other = copy(self)
         other.tracker = Tracker(self.config)
+        other._schedule = SearchSchedule(self.config.search_every)
         return other
 
     def reset(self) -> None:
         """Forget all people: the next frame does not continue the last one."""
         self.tracker.reset()
+        self._schedule.reset()
 
     def step(self, frame: Frame) -> People:
         """Find the people of a frame; those just lost from sight follow after them.
@@ -117,8 +122,11 @@ class Pipeline:
     def prepare(self, frame: Frame) -> PreparedFrame:
         """Choose a frame's camera and ground, and rotate it such that people are upright.
 
-        A change of that rotation forgets all people.
+        The people expected in it and the parts of the search to be run are chosen, too. A step back
+        in time and a change of that rotation forget all people.
         """
+        if steps_back(frame.stamp, self.tracker.latest):
+            self.reset()
         camera, note = self.camera(frame)
         ground = frame.ground or self._ground
         quarter_turns = quarter_turns_to_upright(ground.up, self._quarter_turns)
@@ -127,8 +135,18 @@ class Pipeline:
             self.reset()
         self._quarter_turns = quarter_turns
         taken = replace(frame, camera=camera, ground=ground)
-        upright = upright_frame(taken, quarter_turns)
+        upright = self._with_expected(upright_frame(taken, quarter_turns))
         return PreparedFrame(taken, upright, quarter_turns, note)
+
+    def _with_expected(self, frame: Frame) -> Frame:
+        """Add the people followed and the parts of the search to an upright frame."""
+        parts = self.network.search_parts
+        if not parts:
+            return frame
+        expected = self.tracker.expected(frame.stamp, frame.camera, frame.camera_to_fixed)
+        search = self._schedule.parts(parts, frame.stamp, frame.image, len(expected),
+                                      self.tracker.has_lost)
+        return replace(frame, expected=expected, search=search)
 
     def follow(self, people: People, prepared: PreparedFrame) -> People:
         """Track and fit what the network detected in a prepared frame's upright image.
@@ -137,8 +155,6 @@ class Pipeline:
             People in pixels and camera frame of the upright frame.
         """
         frame = prepared.upright
-        if steps_back(frame.stamp, self.tracker.latest):
-            self.reset()
         people, tracks = self.tracker.assign(people, frame.stamp, frame.camera,
                                              frame.camera_to_fixed)
         if frame.camera is not None:

@@ -21,8 +21,8 @@ class NetworkError(PoseError):
     """The output of a network violates the contract."""
 
 
-class PoseNetwork(ABC):
-    """Base class of every network of `registry.NETWORKS`.
+class Finder(ABC):
+    """Finds people in the whole picture: a pose network, or a detector of boxes.
 
     A subclass implements `find_people`; everything else has a default.
 
@@ -47,10 +47,49 @@ class PoseNetwork(ABC):
         self.config = config
         self.configure(config.score_threshold, config.max_people)
 
+    def configure(self, score_threshold: float, max_people: int) -> None:
+        """Set what may change while running; the pipeline calls it before the first frame.
+
+        Args:
+            score_threshold: people with a lower score are not returned, 0..1.
+            max_people: greatest number of people returned for one image.
+        """
+        self.score_threshold, self.max_people = score_threshold, max_people
+
+    def searches(self) -> list[Finder]:
+        """Return the parts of its search, the cheapest first, each a finder of its own.
+
+        Parts can be run in different images, to spread the cost. By default the whole search.
+        """
+        return [self]
+
+    @abstractmethod
+    def find_people(self, frames: list[Frame]) -> list[People]:
+        """Compute what `PoseNetwork.detect` returns, by its contract.
+
+        A network leaves out people below `self.score_threshold` and returns at most
+        `self.max_people`; both differ from the user's settings, because the tracker also needs weak
+        detections. It keeps no memory of earlier frames: several cameras share it. A detector of
+        boxes gives NaN for keypoints, keypoint_cov and keypoint_scores.
+        """
+
+
+class PoseNetwork(Finder):
+    """Base class of every network of `registry.NETWORKS`; implements nothing of `find_people`."""
+
     @classmethod
     def title(cls, config: PoseConfig) -> str:
         """Return the title for reports: the network and the settings that its scores depend on."""
         return config.network
+
+    @property
+    def search_parts(self) -> int:
+        """Number of parts of its search that `Frame.search` may choose from; 0: it cannot choose.
+
+        A network with parts looks at `Frame.expected`, too, and finds those people without a
+        search. Others search each frame.
+        """
+        return 0
 
     @property
     def rotation_std(self) -> torch.Tensor | None:
@@ -64,21 +103,12 @@ class PoseNetwork(ABC):
         """
         return {self.config.network: self}
 
-    def configure(self, score_threshold: float, max_people: int) -> None:
-        """Set what may change while running; the pipeline calls it before the first frame.
-
-        Args:
-            score_threshold: people with a lower score are not returned, 0..1.
-            max_people: greatest number of people returned for one image.
-        """
-        self.score_threshold, self.max_people = score_threshold, max_people
-
     def detect(self, frames: list[Frame]) -> list[People]:
         """Find the people of each frame; what the pipeline calls.
 
         Args:
             frames: images (H, W, 3) uint8 RGB, upright; sizes may differ. `Frame.camera` may be
-                None.
+                None. A network with `search_parts` reads `Frame.expected` and `Frame.search`.
         Returns:
             One `People` a frame, best scores first, in px of its image, pixel centres at +0.5:
             boxes (P, 4), scores (P,), keypoints (P, 17, 2), keypoint_cov (P, 17, 2, 2) px^2 and
@@ -95,15 +125,6 @@ class PoseNetwork(ABC):
         for people in found:
             _check(people, type(self).__name__)
         return found
-
-    @abstractmethod
-    def find_people(self, frames: list[Frame]) -> list[People]:
-        """Compute what `detect` returns, by its contract; `detect` calls it and checks the result.
-
-        A network leaves out people below `self.score_threshold` and returns at most
-        `self.max_people`; both differ from the user's settings, because the tracker also needs weak
-        detections. It keeps no memory of earlier frames: several cameras share it.
-        """
 
 
 def _check(people: People, network: str) -> None:

@@ -109,3 +109,4 @@ class KeypointNoise:
 
 
 KEYPOINT_NOISE = KeypointNoise()
+THUNDER_NOISE = KEYPOINT_NOISE

@@ -8,6 +8,7 @@ has the covariance of its heat-map's votes.
 from __future__ import annotations
 
 import math
+from copy import copy
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from ros2_pose import oks
 from ros2_pose.config import PoseConfig
 from ros2_pose.networks import onnx_engine
-from ros2_pose.networks.base import TorchNetwork, input_size, padded_length
+from ros2_pose.networks.base import Finder, TorchNetwork, input_size, padded_length
 from ros2_pose.networks.kblock import joint_votes
 from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE
 from ros2_pose.networks.tflite import load_tflite
@@ -64,6 +65,15 @@ class MoveNet(TorchNetwork):
     def title(cls, config: PoseConfig) -> str:
         """Return the network and its scales, e.g. "movenet at 256, 512 px"."""
         return f"{config.network} at {', '.join(map(str, config.scales))} px"
+
+    def searches(self) -> list[Finder]:
+        """Return a network for each scale; they share the weights."""
+        parts: list[Finder] = []
+        for scale in sorted(self.scales):
+            part = copy(self)
+            part.scales = (scale,)
+            parts.append(part)
+        return parts
 
     def prepare(self, image: np.ndarray) -> list[torch.Tensor]:
         """Return the image (3, h, w) at each scale, 0..255.

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     import torch
 
     from ros2_pose.config import PoseConfig
-    from ros2_pose.networks.base import PoseNetwork
+    from ros2_pose.networks.base import Finder, PoseNetwork
+    from ros2_pose.networks.refiner import Refiner
 
 
 class NetworkEntry(NamedTuple):
@@ -31,10 +32,17 @@ class NetworkEntry(NamedTuple):
 
 
 NETWORKS: dict[str, NetworkEntry] = {
+    "top_down": NetworkEntry("ros2_pose.networks.top_down:TopDown"),
     "movenet": NetworkEntry("ros2_pose.networks.movenet:MoveNet"),
     "tian": NetworkEntry("ros2_pose.networks.tian.detector:Tian",
                          train="ros2_pose.training.trainer:run"),
 }
+
+# What may search the whole picture besides the networks: detectors of boxes.
+DETECTORS: dict[str, str] = {"nanodet": "ros2_pose.networks.nanodet:NanoDet"}
+
+# Top-down networks: they find the keypoints of one person in a crop.
+REFINERS: dict[str, str] = {"thunder": "ros2_pose.networks.thunder:Thunder"}
 
 
 def network_class(name: str) -> type[PoseNetwork]:
@@ -50,6 +58,16 @@ def create_network(config: PoseConfig, device: torch.device | str = "cpu") -> Po
         device: torch device that the network computes on.
     """
     return network_class(config.network)(config, device)
+
+
+def create_finder(name: str, config: PoseConfig, device: torch.device | str = "cpu") -> Finder:
+    """Create a network or detector that finds people in the whole picture, by its name."""
+    return _imported(DETECTORS.get(name) or NETWORKS[name].network)(config, device)
+
+
+def create_refiner(config: PoseConfig, device: torch.device | str = "cpu") -> Refiner:
+    """Create the top-down network that `config.refiner` names."""
+    return _imported(REFINERS[config.refiner])(config, device)
 
 
 def network_title(config: PoseConfig) -> str:

@@ -29,7 +29,6 @@ _SWAPPED = 0.15  # gain of similarity from which left and right count as swapped
 _SWAPPED_S = 0.15  # swapped for longer than this, the person counts as detected correctly
 _TURNING_S = 0.3  # a person needs longer to turn round
 
-_SWING, _MOST_SWING = 0.5, 0.15  # heights/s, heights: limbs move about the trunk
 _SIZE_STD, _SIZE_RATE = 0.1, 0.1  # of the logarithm of the height in the image, and per second
 _TRUNK_GATE = gate(2, 1 - 1e-6)  # keypoints err by more than they say, now and then
 _ROOT_STD_M = 0.1  # of a root's position between frames: the cameras that see it change
@@ -90,8 +89,7 @@ def similarities(tracks: list[Track], people: People, stamp: int) -> np.ndarray:
     for row, track in enumerate(tracks):
         dt = seconds(stamp - track.seen)
         position_cov = track.trunk.predicted(stamp)[1][:2, :2]
-        swing = (min(_SWING * dt, _MOST_SWING) * height(track.box)) ** 2
-        variance = detected + swing + np.trace(position_cov) / 2
+        variance = detected + track.swing_px(stamp) ** 2 + np.trace(position_cov) / 2
         similarity = oks.similarity_either_way(people.keypoints, track.predicted(stamp), areas,
                                                variance).max(0)
         distance = track.trunk.squared_mahalanobis(positions, covs, stamp)

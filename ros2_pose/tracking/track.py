@@ -16,6 +16,7 @@ _TRUNK = [COCO17.index(f"{side}_{joint}") for side in ("left", "right")
           for joint in ("shoulder", "hip")]
 _TRUNK_STD = 0.03  # heights: the trunk is no point, and bends
 _STATURE_M = 1.7  # converts metres to heights in the image
+_SWING, _MOST_SWING = 0.5, 0.15  # heights/s, heights: limbs move about the trunk
 _SPEED, _PROCESS_NOISE = 1.0, 0.3  # m/s, m^2/s^3, see `ConstantVelocityFilter`
 
 
@@ -25,8 +26,7 @@ class Track:
 
     born: int  # ns, the first frame
     seen: int  # ns, the last frame that showed the person
-    keypoints: np.ndarray  # (17, 2) px, in that frame
-    box: np.ndarray  # (4,) px, in that frame
+    detection: People  # the person alone, in that frame
     evidence: float  # sum of the scores
     trunk: ConstantVelocityFilter  # the trunk's middle in the image, px
     hits: int = 1  # frames that showed the person
@@ -45,8 +45,17 @@ class Track:
         positions, covs = trunks(people)
         trunk = ConstantVelocityFilter(positions[row], covs[row], stamp, _SPEED * px_per_m,
                                        _PROCESS_NOISE * px_per_m**2)
-        return Track(stamp, stamp, people.keypoints[row], people.boxes[row], people.scores[row],
-                     trunk)
+        return Track(stamp, stamp, people[[row]], people.scores[row], trunk)
+
+    @property
+    def keypoints(self) -> np.ndarray:
+        """Keypoints (17, 2), px, when last seen."""
+        return self.detection.keypoints[0]
+
+    @property
+    def box(self) -> np.ndarray:
+        """Box (4,), px, when last seen."""
+        return self.detection.boxes[0]
 
     @property
     def id(self) -> str:
@@ -61,19 +70,31 @@ class Track:
         """Return the keypoints (17, 2), px, predicted for a stamp (ns)."""
         return self.keypoints + self.displacement(stamp)
 
+    def predicted_cov(self, stamp: int) -> np.ndarray:
+        """Return the covariances (17, 2, 2), px^2, of `predicted`: of detection, trunk and limbs.
+        """
+        position_cov = self.trunk.predicted(stamp)[1][:2, :2]
+        return self.detection.keypoint_cov[0] + position_cov + self.swing_px(stamp)**2 * np.eye(2)
+
+    def swing_px(self, stamp: int) -> float:
+        """Return the standard deviation, px, of a limb's motion about the trunk since last seen."""
+        unseen_s = seconds(stamp - self.seen)
+        return min(_SWING * unseen_s, _MOST_SWING) * float(height(self.box))
+
     def update(self, people: People, row: int, stamp: int) -> None:
         """Take in the person's detection in a frame with a stamp (ns)."""
         if stamp > self.seen:
             positions, covs = trunks(people)
             self.trunk.update(positions[row], covs[row], stamp)
-        self.keypoints, self.box, self.seen = people.keypoints[row], people.boxes[row], stamp
+        self.detection, self.seen = people[[row]], stamp
         self.evidence += people.scores[row]
         self.hits += 1
 
     def shift(self, step: np.ndarray) -> None:
         """Move by (2,) px, as the image does when the camera rotates."""
-        self.keypoints = self.keypoints + step
-        self.box = self.box + np.tile(step, 2)
+        self.detection = self.detection.with_fields(
+            keypoints=self.detection.keypoints + step,
+            boxes=self.detection.boxes + np.tile(step, 2))
         self.trunk.shift(step)
 
 

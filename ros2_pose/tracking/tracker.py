@@ -19,7 +19,7 @@ import numpy as np
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.geometry import Transform
-from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
+from ros2_pose.people import LOST, TENTATIVE, TRACKED, People, concatenated
 from ros2_pose.sync.image_sync import PATIENCE, Stream
 from ros2_pose.tracking.association import (
     ROOT_GATE,
@@ -34,6 +34,7 @@ from ros2_pose.tracking.track import Track
 
 _WEAK = 0.5  # of score_threshold: score from which a detection begins an unreported track
 _UNSURE_S = 0.3  # an unconfirmed track unseen for longer is forgotten
+_FOLLOWED_S = 0.3  # a person unseen for longer is no longer looked for where it is predicted
 _RECENT = 3  # intervals, of which the longest counts: slow cameras are irregular
 _REMEMBERED_S = 10.0  # for so long after a track was forgotten its id is kept free
 _LEAP_STD = 0.2  # m: a person who sets off or bends is no outlier
@@ -80,7 +81,30 @@ class Tracker:
         self._named: list[Track] = []  # first reported with this frame
         self._camera_to_fixed: Transform | None = None
         self.latest = 0  # stamp of the last frame, ns
+        self.has_lost = False  # a person of the frame before was missed in the last one
         self._stream = Stream(_RECENT)
+
+    def expected(self, stamp: int, camera: Camera | None = None,
+                 camera_to_fixed: Transform | None = None) -> People:
+        """Predict the people in the next frame: those seen until shortly before it.
+
+        Args:
+            stamp: ns, of that frame.
+            camera, camera_to_fixed: see `Frame`.
+        Returns:
+            What was detected of them last, with predicted boxes, keypoints and keypoint_cov, px.
+            Covariances are those of the last detection and of the motion since.
+        """
+        self._move_camera(camera, camera_to_fixed)
+        limit_s = max(_FOLLOWED_S, self._least_s)
+        tracks = [track for track in self.tracks if seconds(stamp - track.seen) <= limit_s]
+        if not tracks:
+            return People.nobody()
+        boxes = [track.box + np.tile(track.displacement(stamp), 2) for track in tracks]
+        return concatenated([track.detection for track in tracks]).with_fields(
+            boxes=np.stack(boxes),
+            keypoints=np.stack([track.predicted(stamp) for track in tracks]),
+            keypoint_cov=np.stack([track.predicted_cov(stamp) for track in tracks]))
 
     def assign(self, people: People, stamp: int, camera: Camera | None = None,
                camera_to_fixed: Transform | None = None) -> tuple[People, list[Track]]:
@@ -97,12 +121,14 @@ class Tracker:
         self._move_camera(camera, camera_to_fixed)
         self._stream.advance(stamp)
         self._forget(stamp)
+        just_seen = [track for track in self.tracks if track.seen == self.latest]
         self.latest = stamp
         pairs = self._associate(self.tracks, people, stamp)
         swapped = [row for row, track in pairs if is_swapped(track, people, row, stamp)]
         people = people.with_sides_changed(swapped)
         for row, track in pairs:
             track.update(people, row, stamp)
+        self.has_lost = any(track.seen != stamp for track in just_seen)
         for row in self._newcomers(people, [row for row, _ in pairs]):
             track = Track.start(people, row, stamp)
             self.tracks.append(track)
@@ -132,7 +158,7 @@ class Tracker:
         lost = [self._lost(t, stamp) for t in self.tracks
                 if t.seen < stamp and self._is_confirmed(t) and t.last is not None]
         lost = lost[:max(self.config.max_people - len(people), 0)]
-        return _concatenate([people, *lost])
+        return concatenated([people, *lost])
 
     def _move_camera(self, camera: Camera | None, camera_to_fixed: Transform | None) -> None:
         """Take over the camera's extrinsics: as it rotates, the image of people shifts."""
@@ -298,22 +324,3 @@ def _filtered(root: ConstantVelocityFilter | None, position: np.ndarray, cov: np
     elif seconds(stamp - root.stamp) > patience_s:
         return ConstantVelocityFilter(position, cov, stamp), True
     return root, False
-
-
-def _concatenate(parts: list[People]) -> People:
-    """Join people; a field that the first part does not have is left out."""
-    first = parts[0]
-    if len(parts) == 1:
-        return first
-    values = {}
-    for name, value in vars(first).items():
-        if isinstance(value, np.ndarray):
-            values[name] = np.concatenate([_field(part, name, value) for part in parts])
-    ids = [one for part in parts for one in part.ids or ()]
-    return first.with_fields(**values, ids=tuple(ids))
-
-
-def _field(part: People, name: str, like: np.ndarray) -> np.ndarray:
-    """A field of a part, NaN if it has none."""
-    value = getattr(part, name)
-    return np.full((len(part), *like.shape[1:]), np.nan) if value is None else value
