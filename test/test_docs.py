@@ -22,6 +22,7 @@ from ros2_pose.data.datasets import DATASETS
 
 _ROOT = Path(__file__).parent.parent
 _PAGES = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md")])
+_INSTALL = (_ROOT / "docs" / "install.md").read_text()
 _TRAINING = (_ROOT / "docs" / "training.md").read_text()
 
 
@@ -34,7 +35,9 @@ def _commands(page: str, begin: str) -> list[str]:
 
 
 _OF_COMMAND_LINE = [*_commands("training.md", "ros2_pose"), *_commands("results.md", "ros2_pose "),
-                    *_commands("replay.md", "ros2_pose ")]
+                    *_commands("replay.md", "ros2_pose "),
+                    *_commands("install.md", "ros2_pose fetch"),
+                    *re.findall(r"^\| `(ros2_pose fetch .*?)` \|", _INSTALL, re.M)]
 _MODULES = sorted({command for page in _PAGES for command in
                    re.findall(r"python -m (ros2_pose[\w.]+[^`#\n]*)", page.read_text())})
 

