@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from ros2_pose.config import PoseConfig
+from ros2_pose.networks.heads import Heads
 from ros2_pose.networks.tfjs import load_tfjs
 from ros2_pose.weights import fetch
 
 _HEADS = [f"StatefulPartitionedCall/{name}/BiasAdd" for name in (
     "center_0/conv2d_4", "kpt_heatmap_0/conv2d_5", "kpt_offset_0/conv2d_7",
     "kpt_regress_0/conv2d_6")]
+
+
+def load_heads() -> fx.GraphModule:
+    """Return the module that computes the heads; see `Thunder.heads`."""
+    return load_tfjs(fetch("movenet_thunder.json"), fetch("movenet_thunder.bin"), _HEADS)
 
 
 class Thunder(nn.Module):
@@ -26,16 +32,16 @@ class Thunder(nn.Module):
             device: torch device that the network computes on.
         """
         super().__init__()
-        self.module = load_tfjs(fetch("movenet_thunder.json"), fetch("movenet_thunder.bin"), _HEADS)
-        self.module.to(memory_format=torch.channels_last).eval()
-        self.to(device)
+        self._heads = Heads("thunder", load_heads(), config.engine, device)
 
     @torch.inference_mode()
     def heads(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute the heads (B, channels, h / 4, w / 4) of a batch (B, 3, h, w) RGB, 0..255.
+        """Compute the heads (B, channels, h / 4, w / 4) of crops.
 
+        Args:
+            batch: (B, 3, h, w) uint8 or float, RGB, 0..255; h and w are multiples of 32.
         Returns:
             Logits of the centre (1) and of the keypoints (17), keypoint offsets (34) and keypoint
             displacements from the centre (34); y before x, in cells.
         """
-        return self.module(batch.float().contiguous(memory_format=torch.channels_last))
+        return self._heads(batch)
