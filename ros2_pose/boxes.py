@@ -21,6 +21,23 @@ def shares_within(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _ratio(_intersections(a, b), areas(a)[:, None])
 
 
+def suppress(boxes: np.ndarray, scores: np.ndarray, threshold: float) -> np.ndarray:
+    """Return the rows of boxes to keep (NMS), best first.
+
+    Args:
+        boxes: (N, 4).
+        scores: (N,).
+        threshold: a box that overlaps a better one by more (intersection over union) is dropped.
+    """
+    order = np.argsort(-scores, kind="stable")
+    overlap = overlaps(boxes[order], boxes[order]) > threshold
+    keep: list[int] = []
+    for rank in range(len(order)):
+        if not overlap[rank, keep].any():
+            keep.append(rank)
+    return order[keep]
+
+
 def _intersections(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     size = np.minimum(a[:, None, 2:], b[:, 2:]) - np.maximum(a[:, None, :2], b[:, :2])
     return np.maximum(size, 0).prod(-1)

@@ -48,7 +48,7 @@ def replay(folder: Path) -> None:
     for engine in ("torch", "auto"):
         network = MoveNet(PoseConfig(engine=engine))
         found = len(network.detect([Frame(picture)])[0])
-        runs = "torch" if network.engine is None else "onnxruntime"
+        runs = "torch" if network.heads.engine is None else "onnxruntime"
         print(f"  engine {engine} ({runs}): {found} people")
         if found < 2 or runs != ("torch" if engine == "torch" else "onnxruntime"):
             sys.exit(f"engine {engine} does not work")

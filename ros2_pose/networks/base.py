@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
@@ -191,8 +192,10 @@ class TorchNetwork(PoseNetwork, nn.Module):
                 by_size.setdefault(tuple(tensor.shape), []).append((i, k))
         outputs: list[list] = [[None] * len(of_frame) for of_frame in inputs]
         for indices in by_size.values():
-            batch = torch.stack([inputs[i][k] for i, k in indices]).to(self.device)
-            raw = self(batch)
+            images = [inputs[i][k] for i, k in indices]
+            # One image keeps its order in memory.
+            batch = images[0][None] if len(images) == 1 else torch.stack(images)
+            raw = self(batch.to(self.device))
             for row, (i, k) in enumerate(indices):
                 outputs[i][k] = tuple(output[row] for output in raw)
         return outputs
@@ -207,3 +210,15 @@ def input_size(size: tuple[int, int], scale: int) -> tuple[int, int]:
 def padded_length(length: int) -> int:
     """Return the next multiple of 32 px, the networks' coarsest stride."""
     return -(-length // 32) * 32
+
+
+def letterbox(image: np.ndarray, scale: int) -> np.ndarray:
+    """Return an image (H, W, 3) scaled to a long side of `scale` px.
+
+    It is padded with zeros at the right and bottom to multiples of 32 px.
+    """
+    width, height = input_size((image.shape[1], image.shape[0]), scale)
+    method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
+    padded = np.zeros((padded_length(height), padded_length(width), 3), np.uint8)
+    padded[:height, :width] = cv2.resize(image, (width, height), interpolation=method)
+    return padded

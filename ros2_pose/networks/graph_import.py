@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -175,12 +176,14 @@ class _Importer:
         value = self.constants[name]
         if value.size == 1:
             return float(value.reshape(()))
-        return self._buffer(_in_full(value, layout), layout)
+        return self._buffer(name, _in_full(value, layout), layout)
 
-    def _buffer(self, value: np.ndarray, layout: str) -> fx.Node:
+    def _buffer(self, tensor_name: str, value: np.ndarray, layout: str) -> fx.Node:
         if any(n > 1 for n, axis in zip(value.shape, layout, strict=True) if axis != "C"):
             raise GraphError("a constant that differs between pixels is not covered")
-        name = f"constant{len(self.examples)}"
+        name = re.sub(r"\W", "_", tensor_name)
+        if hasattr(self.modules, name):
+            name = f"{name}_{len(self.examples)}"
         tensor = torch.from_numpy(value.reshape(1, -1, 1, 1).copy())
         self.modules.register_buffer(name, tensor)
         node = self.graph.get_attr(name)

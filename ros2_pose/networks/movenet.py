@@ -10,15 +10,15 @@ from __future__ import annotations
 import math
 from copy import copy
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import fx
 
 from ros2_pose import oks
 from ros2_pose.config import PoseConfig
-from ros2_pose.networks import onnx_engine
-from ros2_pose.networks.base import Finder, TorchNetwork, input_size, padded_length
+from ros2_pose.networks.base import Finder, TorchNetwork, input_size, letterbox
+from ros2_pose.networks.heads import Heads
 from ros2_pose.networks.kblock import joint_votes
 from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE
 from ros2_pose.networks.tflite import load_tflite
@@ -53,13 +53,7 @@ class MoveNet(TorchNetwork):
         """
         super().__init__(config, device)
         self.scales = config.scales
-        self.heads = load_tflite(fetch("movenet_multipose.tflite"), _HEADS)
-        self.heads.to(memory_format=torch.channels_last).eval()
-        self.engine: onnx_engine.OnnxEngine | None = None
-        if torch.device(device).type == "cpu" and onnx_engine.is_chosen(config.engine):
-            self.engine = onnx_engine.OnnxEngine(onnx_engine.MOVENET_GRAPH,
-                                                 self.heads.state_dict())
-        self.to(device)
+        self.heads = Heads("movenet", load_heads(), config.engine, device)
 
     @classmethod
     def title(cls, config: PoseConfig) -> str:
@@ -80,15 +74,8 @@ class MoveNet(TorchNetwork):
 
         It is padded at the right and bottom to multiples of 32 px.
         """
-        return [self._resized(image, scale) for scale in self.scales]
-
-    @staticmethod
-    def _resized(image: np.ndarray, scale: int) -> torch.Tensor:
-        width, height = input_size((image.shape[1], image.shape[0]), scale)
-        method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
-        padded = np.zeros((padded_length(height), padded_length(width), 3), np.uint8)
-        padded[:height, :width] = cv2.resize(image, (width, height), interpolation=method)
-        return torch.from_numpy(padded).permute(2, 0, 1)
+        return [torch.from_numpy(letterbox(image, scale)).permute(2, 0, 1)
+                for scale in self.scales]
 
     def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Compute the heads (B, channels, h / 4, w / 4) of a batch (B, 3, h, w), values 0..255.
@@ -98,9 +85,7 @@ class MoveNet(TorchNetwork):
             keypoints (17), keypoint offsets (34) and keypoint displacements from the centre (34);
             y before x, in cells.
         """
-        if self.engine is not None and batch.device.type == "cpu":
-            return self.engine(batch)
-        return self.heads(batch.float().contiguous(memory_format=torch.channels_last))
+        return self.heads(batch)
 
     def decode(self, raw: list[tuple], frame: Frame) -> People:
         """Return the people of one frame: each scale is decoded by itself, then merged by NMS."""
@@ -116,6 +101,11 @@ class MoveNet(TorchNetwork):
         scores = scores * oks.expected(KEYPOINT_NOISE.with_outliers(cov), keypoint_scores, areas)
         keep = oks.suppress(keypoints, areas, scores, self.score_threshold)[:self.max_people]
         return People(boxes[keep], scores[keep], keypoints[keep], cov[keep], keypoint_scores[keep])
+
+
+def load_heads() -> fx.GraphModule:
+    """Return the module that computes the heads; see `MoveNet.forward`."""
+    return load_tflite(fetch("movenet_multipose.tflite"), _HEADS)
 
 
 def _decode_scale(heads: tuple[torch.Tensor, ...], max_people: int,

@@ -2,6 +2,9 @@
 
 The graph is shipped without weights (`export.py` writes it), and the weights are those of the
 torch module. So a robot needs onnxruntime alone: the onnx package would bring a newer numpy.
+
+The graph takes images as cameras store them, a pixel's colours side by side, and transposes them
+itself: torch takes milliseconds for it, because it wakes all its threads.
 """
 
 from __future__ import annotations
@@ -10,11 +13,10 @@ import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from ros2_pose.errors import PoseError
-
-MOVENET_GRAPH = Path(__file__).parent / "data" / "movenet.onnx"
 
 
 class EngineError(PoseError):
@@ -65,6 +67,6 @@ class OnnxEngine:
                               "run python -m ros2_pose.networks.export") from error
 
     def __call__(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute the maps (B, channels, h', w') of images (B, C, h, w) on the CPU."""
-        images = batch.float().contiguous().numpy()
+        """Compute the maps (B, channels, h', w') of images (B, 3, h, w), uint8 or float."""
+        images = np.ascontiguousarray(batch.permute(0, 2, 3, 1).numpy(), np.float32)
         return tuple(map(torch.from_numpy, self._session.run(None, {"images": images})))

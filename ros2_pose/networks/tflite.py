@@ -56,16 +56,15 @@ class _Reader:
         self.constants = {name: value for name, value in values.items() if value is not None}
 
     def _unique_names(self) -> list[str]:
-        """Return the first name of each tensor, with its index where that is not unique.
+        """Return the first name of each computed tensor if it is unique, an indexed one of others.
 
-        Dequantized weights may have the name of the stored ones; only computed tensors can be cut
-        at, so theirs stay as they are.
+        Weights in files of trained networks are named by these indices.
         """
         first = [name.split(";")[0] for name, _ in self.tensors]
         computed = [tensor in self.producer and self.producer[tensor].kind != "DEQUANTIZE"
                     for tensor in range(len(first))]
         count = Counter(name for name, is_computed in zip(first, computed) if is_computed)
-        return [name if is_computed and count[name] == 1 else f"{name}#{tensor}"
+        return [name if is_computed and count[name] == 1 else f"constant{tensor}"
                 for tensor, (name, is_computed) in enumerate(zip(first, computed))]
 
     def _value(self, tensor: int) -> np.ndarray | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 from ros2_pose.config import PoseConfig
+from ros2_pose.networks.heads import Heads
 from ros2_pose.networks.kblock import joint_votes
 from ros2_pose.networks.keypoint_noise import THUNDER_NOISE
 from ros2_pose.networks.refiner import Guide, Refined, Refiner
@@ -24,6 +25,11 @@ _HEADS = [f"StatefulPartitionedCall/{name}/BiasAdd" for name in (
 _STRIDE = 4  # px of the crop per cell of the heads
 _WIDTH = 1.8  # cells: the original's; a probability is divided by its distance plus this
 _VOTE_RADIUS = 3  # cells: the neighbourhood that votes for the covariance
+
+
+def load_heads() -> fx.GraphModule:
+    """Return the module that computes the heads; see `Thunder.heads`."""
+    return load_tfjs(fetch("movenet_thunder.json"), fetch("movenet_thunder.bin"), _HEADS)
 
 
 class Thunder(nn.Module, Refiner):
@@ -41,34 +47,29 @@ class Thunder(nn.Module, Refiner):
             device: torch device that the network computes on.
         """
         nn.Module.__init__(self)
-        self.module = load_tfjs(fetch("movenet_thunder.json"), fetch("movenet_thunder.bin"), _HEADS)
-        self.module.to(memory_format=torch.channels_last).eval()
-        self.to(device)
+        self._heads = Heads("thunder", load_heads(), config.engine, device)
+        self._device = torch.device(device)
 
     @torch.inference_mode()
     def heads(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Compute the heads (B, channels, h / 4, w / 4) of a batch (B, 3, h, w) RGB, 0..255.
+        """Compute the heads (B, channels, h / 4, w / 4) of crops.
 
+        Args:
+            batch: (B, 3, h, w) uint8 or float, RGB, 0..255; h and w are multiples of 32.
         Returns:
             Logits of the centre (1) and of the keypoints (17), keypoint offsets (34) and keypoint
             displacements from the centre (34); y before x, in cells.
         """
-        return self.module(batch.float().contiguous(memory_format=torch.channels_last))
+        return self._heads(batch)
 
     def refine(self, crops: list[np.ndarray], guides: list[Guide]) -> list[Refined]:
         """Compute each crop by itself: on a CPU a batch is no faster; see `Refiner.refine`."""
         found = []
         for crop, guide in zip(crops, guides):
-            batch = torch.from_numpy(np.ascontiguousarray(crop)).permute(2, 0, 1)[None]
-            heads = self.heads(batch.to(self.device))
+            batch = torch.from_numpy(crop[None]).permute(0, 3, 1, 2)
+            heads = self.heads(batch.to(self._device))
             found.append(decode([head[0].cpu() for head in heads], guide))
         return found
-
-    @property
-    def device(self) -> torch.device:
-        """Device of the network's parameters."""
-        return next(self.parameters()).device
-
 
 def decode(heads: list[torch.Tensor], guide: Guide) -> Refined:
     """Decode the heads of one crop near what its guide states.

@@ -1,0 +1,135 @@
+"""RangiLyu's NanoDet-g in torch, reduced to people: boxes of the people in an image.
+
+Source: github.com/RangiLyu/nanodet, whose head is that of Generalized Focal Loss (Li et al. 2020):
+the distance of each side of a box from a cell is the mean of a distribution over 0..10 strides.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from ros2_pose import boxes as box_math
+from ros2_pose.config import PoseConfig
+from ros2_pose.networks.base import Finder, input_size, letterbox
+from ros2_pose.networks.heads import Heads
+from ros2_pose.networks.tfjs import load_tfjs
+from ros2_pose.people import Frame, People
+from ros2_pose.skeleton import COCO17
+from ros2_pose.weights import fetch
+
+_STRIDES = (8, 16, 32)  # px
+_HEADS = [f"PartitionedCall/Add_{number}" for number in (29, 33, 37)]
+_CLASSES, _PERSON = 80, 0
+_BINS = 11
+_MEAN_BGR, _STD_BGR = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
+_LONG_SIDE = 416  # px
+_LEAST_SCORE = 0.25
+_SAME_PERSON = 0.6  # intersection over union
+
+
+class PersonHeads(nn.Module):
+    """NanoDet's layers for RGB images, 0..255, and for the class person alone."""
+
+    def __init__(self) -> None:
+        """Load the layers.
+
+        The order of the colours and their standard deviation become part of the first layer.
+        """
+        super().__init__()
+        self.layers = load_tfjs(fetch("nanodet.json"), fetch("nanodet.bin"), _HEADS)
+        self.register_buffer("mean", torch.tensor(_MEAN_BGR[::-1]).reshape(1, 3, 1, 1))
+        convolutions = [m for m in self.layers.modules() if isinstance(m, nn.Conv2d)]
+        weight = convolutions[0].weight / torch.tensor(_STD_BGR).reshape(1, 3, 1, 1)
+        convolutions[0].weight = nn.Parameter(weight.detach().flip(1))
+        for node in self.layers.graph.output_node().args[0]:
+            _keep_person(self.layers.get_submodule(node.target))
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Compute the maps (B, 1 + 4 * 11, h / stride, w / stride) at strides 8, 16 and 32.
+
+        Channels: logit of a person; logits of the distances of a box's left, top, right and bottom
+        side.
+        """
+        return self.layers(images - self.mean)
+
+
+def _keep_person(conv: nn.Conv2d) -> None:
+    """Drop a last layer's channels of the other classes."""
+    kept = [_PERSON, *range(_CLASSES, conv.out_channels)]
+    conv.weight = nn.Parameter(conv.weight.detach()[kept])
+    conv.bias = nn.Parameter(conv.bias.detach()[kept])
+    conv.out_channels = len(kept)
+
+
+def load_heads() -> PersonHeads:
+    """Return the module that computes the heads."""
+    return PersonHeads()
+
+
+class NanoDet(nn.Module, Finder):
+    """NanoDet-g (RangiLyu, Apache-2.0), 3.8 M parameters, trained on COCO; people alone."""
+
+    def __init__(self, config: PoseConfig = PoseConfig(),
+                 device: torch.device | str = "cpu") -> None:
+        """Load the network.
+
+        Args:
+            config: settings; read is `engine`, which computes on a CPU.
+            device: torch device that the network computes on.
+        """
+        nn.Module.__init__(self)
+        self.config = config
+        self.configure(config.score_threshold, config.max_people)
+        self.heads = Heads("nanodet", load_heads(), config.engine, device)
+        self._device = torch.device(device)
+
+    def find_people(self, frames: list[Frame]) -> list[People]:
+        """Find the boxes of the people in each frame; see `Finder.find_people`."""
+        found = []
+        for frame in frames:
+            boxes, scores = self.find_boxes(frame.image)
+            boxes, scores = boxes[:self.max_people], scores[:self.max_people]
+            unknown = np.full((len(boxes), len(COCO17), 3), np.nan)
+            found.append(People(boxes, scores, unknown[..., :2],
+                                np.full((len(boxes), len(COCO17), 2, 2), np.nan), unknown[..., 2]))
+        return found
+
+    @torch.inference_mode()
+    def find_boxes(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find people.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+        Returns:
+            Boxes (N, 4) x min, y min, x max, y max, px of the image, within it, and scores (N,),
+            best first; people with a score of at least 0.25.
+        """
+        size = np.array(image.shape[1::-1])
+        inputs = torch.from_numpy(letterbox(image, _LONG_SIDE)[None]).permute(0, 3, 1, 2)
+        maps = self.heads(inputs.to(self._device))
+        found = [_decode(level[0].cpu().numpy(), stride) for level, stride in zip(maps, _STRIDES)]
+        boxes, scores = map(np.concatenate, zip(*found))
+        limits = np.tile(size, 2)
+        scaled = limits / np.tile(input_size(image.shape[1::-1], _LONG_SIDE), 2)
+        boxes = np.clip(boxes * scaled, 0, limits)
+        kept = box_math.suppress(boxes, scores, _SAME_PERSON)
+        return boxes[kept], scores[kept]
+
+
+def _decode(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the boxes (N, 4) of one level, px of the input, and their scores (N,).
+
+    Args:
+        maps: (1 + 4 * 11, h, w); see `PersonHeads`.
+        stride: px per cell.
+    """
+    scores = 1 / (1 + np.exp(-maps[0].astype(float)))
+    rows, cols = np.nonzero(scores >= _LEAST_SCORE)
+    logits = maps[1:, rows, cols].astype(float).reshape(4, _BINS, -1)
+    weights = np.exp(logits - logits.max(1, keepdims=True))
+    strides = (weights * np.arange(_BINS)[:, None]).sum(1) / weights.sum(1)
+    left, top, right, bottom = strides * stride
+    x, y = (cols + 0.5) * stride, (rows + 0.5) * stride
+    return np.stack([x - left, y - top, x + right, y + bottom], -1), scores[rows, cols]
