@@ -32,6 +32,8 @@ _WEAK = 0.05  # score from which a finder's people are refined
 _SAME_BOX = 0.6  # overlap from which a box is of a person proposed with keypoints or followed
 _SAME_PERSON = 0.5  # OKS from which a person found is one that is followed
 _CLEAR = 0.127  # least score of keypoints that count in a person's score, as in MoveNet
+_LEAST_CLEAR = 6  # keypoints; of fewer clear ones the mean is taken as of so many
+_BOX_SCORE = 0.5  # worth of a detector's score, in proposal scores of people with keypoints
 _MISSED = 0.8  # factor of a followed person's proposal score for a search that misses the person
 _MARGIN = 0.1  # lengths of the hull of the keypoints, by which a box is larger
 _HULL_WEIGHT = 0.15  # of the hull in a followed person's box
@@ -134,7 +136,8 @@ class TopDown(PoseNetwork):
             box = _moved_box(box, person.keypoints[0], keypoints, found.keypoint_scores)
         cov = self.refiner.noise.cov(votes_cov, oks.area(box))
         assert person.proposal_scores is not None
-        score = _score(person.proposal_scores[0], found)
+        guided = bool(np.isfinite(person.keypoints).all())
+        score = _score(person.proposal_scores[0], guided, found)
         return People(box[None], np.array([score]), keypoints[None], cov[None],
                       found.keypoint_scores[None], proposal_scores=person.proposal_scores)
 
@@ -142,8 +145,8 @@ class TopDown(PoseNetwork):
 def _joined(expected: People, parts: list[People]) -> Proposals:
     """Join the people followed, those found with keypoints and boxes alone; each person once."""
     found = concatenated([People.nobody(), *parts])
-    found = found.with_fields(proposal_scores=found.scores)
     is_box = np.isnan(found.keypoints).any((1, 2))
+    found = found.with_fields(proposal_scores=np.where(is_box, _BOX_SCORE, 1.0) * found.scores)
     posed, boxes = found[~is_box], found[is_box]
     posed = posed[oks.suppress(posed.keypoints, oks.area(posed.boxes), posed.scores, 0.0)]
 
@@ -166,7 +169,8 @@ def _confirmed(expected: People, posed: People, same: np.ndarray, boxes: People,
         boxes (M,), same_box (F, M): boxes found, and whether they are of a person followed.
     """
     assert expected.proposal_scores is not None
-    found_scores = np.concatenate([posed.scores, boxes.scores])
+    assert posed.proposal_scores is not None and boxes.proposal_scores is not None
+    found_scores = np.concatenate([posed.proposal_scores, boxes.proposal_scores])
     weights = np.where(np.concatenate([same, same_box], 1), found_scores, 0.0)
     best = weights.max(1, initial=0.0)
     is_found = best > 0
@@ -183,11 +187,14 @@ def _guide(person: People, crop: Crop) -> Guide:
     return Guide(keypoints, std, middle)
 
 
-def _score(proposal_score: float, found: Refined) -> float:
-    """A person's score, 0..1."""
+def _score(proposal_score: float, guided: bool, found: Refined) -> float:
+    """Return a person's score, 0..1: of the proposal and of the clear keypoints.
+
+    A person proposed as a box alone also needs a clear centre.
+    """
     clear = found.keypoint_scores > _CLEAR
-    mean = (found.keypoint_scores * clear).sum() / max(clear.sum(), 1)
-    return float(np.sqrt(proposal_score * mean))
+    mean = (found.keypoint_scores * clear).sum() / max(clear.sum(), _LEAST_CLEAR)
+    return float(np.sqrt(proposal_score * mean * (1.0 if guided else found.center_score)))
 
 
 def _moved_box(box: np.ndarray, before: np.ndarray, now: np.ndarray,
