@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from ros2_pose import oks
 from ros2_pose.config import PoseConfig
+from ros2_pose.imaging.resize import resized
 from ros2_pose.networks import onnx_engine
 from ros2_pose.networks.base import TorchNetwork, input_size, padded_length
 from ros2_pose.networks.kblock import joint_votes
@@ -77,7 +78,7 @@ class MoveNet(TorchNetwork):
         width, height = input_size((image.shape[1], image.shape[0]), scale)
         method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
         padded = np.zeros((padded_length(height), padded_length(width), 3), np.uint8)
-        padded[:height, :width] = cv2.resize(image, (width, height), interpolation=method)
+        padded[:height, :width] = resized(image, (width, height), method)
         return torch.from_numpy(padded).permute(2, 0, 1)
 
     def forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
