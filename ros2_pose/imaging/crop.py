@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from ros2_pose.camera import Camera
-from ros2_pose.imaging.person_view import crop_size, seen_by, upright_region
+from ros2_pose.imaging.person_view import Region, region_around, seen_by
 from ros2_pose.imaging.resize import contiguous, shrunk
 from ros2_pose.people import Frame
 
 _LEAST_BOX_PX = 1.0  # sides of a box within the picture
 _CELL_PX = 16  # of a crop: the map to the picture is exact at this distance, linear between
-_SHRINKS = 1.5  # px of the picture in one of the crop from which the picture is shrunk first
+_SHRINKS = 2.0  # px of the picture in one of the crop from which the picture is shrunk first
 _OUTSIDE = -1e5  # px: coordinate of pixels that the lens does not see
 
 
@@ -88,8 +89,7 @@ def crop_person(frame: Frame, box: np.ndarray, long_side: int = 256) -> Crop | N
     """
     height, width = frame.image.shape[:2]
     visible = np.clip(np.asarray(box, float), 0, (width, height, width, height))
-    sides = visible[2:] - visible[:2]
-    if not (sides >= _LEAST_BOX_PX).all():  # also if NaN
+    if not ((visible[2:] - visible[:2]) >= _LEAST_BOX_PX).all():  # also if NaN
         return None
     if frame.camera is not None:
         up = None if frame.ground is None else frame.ground.up
@@ -97,33 +97,27 @@ def crop_person(frame: Frame, box: np.ndarray, long_side: int = 256) -> Crop | N
         if view is not None:
             homography, size, is_perspective = view
             return _warped(frame, homography, size, frame.camera if is_perspective else None)
-    size = crop_size(sides, long_side)
-    homography = upright_region(visible, size)
-    return Crop(_scaled(frame.image, homography, size), homography)
+    region = region_around(visible, long_side)
+    return Crop(_scaled(frame.image, region), region.picture_from_crop)
 
 
-def _scaled(image: np.ndarray, homography: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """The crop (h, w, 3) of size (2,) from a region of whole px, see `upright_region`."""
-    corner = homography[:2, 2].round().astype(int)
-    end = corner + (np.diag(homography)[:2] * size).round().astype(int)
-    limits = np.array(image.shape[1::-1])
-    inside = image[max(corner[1], 0):end[1], max(corner[0], 0):end[0]]
-    left, top = (int(px) for px in np.maximum(-corner, 0))
-    right, bottom = (int(px) for px in np.maximum(end - limits, 0))
-    if left or top or right or bottom:
-        inside = cv2.copyMakeBorder(contiguous(inside), top, bottom, left, right,
-                                    cv2.BORDER_CONSTANT)
-    return shrunk(inside, (int(size[0]), int(size[1])))
+def _scaled(image: np.ndarray, region: Region) -> np.ndarray:
+    """The crop (h, w, 3) of a region of the picture."""
+    right, bottom = region.left + region.width, region.top + region.height
+    inside = image[max(region.top, 0):bottom, max(region.left, 0):right]
+    outside = (max(-region.top, 0), max(bottom - image.shape[0], 0),
+               max(-region.left, 0), max(right - image.shape[1], 0))
+    if any(outside):
+        inside = cv2.copyMakeBorder(contiguous(inside), *outside, cv2.BORDER_CONSTANT)
+    return shrunk(inside, region.crop_size)
 
 
-def _warped(frame: Frame, homography: np.ndarray, size: np.ndarray,
+def _warped(frame: Frame, homography: np.ndarray, size: tuple[int, int],
             camera: Camera | None) -> Crop:
-    """The crop of size (2,) by a homography, and the camera's lens if there is one."""
-    width, height = (int(side) for side in size)
+    """The crop of a size by a homography, and the camera's lens if there is one."""
+    width, height = size
     crop = Crop(np.zeros((height, width, 3), np.uint8), homography, camera)
-    # Nodes are the centres of cells; one more cell on each side, so that pixels lie between them.
-    columns, rows = (_CELL_PX * np.arange(-0.5, side // _CELL_PX + 1) for side in size)
-    nodes = crop.to_picture(np.stack(np.meshgrid(columns, rows), -1))
+    nodes = crop.to_picture(_nodes(width, height))
     part = _part(frame.image, nodes)
     if part is None:
         return crop
@@ -132,6 +126,16 @@ def _warped(frame: Frame, homography: np.ndarray, size: np.ndarray,
     cv2.patchNaNs(padded, _OUTSIDE)
     pixels = padded[_CELL_PX:-_CELL_PX, _CELL_PX:-_CELL_PX]
     return replace(crop, image=cv2.remap(part.image, pixels, None, cv2.INTER_LINEAR))
+
+
+@lru_cache(maxsize=32)
+def _nodes(width: int, height: int) -> np.ndarray:
+    """Centres (rows, columns, 2) of a crop's cells, px, and of those around it.
+
+    All pixels of the crop lie between nodes.
+    """
+    columns, rows = (_CELL_PX * np.arange(-0.5, side // _CELL_PX + 1) for side in (width, height))
+    return np.stack(np.meshgrid(columns, rows), -1)
 
 
 class _Part(NamedTuple):

@@ -32,47 +32,63 @@ _LARGEST_COSINE = np.cos(np.radians(15.0))  # of the angle between up and the li
 _BENT_PX = 2.5  # px of the crop: deviation from an affine image, of a picture that is bent
 _STRETCH = 1.5  # largest ratio of the scales in two directions
 _LEAST_COSINE = 0.5  # of the angle from the line of sight to any part of the box
-_LEAST_SHARE = 0.75  # of the box for which the lens model is valid
+_LEAST_SHARE = 0.85  # of the box for which the lens model is valid
 _NODES = 33  # along each side of the picture, with a known line of sight
 
 
 def _unit_disc() -> np.ndarray:
-    """Points (25, 2) of the unit disc: its centre, top, the rest of its edge, and a ring inside."""
-    angles = np.radians(22.5 * np.arange(16) - 90)
+    """Points (26, 2) of the unit disc: its centre, one a little above, its edge, a ring inside."""
+    angles = np.radians(22.5 * np.arange(16))
     edge = np.column_stack([np.cos(angles), np.sin(angles)])
-    return np.concatenate([np.zeros((1, 2)), edge, 0.6 * edge[::2]])
+    return np.concatenate([[(0, 0), (0, -0.1)], edge, 0.6 * edge[::2]])
 
 
 _DISC = _unit_disc()
 
 
-def crop_size(sides: np.ndarray, long_side: int) -> np.ndarray:
-    """Return width and height (2,), px, of the crop for a region of given proportions.
+class Region(NamedTuple):
+    """An axis-aligned part of a picture of whole px, and the size of its crop."""
 
-    Args:
-        sides (2,): width and height of the region, in any unit.
-        long_side: of the crop, px. The short side is at least 96 px. Both are multiples of 32 px.
+    left: int  # px
+    top: int
+    width: int
+    height: int
+    crop_size: tuple[int, int]  # width, height, px
+
+    @property
+    def picture_from_crop(self) -> np.ndarray:
+        """Affine map (3, 3) from px of the crop to px of the picture."""
+        width, height = self.crop_size
+        return np.array([[self.width / width, 0, self.left], [0, self.height / height, self.top],
+                         [0, 0, 1]])
+
+
+def region_around(box: np.ndarray, long_side: int) -> Region:
+    """Return the part of a picture around a box (4,), px, for a crop with a given long side, px.
+
+    Its sides are whole px, so that the scale may differ a little between x and y.
     """
-    scaled = np.ceil(sides / sides.max() * long_side / _STRIDE - 1e-9).astype(int) * _STRIDE
-    return np.minimum(np.maximum(scaled, _LEAST_SIDE), long_side)
+    left, top, right, bottom = box.tolist()
+    size = _crop_size(right - left, bottom - top, long_side)
+    scale = _MARGIN * max(right - left, bottom - top) / long_side
+    width, height = (max(round(side * scale), 1) for side in size)
+    return Region(round((left + right - width) / 2), round((top + bottom - height) / 2), width,
+                  height, size)
 
 
-def upright_region(box: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return the affine map (3, 3) from a crop, px, to the picture, px, for a box as it is.
+def _crop_size(width: float, height: float, long_side: int) -> tuple[int, int]:
+    """Width and height, px, of the crop of a region with sides in any unit.
 
-    Args:
-        box (4,): left, top, right, bottom, px.
-        size (2,): width and height of the crop, px, by `crop_size`. The region's sides are whole
-            px, so that its scale may differ a little between x and y.
+    The short side is at least 96 px; both are multiples of 32 px.
     """
-    sides = size * _MARGIN * (box[2:] - box[:2]).max() / size.max()
-    sides = np.maximum(np.round(sides), 1)
-    corner = np.round((box[:2] + box[2:] - sides) / 2)
-    return _scale_then_shift(sides / size, corner)
+    cells = long_side / (_STRIDE * max(width, height))
+    least = min(_LEAST_SIDE, long_side)
+    return (max(math.ceil(width * cells - 1e-9) * _STRIDE, least),
+            max(math.ceil(height * cells - 1e-9) * _STRIDE, least))
 
 
 def seen_by(camera: Camera, up: np.ndarray | None, box: np.ndarray,
-            long_side: int) -> tuple[np.ndarray, np.ndarray, bool] | None:
+            long_side: int) -> tuple[np.ndarray, tuple[int, int], bool] | None:
     """Choose how a person is cut out of a camera's picture, if not as it is.
 
     Args:
@@ -80,8 +96,8 @@ def seen_by(camera: Camera, up: np.ndarray | None, box: np.ndarray,
         box (4,): of the person: left, top, right, bottom, px, within the picture.
         long_side: of the crop, px.
     Returns:
-        The homography (3, 3) from px of the crop, the size (2,) of the crop, px, and whether the
-        homography maps to rays of the camera; else to px of the picture. None if the box is cut
+        The homography (3, 3) from px of the crop; the crop's width and height, px; whether the
+        homography maps to rays of the camera, else to px of the picture. None if the box is cut
         out as it is, also where the lens model is not valid or the person surrounds the camera.
     """
     lens = _lens_grid(camera)
@@ -99,14 +115,14 @@ def seen_by(camera: Camera, up: np.ndarray | None, box: np.ndarray,
         return None
     view_from_camera = _looking_along(directions[0], up, directions[1])
     in_view = directions[known] @ view_from_camera.T
-    if in_view[:, 2].min() < _LEAST_COSINE:
+    if not in_view[:, 2].min() >= _LEAST_COSINE:
         return None
     size, points_from_crop = _region_of(in_view[:, :2] / in_view[:, 2:], long_side)
     return view_from_camera.T @ points_from_crop, size, True
 
 
 def _rotated_region(tilt: float, centre: np.ndarray, pixels: np.ndarray,
-                    long_side: int) -> tuple[np.ndarray, np.ndarray]:
+                    long_side: int) -> tuple[np.ndarray, tuple[int, int]]:
     """Homography and size of a crop of pixels (N, 2) with up tilted by an angle, rad."""
     cos, sin = np.cos(tilt), np.sin(tilt)
     rotation = np.array([[cos, -sin, centre[0]], [sin, cos, centre[1]], [0, 0, 1]])
@@ -114,16 +130,14 @@ def _rotated_region(tilt: float, centre: np.ndarray, pixels: np.ndarray,
     return rotation @ rotated_from_crop, size
 
 
-def _region_of(points: np.ndarray, long_side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Size (2,) of the crop that shows points (N, 2), px, and the map (3, 3) from it to them."""
-    low, high = points.min(0), points.max(0)
-    size = crop_size(high - low, long_side)
-    scale = _MARGIN * (high - low).max() / size.max()
-    return size, _scale_then_shift(np.full(2, scale), (low + high - scale * size) / 2)
-
-
-def _scale_then_shift(scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    return np.array([[scale[0], 0, shift[0]], [0, scale[1], shift[1]], [0, 0, 1]])
+def _region_of(points: np.ndarray, long_side: int) -> tuple[tuple[int, int], np.ndarray]:
+    """Size of the crop that shows points (N, 2), px, and the map (3, 3) from it to them."""
+    (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+    size = _crop_size(right - left, bottom - top, long_side)
+    scale = _MARGIN * max(right - left, bottom - top) / long_side
+    points_from_crop = np.array([[scale, 0, (left + right - scale * size[0]) / 2],
+                                 [0, scale, (top + bottom - scale * size[1]) / 2], [0, 0, 1]])
+    return size, points_from_crop
 
 
 def _looking_along(axis: np.ndarray, up: np.ndarray | None, above: np.ndarray) -> np.ndarray:
@@ -132,21 +146,27 @@ def _looking_along(axis: np.ndarray, up: np.ndarray | None, above: np.ndarray) -
     Args:
         axis (3,): unit vector.
         up (3,): unit vector; not used if None or close to the axis.
-        above (3,): unit vector that is seen above the axis in the picture.
+        above (3,): unit vector that is seen just above the axis in the picture.
     """
     upwards = above - axis if up is None else up
-    across = np.cross(axis, upwards)
     if up is not None and abs(up @ axis) > _LARGEST_COSINE:
-        across = np.cross(axis, above - axis)
-    right = across / np.linalg.norm(across)
-    return np.array([right, np.cross(axis, right), axis])
+        upwards = above - axis
+    right = _cross(axis, upwards)
+    right /= math.hypot(*right)
+    return np.array([right, _cross(axis, right), axis])
+
+
+def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product (3,) of two vectors (3,); np.cross takes ten times as long."""
+    (ax, ay, az), (bx, by, bz) = a.tolist(), b.tolist()
+    return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
 
 
 class _LensGrid(NamedTuple):
     """Lines of sight and their derivatives by the pixel at points evenly across a picture."""
 
     cell_px: np.ndarray  # (2,) distance of the points along x and y, px
-    directions: np.ndarray  # (n, n, 3) unit vectors along the lines of sight; NaN where not known
+    directions: np.ndarray  # (n, n, 3) unit vectors along the lines of sight; 0 where not known
     pixel_by_direction: np.ndarray  # (n, n, 2, 3) Jacobian
     bend: np.ndarray  # (n, n, 2, 3) 1/px, by x^2, xy, y^2; of two planes, see `_bend`
     stretch: np.ndarray  # (n, n) ratio of the scales of the most different directions
@@ -176,7 +196,8 @@ class _LensGrid(NamedTuple):
     def directions_of(self, pixels: np.ndarray) -> np.ndarray:
         """Return unit vectors (N, 3) of pixels (N, 2), interpolated; NaN where not known.
 
-        They tell which part of the picture is needed, not where things are.
+        They tell which part of the picture is needed, not where things are. In a cell at the edge
+        of what the lens sees they are those of its known corners.
         """
         nodes = pixels / self.cell_px
         first = np.clip(nodes.astype(int), 0, _NODES - 2)
@@ -185,7 +206,8 @@ class _LensGrid(NamedTuple):
         upper = grid[row, column] * (1 - right) + grid[row, column + 1] * right
         lower = grid[row + 1, column] * (1 - right) + grid[row + 1, column + 1] * right
         directions = upper * (1 - down) + lower * down
-        return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+        length = np.linalg.norm(directions, axis=1, keepdims=True)
+        return directions / np.where(length > 0, length, np.nan)
 
 
 @lru_cache(maxsize=32)
@@ -204,7 +226,8 @@ def _lens_grid(camera: Camera) -> _LensGrid:
     # The product and the sum of the squares of the singular values tell their ratio.
     half_sum = np.trace(square, axis1=-2, axis2=-1) / (2 * np.sqrt(np.linalg.det(square)))
     stretch = half_sum + np.sqrt(np.maximum(half_sum**2 - 1, 0))
-    return _LensGrid(np.array([x[1], y[1]]), directions, pixel_by_direction, bend, stretch)
+    return _LensGrid(np.array([x[1], y[1]]), np.nan_to_num(directions), pixel_by_direction, bend,
+                     stretch)
 
 
 def _gradient(values: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
