@@ -181,6 +181,23 @@ def test_a_pole_is_straight_and_upright(lens, roll, pitch):
     assert count >= 3
 
 
+@pytest.mark.parametrize("lens", ["wide pinhole", "fisheye"])
+def test_a_ball_is_round_at_the_edge_of_a_wide_picture(lens):
+    """Where the picture is stretched, the outline of a ball is a circle in the crop."""
+    camera = _camera(lens, (640, 480))
+    frame = Frame(np.zeros((480, 640, 3), np.uint8), camera, ground=Ground(_up(0)))
+    direction = np.append(camera.normalise(np.array([590.0, 240])), 1)
+    direction /= np.linalg.norm(direction)
+    right = np.cross(direction, _up(0)) / np.linalg.norm(np.cross(direction, _up(0)))
+    angles = np.linspace(0, 2 * np.pi, 60)[:, None]
+    circle = np.cos(angles) * right + np.sin(angles) * np.cross(direction, right)
+    outline = camera.project(direction + 0.12 * circle)
+    crop = crop_person(frame, np.concatenate([outline.min(0), outline.max(0)]))
+    seen = crop.from_picture(outline)
+    assert crop.camera is camera
+    np.testing.assert_allclose(np.ptp(seen[:, 0]), np.ptp(seen[:, 1]), rtol=0.05)
+
+
 @pytest.mark.parametrize("size", _SIZES)
 @pytest.mark.parametrize("kind", _BOXES)
 @pytest.mark.parametrize("position", _POSITIONS)
@@ -214,6 +231,12 @@ def test_a_level_pinhole_camera_changes_nothing():
         level = crop_person(Frame(image, camera, ground=Ground(_up(0))), box)
         np.testing.assert_array_equal(level.homography, alone.homography)
         assert level.camera is None
+
+
+def test_a_camera_of_another_size_is_not_used():
+    frame = Frame(np.zeros((480, 640, 3), np.uint8), _camera("fisheye", (320, 240)))
+    crop = crop_person(frame, np.array([500, 300, 630, 470.0]))
+    assert crop.camera is None and crop.homography[0, 1] == 0
 
 
 def test_people_below_the_camera_are_not_rotated():

@@ -80,7 +80,8 @@ def crop_person(frame: Frame, box: np.ndarray, long_side: int = 256) -> Crop | N
 
     Args:
         frame: with its camera and ground, people are upright in the crop and not bent by the lens,
-            see `person_view`; without them the crop shows the picture as it is.
+            see `person_view`; without a camera of the image's size the crop shows the picture as
+            it is.
         box (4,): left, top, right, bottom, px; the part within the picture counts.
         long_side: of the crop, px, a multiple of 32. The short side follows from the box: rounded
             up to a multiple of 32, at least 96 px, by a wider region.
@@ -91,12 +92,13 @@ def crop_person(frame: Frame, box: np.ndarray, long_side: int = 256) -> Crop | N
     visible = np.clip(np.asarray(box, float), 0, (width, height, width, height))
     if not ((visible[2:] - visible[:2]) >= _LEAST_BOX_PX).all():  # also if NaN
         return None
-    if frame.camera is not None:
+    camera = frame.camera
+    if camera is not None and (camera.width, camera.height) == (width, height):
         up = None if frame.ground is None else frame.ground.up
-        view = seen_by(frame.camera, up, visible, long_side)
+        view = seen_by(camera, up, visible, long_side)
         if view is not None:
             homography, size, is_perspective = view
-            return _warped(frame, homography, size, frame.camera if is_perspective else None)
+            return _warped(frame.image, homography, size, camera if is_perspective else None)
     region = region_around(visible, long_side)
     return Crop(_scaled(frame.image, region), region.picture_from_crop)
 
@@ -112,13 +114,13 @@ def _scaled(image: np.ndarray, region: Region) -> np.ndarray:
     return shrunk(inside, region.crop_size)
 
 
-def _warped(frame: Frame, homography: np.ndarray, size: tuple[int, int],
+def _warped(image: np.ndarray, homography: np.ndarray, size: tuple[int, int],
             camera: Camera | None) -> Crop:
-    """The crop of a size by a homography, and the camera's lens if there is one."""
+    """The crop of a size, px, by a homography, and the camera's lens if there is one."""
     width, height = size
     crop = Crop(np.zeros((height, width, 3), np.uint8), homography, camera)
     nodes = crop.to_picture(_nodes(width, height))
-    part = _part(frame.image, nodes)
+    part = _part(image, nodes)
     if part is None:
         return crop
     nodes = (nodes - part.corner) / part.scale - 0.5  # OpenCV: centre of the first pixel at 0
