@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
@@ -20,7 +19,6 @@ from ros2_pose.camera import Camera, rotation_of
 from ros2_pose.geometry import Transform
 from ros2_pose.people import Frame, People
 
-_ROTATE = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 _MIN_SINE = 0.35  # of the angle between `up` and the line of sight, for the picture to be rotated
 _HYSTERESIS = 0.17  # by which another rotation must be better than the one in use
 
@@ -46,7 +44,11 @@ def quarter_turns_to_upright(up: np.ndarray, current: int | None = None) -> int:
 
 
 def upright_frame(taken: Frame, quarter_turns: int) -> Frame:
-    """Return a frame rotated by quarter turns, with all that it holds in the new axes."""
+    """Return a frame rotated by quarter turns, with all that it holds in the new axes.
+
+    Its image and depth are views of those as taken: nothing is copied. `imaging.resize` scales
+    such views without a copy.
+    """
     camera = taken.camera and _upright_camera(taken.camera, quarter_turns)
     camera_to_fixed = taken.camera_to_fixed
     if camera_to_fixed is not None:
@@ -54,8 +56,8 @@ def upright_frame(taken: Frame, quarter_turns: int) -> Frame:
     ground = taken.ground
     if ground is not None:
         ground = replace(ground, up=rotation_of(quarter_turns) @ ground.up)
-    depth = None if taken.depth is None else _rotated(taken.depth, quarter_turns)
-    return replace(taken, image=_rotated(taken.image, quarter_turns), camera=camera,
+    depth = None if taken.depth is None else _turned(taken.depth, quarter_turns)
+    return replace(taken, image=_turned(taken.image, quarter_turns), camera=camera,
                    camera_to_fixed=camera_to_fixed, ground=ground, depth=depth)
 
 
@@ -82,8 +84,8 @@ def _upright_from_taken(taken: Frame, quarter_turns: int) -> Transform:
     return Transform(Rotation.from_matrix(rotmat), -rotmat @ centre_m)
 
 
-def _rotated(image: np.ndarray, quarter_turns: int) -> np.ndarray:
-    return cv2.rotate(image, _ROTATE[quarter_turns]) if quarter_turns else image
+def _turned(image: np.ndarray, quarter_turns: int) -> np.ndarray:
+    return np.rot90(image, quarter_turns) if quarter_turns else image
 
 
 @lru_cache(maxsize=32)

@@ -108,8 +108,9 @@ class PoseNetwork(Finder):
         """Find the people of each frame; what the pipeline calls.
 
         Args:
-            frames: images (H, W, 3) uint8 RGB, upright; sizes may differ. `Frame.camera` may be
-                None. A network with `search_parts` reads `Frame.expected` and `Frame.search`.
+            frames: images (H, W, 3) uint8 RGB, upright; sizes may differ. An image may be a view
+                that np.rot90 made: scale it with `imaging.resize`. `Frame.camera` may be None. A
+                network with `search_parts` reads `Frame.expected` and `Frame.search`.
         Returns:
             One `People` a frame, best scores first, in px of its image, pixel centres at +0.5:
             boxes (P, 4), scores (P,), keypoints (P, 17, 2), keypoint_cov (P, 17, 2, 2) px^2 and

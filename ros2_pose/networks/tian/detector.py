@@ -18,6 +18,7 @@ from ros2_pose.body.correct import correct
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
+from ros2_pose.imaging.resize import resized
 from ros2_pose.networks.base import PoseNetwork, TorchNetwork, input_size, padded_length
 from ros2_pose.networks.tian import roi
 from ros2_pose.networks.tian.checkpoint import SHIPPED, load_checkpoint
@@ -70,7 +71,7 @@ class Tian(TorchNetwork):
         width, height = input_size((image.shape[1], image.shape[0]), self.net.config.input_size)
         method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
         padded = np.full((padded_length(height), padded_length(width), 3), PAD, np.uint8)
-        padded[:height, :width] = cv2.resize(image, (width, height), interpolation=method)
+        padded[:height, :width] = resized(image, (width, height), method)
         return [torch.from_numpy(padded).permute(2, 0, 1)]
 
     def forward(self, batch: Tensor) -> tuple[list[Tensor], ...]:
