@@ -1,6 +1,6 @@
 """Import a graph of operations, as files of trained networks hold it, as a torch module.
 
-A reader of a file format (`tflite.py`, `tfjs.py`) lists the operations by the kinds of `graph.py`. The
+A reader of a file format (`tflite.py`, `tfjs.py`) lists operations of the kinds of `graph.py`. The
 part that computes the named outputs becomes a `torch.fx.GraphModule`: batched, differentiable,
 exportable. All tensors are NCHW there. A tensor's layout in the file, e.g. "NHWC", is a property of
 its name alone: transposing changes the layout and computes nothing.
