@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from ros2_pose.networks.graph import GraphError
+from ros2_pose.networks.movenet import _HEADS
+from ros2_pose.networks.tflite import load_tflite
 from ros2_pose.networks.tflite_file import read_tflite
 from ros2_pose.weights import fetch
 
@@ -115,6 +117,22 @@ def test_a_file_with_wrong_bytes_is_read_or_refused_in_one_line(tmp_path):
             refused += 1
             assert len(str(error).splitlines()) == 1
     assert refused > 5
+
+
+def test_a_graph_of_wrong_bytes_is_imported_or_refused_in_one_line(tmp_path):
+    rng = np.random.default_rng(0)
+    whole = fetch("movenet_multipose.tflite").read_bytes()
+    path, refused = tmp_path / "wrong.tflite", 0
+    for place in len(whole) - rng.integers(4, 100_000, 30):  # operators are at the end
+        wrong = bytearray(whole)
+        wrong[place:place + 2] = rng.bytes(2)
+        path.write_bytes(wrong)
+        try:
+            load_tflite(path, _HEADS)
+        except GraphError as error:
+            refused += 1
+            assert len(str(error).splitlines()) == 1
+    assert refused > 3
 
 
 def test_another_kind_of_file_is_named(tmp_path):

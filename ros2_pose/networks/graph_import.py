@@ -1,7 +1,7 @@
 """Import a graph of operations, as files of trained networks hold it, as a torch module.
 
-A reader of a file format (`tflite.py`, `tfjs.py`) lists the operations by the kinds below. The part
-that computes the named outputs becomes a `torch.fx.GraphModule`: batched, differentiable,
+A reader of a file format (`tflite.py`, `tfjs.py`) lists operations of the kinds of `graph.py`. The
+part that computes the named outputs becomes a `torch.fx.GraphModule`: batched, differentiable,
 exportable. All tensors are NCHW there. A tensor's layout in the file, e.g. "NHWC", is a property of
 its name alone: transposing changes the layout and computes nothing.
 
@@ -24,6 +24,7 @@ from torch import fx, nn
 
 from ros2_pose.errors import one_line
 from ros2_pose.networks.graph import GraphError, Operation
+from ros2_pose.networks.graph_passes import fold_biases, overwrite_where_possible
 from ros2_pose.networks.padding import (
     NO_PADDING,
     Padding,
@@ -77,8 +78,8 @@ class _Importer:
         for op in self._needed(outputs):
             self._emit(op)
         self.graph.output(tuple(self._node(name) for name in outputs))
-        _fold_biases(self.graph, self.modules)
-        _overwrite_where_possible(self.graph)
+        fold_biases(self.graph, self.modules)
+        overwrite_where_possible(self.graph, _ACTIVATIONS.values())
         return fx.GraphModule(self.modules, self.graph, "ImportedGraph")
 
     def _needed(self, outputs: Sequence[str]) -> list[Operation]:
@@ -100,12 +101,12 @@ class _Importer:
     def _emit(self, op: Operation) -> None:
         emitter = _EMITTERS.get(op.kind)
         if emitter is None:
-            raise GraphError(f"operator {op.kind} (tensor {op.outputs[0]!r}) is not covered; "
+            raise GraphError(f"operator {op.kind!r} (tensor {op.outputs[0]!r}) is not covered; "
                              f"covered are {', '.join(_EMITTERS)}")
         try:
             emitter(self, op)
         except _UNFIT as error:
-            raise GraphError(f"operator {op.kind} (tensor {op.outputs[0]!r}) does not fit its "
+            raise GraphError(f"operator {op.kind!r} (tensor {op.outputs[0]!r}) does not fit its "
                              f"inputs: {one_line(error)}") from error
 
     def _image(self, op: Operation) -> None:
@@ -272,7 +273,7 @@ class _Importer:
     def _node_in(self, name: str, layout: str) -> fx.Node:
         """Return the node of a tensor that must have that layout."""
         if self._layout(name) != layout:
-            raise GraphError(f"tensor {name!r} is {self.layouts[name]}, expected {layout}")
+            raise GraphError(f"tensor {name!r} is {self.layouts[name]}, expected {layout!r}")
         return self._node(name)
 
     def _node(self, name: str) -> fx.Node:
@@ -309,7 +310,7 @@ class _Importer:
         if activation is None:
             return node
         if activation not in _ACTIVATIONS:
-            raise GraphError(f"fused activation {activation} is not covered")
+            raise GraphError(f"fused activation {activation!r} is not covered")
         options = {"negative_slope": op.attributes["alpha"]} if activation == "leaky_relu" else {}
         return self._call(_ACTIVATIONS[activation], node, **options)
 
@@ -323,32 +324,6 @@ _EMITTERS: dict[str, Callable[[_Importer, Operation], None]] = {
     **dict.fromkeys(_ARITHMETIC, _Importer._arithmetic),
     **dict.fromkeys(_UNARY, _Importer._unary),
 }
-
-
-def _fold_biases(graph: fx.Graph, modules: nn.Module) -> None:
-    """Make constants that are added to the result of a convolution its bias."""
-    for node in graph.find_nodes(op="call_function", target=operator.add):
-        x, value = node.args
-        if not (isinstance(x, fx.Node) and isinstance(value, fx.Node) and len(x.users) == 1
-                and x.op == "call_module" and value.op == "get_attr"):
-            continue
-        conv, bias = modules.get_submodule(x.target), modules.get_buffer(value.target)
-        if isinstance(conv, nn.Conv2d) and conv.bias is None and bias.numel() == conv.out_channels:
-            conv.bias = nn.Parameter(bias.flatten())
-            node.replace_all_uses_with(x)
-            graph.erase_node(node)
-            graph.erase_node(value)
-            delattr(modules, value.target)
-
-
-def _overwrite_where_possible(graph: fx.Graph) -> None:
-    """Let activations overwrite the result of a layer or a sum that nothing else reads."""
-    for node in graph.nodes:
-        if node.target in _ACTIVATIONS.values():
-            source = node.args[0]
-            is_sum = source.op == "call_module" or source.target == operator.add
-            if is_sum and len(source.users) == 1:
-                node.kwargs = {**node.kwargs, "inplace": True}
 
 
 def _set_bias(conv: nn.Conv2d, bias: np.ndarray) -> None:

@@ -26,6 +26,7 @@ _BINS = 11
 _MEAN_BGR, _STD_BGR = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 _LONG_SIDE = 416  # px
 _LEAST_SCORE = 0.25
+_MOST_CANDIDATES = 500
 _SAME_PERSON = 0.6  # intersection over union
 
 
@@ -114,6 +115,8 @@ class NanoDet(nn.Module, Finder):
         limits = np.tile(size, 2)
         scaled = limits / np.tile(input_size(image.shape[1::-1], _LONG_SIDE), 2)
         boxes = np.clip(boxes * scaled, 0, limits)
+        best = np.argsort(-scores, kind="stable")[:_MOST_CANDIDATES]
+        boxes, scores = boxes[best], scores[best]
         kept = box_math.suppress(boxes, scores, _SAME_PERSON)
         return boxes[kept], scores[kept]
 
@@ -125,7 +128,7 @@ def _decode(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:
         maps: (1 + 4 * 11, h, w); see `PersonHeads`.
         stride: px per cell.
     """
-    scores = 1 / (1 + np.exp(-maps[0].astype(float)))
+    scores = 1 / (1 + np.exp(-np.clip(maps[0].astype(float), -50, 50)))
     rows, cols = np.nonzero(scores >= _LEAST_SCORE)
     logits = maps[1:, rows, cols].astype(float).reshape(4, _BINS, -1)
     weights = np.exp(logits - logits.max(1, keepdims=True))

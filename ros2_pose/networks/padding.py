@@ -10,6 +10,7 @@ from ros2_pose.networks.graph import GraphError
 
 Padding = tuple[tuple[int, int], tuple[int, int]]  # cells before and after; y, then x
 NO_PADDING: Padding = ((0, 0), (0, 0))
+_MOST = 64  # cells; more is a sign of a damaged file
 
 
 def own_padding(padding: str | Padding, lengths: Sequence[int], kernel: Sequence[int],
@@ -29,7 +30,7 @@ def own_padding(padding: str | Padding, lengths: Sequence[int], kernel: Sequence
     if padding == "VALID":
         return NO_PADDING
     if padding != "SAME":
-        raise GraphError(f"padding {padding} is not covered")
+        raise GraphError(f"padding {padding!r} is not covered")
     if any(length % stride for length, stride in zip(lengths, strides)):
         raise GraphError("SAME padding that depends on the size of the image is not covered")
     pairs = [_split(max((n - 1) * spread + 1 - stride, 0))
@@ -56,15 +57,15 @@ def made_symmetric(weight: np.ndarray, padding: Padding,
     Torch pads both sides alike: where a side has less padding, the kernel gets zeros on it.
 
     Raises:
-        GraphError: it would take a part of a dilated step.
+        GraphError: it would take a part of a dilated step, or too much padding.
     """
     zeros, symmetric = [(0, 0), (0, 0)], []
-    for (before, after), spread, size in zip(padding, dilations, weight.shape[2:]):
+    for (before, after), spread in zip(padding, dilations):
         missing, rest = divmod(after - before, spread)
         if rest:
             raise GraphError("uneven padding of a dilated convolution is not covered")
-        if min(before, after) < 0 or max(before, after) > size * spread:
-            raise ValueError(f"padding {before} before, {after} after for a kernel of {size}")
+        if min(before, after) < 0 or max(before, after) > _MOST:
+            raise GraphError(f"padding of {before} cells before and {after} after is not covered")
         zeros.append((max(missing, 0), max(-missing, 0)))
         symmetric.append(max(before, after))
     return np.pad(weight, zeros), (symmetric[0], symmetric[1])

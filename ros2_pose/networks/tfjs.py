@@ -29,7 +29,7 @@ _DAMAGED = (ValueError, KeyError, TypeError, IndexError, AttributeError, Overflo
             RecursionError)
 _ACTIVATIONS = {"Relu": "relu", "Relu6": "relu6", "LeakyRelu": "leaky_relu"}
 _CONVOLUTIONS = ("Conv2D", "_FusedConv2D", "DepthwiseConv2dNative", "FusedDepthwiseConv2dNative")
-# Kinds of graph_import.py; those of operators that have attributes get them in `_Reader`.
+# Kinds of graph.py; those of operators that have attributes get them in `_TfjsReader`.
 _PLAIN = {"AddV2": "add", "Add": "add", "Sub": "sub", "Mul": "mul", "RealDiv": "div",
           "Sigmoid": "sigmoid", "Relu": "relu", "Relu6": "relu6", "Cast": "identity",
           "Identity": "identity"}
@@ -51,7 +51,7 @@ def load_tfjs(graph: str | Path, weights: str | Path, outputs: Sequence[str]) ->
     try:
         model = json.loads(Path(graph).read_bytes())
         entries = [entry for group in model["weightsManifest"] for entry in group["weights"]]
-        reader = _Reader(_read_weights(Path(weights).read_bytes(), entries))
+        reader = _TfjsReader(_read_weights(Path(weights).read_bytes(), entries))
         operations = [reader.operation(node) for node in model["modelTopology"]["node"]
                       if node["op"] != "Const"]
     except _DAMAGED as error:
@@ -77,7 +77,7 @@ def _read_weights(data: bytes, entries: Sequence[Mapping]) -> dict[str, np.ndarr
     return constants
 
 
-class _Reader:
+class _TfjsReader:
     """Turns nodes of the graph into operations of the importer."""
 
     def __init__(self, constants: dict[str, np.ndarray]):

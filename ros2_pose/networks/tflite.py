@@ -1,10 +1,11 @@
-"""Import a TensorFlow Lite file as a torch module: its operators in the terms of graph_import.py.
+"""Import a TensorFlow Lite file as a torch module: its operators in the terms of graph.py.
 
 Weights stored as float16 behind a DEQUANTIZE operator are constants like others.
 """
 
 from __future__ import annotations
 
+import struct
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from ros2_pose.errors import one_line
 from ros2_pose.networks.graph import GraphError, Operation
 from ros2_pose.networks.graph_import import import_graph
 from ros2_pose.networks.tflite_file import Operator, Table, Tensor, read_tflite
@@ -20,6 +22,7 @@ from ros2_pose.networks.tflite_file import Operator, Table, Tensor, read_tflite
 _ACTIVATIONS = {0: None, 1: "relu", 3: "relu6"}  # ActivationFunctionType of the schema
 _PADDINGS = {0: "SAME", 1: "VALID"}  # Padding of the schema
 _LAYOUT = "NHWC"
+_DAMAGED = (IndexError, ValueError, RecursionError, struct.error)
 _IMAGE_SHAPE = (1, 256, 256, 3)  # of a file of which the input may have any size
 _ARITHMETIC = {"ADD": "add", "SUB": "sub", "MUL": "mul", "DIV": "div"}
 _UNARY = {"RELU": "relu", "RELU6": "relu6", "LOGISTIC": "sigmoid", "CAST": "identity"}
@@ -38,14 +41,18 @@ def load_tflite(path: str | Path, outputs: Sequence[str]) -> fx.GraphModule:
         GraphError: the file is damaged, a name is unknown or an operator is not covered.
     """
     tensors, operators, inputs = read_tflite(path)
-    reader = _Reader(tensors, operators)
-    image = Operation("image", (), (reader.names[inputs[0]],),
-                      {"layout": _LAYOUT, "shape": _IMAGE_SHAPE})
-    operations = [reader.operation(op) for op in operators if op.kind != "DEQUANTIZE"]
+    try:
+        reader = _TfliteReader(tensors, operators)
+        image = Operation("image", (), (reader.names[inputs[0]],),
+                          {"layout": _LAYOUT, "shape": _IMAGE_SHAPE})
+        operations = [reader.operation(op) for op in operators if op.kind != "DEQUANTIZE"]
+    except _DAMAGED as error:
+        raise GraphError(f"{path} is damaged ({one_line(error)}): delete it and fetch it again"
+                         ) from error
     return import_graph([image, *operations], reader.constants, outputs)
 
 
-class _Reader:
+class _TfliteReader:
     """Turns operators of the file into operations of the importer."""
 
     def __init__(self, tensors: list[Tensor], operators: list[Operator]):
