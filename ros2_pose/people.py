@@ -70,8 +70,8 @@ class Frame:
         camera_to_fixed: from the camera frame to one that stands still, at the stamp; None if not
             known.
         ground: gravity and floor; None for those that the pipeline's settings describe.
-        expected: people whom tracking predicts in the image, in its px; None if nothing is followed.
-        search: which parts of the network's search in the whole picture are to be run; None: all.
+        expected: people that tracking predicts in the image, px; None without tracking.
+        search: parts of the network's search in the whole picture that are to be run; None: all.
     """
 
     image: np.ndarray

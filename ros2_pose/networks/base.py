@@ -15,6 +15,7 @@ from torch import nn
 
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
+from ros2_pose.imaging.resize import resized
 from ros2_pose.people import DETECTED, Frame, People
 
 
@@ -221,5 +222,5 @@ def letterbox(image: np.ndarray, scale: int) -> np.ndarray:
     width, height = input_size((image.shape[1], image.shape[0]), scale)
     method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
     padded = np.zeros((padded_length(height), padded_length(width), 3), np.uint8)
-    padded[:height, :width] = cv2.resize(image, (width, height), interpolation=method)
+    padded[:height, :width] = resized(image, (width, height), method)
     return padded

@@ -118,19 +118,24 @@ class TopDown(PoseNetwork):
         A person of whom there is no crop, or for whom the refiner fails, stays as proposed if the
         keypoints are known.
         """
-        refined: list[People] = []
-        for row in range(len(proposals.people)):
-            person = proposals.people[[row]]
-            crop = crop_person(frame, person.boxes[0], self.refiner.long_side)
-            if crop is None:
-                continue
-            found = self.refiner.refine([crop.image], [_guide(person, crop)])[0]
-            refined.append(self._as_person(person, row < proposals.followed, crop, found))
-        return concatenated(refined) if refined else People.nobody()
+        refined = [self._refined(frame, proposals.people[[row]], row < proposals.followed)
+                   for row in range(len(proposals.people))]
+        people = concatenated(refined) if refined else People.nobody()
+        return people[np.isfinite(people.keypoints).all((1, 2))]
+
+    def _refined(self, frame: Frame, person: People, followed: bool) -> People:
+        """A proposed person (1,) as the crop shows it; as proposed if that is not possible."""
+        crop = crop_person(frame, person.boxes[0], self.refiner.long_side)
+        if crop is None:
+            return person
+        found = self.refiner.refine([crop.image], [_guide(person, crop)])[0]
+        return self._as_person(person, followed, crop, found)
 
     def _as_person(self, person: People, followed: bool, crop: Crop, found: Refined) -> People:
         """A person (1,) in px of the picture with what the refiner found in the crop."""
         keypoints, votes_cov = crop.to_picture(found.keypoints, found.votes_cov)
+        if not (np.isfinite(keypoints).all() and np.isfinite(votes_cov).all()):
+            return person  # the lens does not reach so far
         box = person.boxes[0]
         if followed:
             box = _moved_box(box, person.keypoints[0], keypoints, found.keypoint_scores)
@@ -165,8 +170,8 @@ def _confirmed(expected: People, posed: People, same: np.ndarray, boxes: People,
     """People followed (F,), after a search: with the scores and boxes of those it found.
 
     Args:
-        posed (N,), same (F, N): people found with keypoints, and whether they are a person followed.
-        boxes (M,), same_box (F, M): boxes found, and whether they are of a person followed.
+        posed (N,): people found with keypoints; same (F, N): whether they are a person followed.
+        boxes (M,): found alone; same_box (F, M): whether they are of a person followed.
     """
     assert expected.proposal_scores is not None
     assert posed.proposal_scores is not None and boxes.proposal_scores is not None
@@ -193,7 +198,7 @@ def _score(proposal_score: float, guided: bool, found: Refined) -> float:
     A person proposed as a box alone also needs a clear centre.
     """
     clear = found.keypoint_scores > _CLEAR
-    mean = (found.keypoint_scores * clear).sum() / max(clear.sum(), _LEAST_CLEAR)
+    mean = found.keypoint_scores[clear].sum() / max(int(clear.sum()), _LEAST_CLEAR)
     return float(np.sqrt(proposal_score * mean * (1.0 if guided else found.center_score)))
 
 
@@ -207,7 +212,7 @@ def _moved_box(box: np.ndarray, before: np.ndarray, now: np.ndarray,
     if clear.sum() < 3:
         return box
     before, now = before[clear], now[clear]
-    spread_before, spread_now = (np.linalg.norm(p - p.mean(0)) for p in (before, now))
+    spread_before, spread_now = (float(np.linalg.norm(p - p.mean(0))) for p in (before, now))
     scale = np.clip(spread_now / max(spread_before, 1e-6), 0.8, 1.25)
     corners = (box.reshape(2, 2) - before.mean(0)) * scale + now.mean(0)
     hull = np.stack([now.min(0), now.max(0)])
