@@ -144,8 +144,8 @@ class Pipeline:
         if not parts:
             return frame
         expected = self.tracker.expected(frame.stamp, frame.camera, frame.camera_to_fixed)
-        search = self._schedule.parts(parts, frame.stamp, frame.image, len(expected),
-                                      self.tracker.has_lost)
+        urgent = self.tracker.has_lost or len(expected) > self.network.most_followed
+        search = self._schedule.parts(parts, frame.stamp, frame.image, len(expected), urgent)
         return replace(frame, expected=expected, search=search)
 
     def follow(self, people: People, prepared: PreparedFrame) -> People:

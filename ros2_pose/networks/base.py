@@ -94,6 +94,11 @@ class PoseNetwork(Finder):
         return 0
 
     @property
+    def most_followed(self) -> int:
+        """Number of people that can be followed without a search; more need one in each frame."""
+        return 0
+
+    @property
     def rotation_std(self) -> torch.Tensor | None:
         """Standard deviation (24,) of `People.theta`, rad, SMPL order; None without theta."""
         return None

@@ -21,12 +21,10 @@ class Guide(NamedTuple):
 
     Attributes:
         keypoints (17, 2): px of the crop, COCO order; all NaN if only the box is known.
-        std (17,): standard deviation of each keypoint's coordinates, px of the crop.
         middle (2,): middle of the person's box, px of the crop.
     """
 
     keypoints: np.ndarray
-    std: np.ndarray
     middle: np.ndarray
 
 

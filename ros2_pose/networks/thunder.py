@@ -68,16 +68,16 @@ class Thunder(nn.Module, Refiner):
         for crop, guide in zip(crops, guides):
             batch = torch.from_numpy(crop[None]).permute(0, 3, 1, 2)
             heads = self.heads(batch.to(self._device))
-            found.append(decode([head[0].cpu() for head in heads], guide))
+            found.append(decode([head[0].cpu().numpy() for head in heads], guide))
         return found
 
-def decode(heads: list[torch.Tensor], guide: Guide) -> Refined:
+
+def decode(heads: list[np.ndarray], guide: Guide) -> Refined:
     """Decode the heads of one crop near what its guide states.
 
     A keypoint is the cell with the largest probability / (distance to the guide + width), moved by
-    its offset. The width is the original's plus the guide's standard deviation. Without keypoints
-    in the guide, the person's centre is found in the same way near the middle of the box, and the
-    regression from there is the guide.
+    its offset. Without keypoints in the guide, the person's centre is found in the same way near
+    the middle of the box, and the regression from there is the guide.
 
     Args:
         heads: logits of the centre (1, h, w) and of the keypoints (17, h, w), offsets (34, h, w)
@@ -86,56 +86,51 @@ def decode(heads: list[torch.Tensor], guide: Guide) -> Refined:
     Source: the decoding of MoveNet SinglePose, guided by its own centre and regression alone.
     """
     center, heat, offset, displacement = heads
-    middle = _cells(guide.middle[None])
-    center_score, row, col = _best_near(center.sigmoid(), middle, torch.tensor([_WIDTH]))
+    center_scores, rows, cols = _best_near(_sigmoid(center), guide.middle[None, ::-1] / _STRIDE)
     if np.isfinite(guide.keypoints).all():
-        guess, std = _cells(guide.keypoints), torch.from_numpy(guide.std).float() / _STRIDE
+        guess = guide.keypoints[:, ::-1] / _STRIDE
     else:
-        moved = displacement[:, row[0], col[0]].unflatten(0, (-1, 2))
-        guess, std = moved + torch.stack([row, col], -1), torch.zeros(len(heat))
-    probability = heat.sigmoid()
-    scores, row, col = _best_near(probability, guess, _WIDTH + std)
-    shift = offset.unflatten(0, (-1, 2))[torch.arange(len(heat)), :, row, col]
-    points = torch.stack([col + shift[:, 1], row + shift[:, 0]], -1) * _STRIDE
-    cov = _vote_covariance(probability, row, col) * _STRIDE**2
-    return Refined(points.numpy().astype(float), cov.numpy().astype(float),
-                   scores.numpy().astype(float), float(center_score[0]))
+        guess = displacement[:, rows[0], cols[0]].reshape(-1, 2) + (rows[0], cols[0])
+    probability = _sigmoid(heat)
+    scores, rows, cols = _best_near(probability, guess)
+    joint = np.arange(len(heat))
+    shift = offset.reshape(-1, 2, *heat.shape[1:])[joint, :, rows, cols]
+    points = np.stack([cols + shift[:, 1], rows + shift[:, 0]], -1) * float(_STRIDE)
+    cov = _vote_covariance(probability, rows, cols) * _STRIDE**2
+    return Refined(points, cov, scores.astype(float), float(center_scores[0]))
 
 
-def _cells(points: np.ndarray) -> torch.Tensor:
-    """Convert points (N, 2) x, y in px of the crop to (N, 2) y, x in cells."""
-    return torch.from_numpy(points[:, ::-1] / _STRIDE).float()
+def _sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
 
 
-def _best_near(probability: torch.Tensor, guess: torch.Tensor,
-               width: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _best_near(probability: np.ndarray,
+               guess: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the probability, row and column (N,) of the best cell near each guess.
 
     Args:
         probability (N, h, w).
         guess (N, 2): y, x, cells.
-        width (N,): cells.
     """
-    height, cells_wide = probability.shape[1:]
-    row_distance = torch.arange(height) - guess[:, :1]
-    col_distance = torch.arange(cells_wide) - guess[:, 1:]
-    distance = torch.hypot(row_distance[:, :, None], col_distance[:, None])
-    weighted = (probability / (distance + width[:, None, None])).flatten(1)
-    best = weighted.argmax(1)
-    return (probability.flatten(1).gather(1, best[:, None])[:, 0], best // cells_wide,
-            best % cells_wide)
-
-
-def _vote_covariance(probability: torch.Tensor, row: torch.Tensor,
-                     col: torch.Tensor) -> torch.Tensor:
-    """Return the covariance (N, 2, 2) x, y of the votes around cells of (N, h, w), in cells^2."""
-    steps = torch.arange(-_VOTE_RADIUS, _VOTE_RADIUS + 1)
-    rows, cols = row[:, None] + steps, col[:, None] + steps
     height, width = probability.shape[1:]
-    inside = (((rows >= 0) & (rows < height))[:, :, None]
-              & ((cols >= 0) & (cols < width))[:, None])
-    number = torch.arange(len(probability))[:, None, None]
-    votes = probability[number, rows.clamp(0, height - 1)[:, :, None],
-                        cols.clamp(0, width - 1)[:, None]]
-    logits = votes.clamp(min=1e-9).log().masked_fill(~inside, -torch.inf)
-    return joint_votes(logits)[1]
+    guess = guess.astype(np.float32)
+    row_distance2 = (np.arange(height, dtype=np.float32) - guess[:, :1]) ** 2
+    col_distance2 = (np.arange(width, dtype=np.float32) - guess[:, 1:]) ** 2
+    distance = np.sqrt(row_distance2[:, :, None] + col_distance2[:, None])
+    best = (probability / (distance + _WIDTH)).reshape(len(guess), -1).argmax(1)
+    rows, cols = best // width, best % width
+    return probability[np.arange(len(guess)), rows, cols], rows, cols
+
+
+def _vote_covariance(probability: np.ndarray, rows: np.ndarray, cols: np.ndarray) -> np.ndarray:
+    """Return the covariance (N, 2, 2) x, y of the votes around cells of (N, h, w), in cells^2."""
+    height, width = probability.shape[1:]
+    steps = np.arange(-_VOTE_RADIUS, _VOTE_RADIUS + 1)
+    near_rows, near_cols = rows[:, None] + steps, cols[:, None] + steps
+    inside = (((near_rows >= 0) & (near_rows < height))[:, :, None]
+              & ((near_cols >= 0) & (near_cols < width))[:, None])
+    number = np.arange(len(probability))[:, None, None]
+    votes = probability[number, near_rows.clip(0, height - 1)[:, :, None],
+                        near_cols.clip(0, width - 1)[:, None]]
+    logits = np.where(inside, np.log(np.maximum(votes, 1e-9)), -np.inf)
+    return joint_votes(torch.from_numpy(logits))[1].numpy().astype(float)

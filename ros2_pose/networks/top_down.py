@@ -20,6 +20,7 @@ import torch
 from ros2_pose import oks
 from ros2_pose.boxes import overlaps
 from ros2_pose.config import PoseConfig
+from ros2_pose.errors import one_line
 from ros2_pose.imaging.crop import Crop, crop_person
 from ros2_pose.networks.base import Finder, PoseNetwork
 from ros2_pose.networks.refiner import Guide, Refined
@@ -35,6 +36,8 @@ _CLEAR = 0.127  # least score of keypoints that count in a person's score, as in
 _LEAST_CLEAR = 6  # keypoints; of fewer clear ones the mean is taken as of so many
 _BOX_SCORE = 0.5  # worth of a detector's score, in proposal scores of people with keypoints
 _MISSED = 0.8  # factor of a followed person's proposal score for a search that misses the person
+_WEAK_NEW = 0.1  # the same while people are followed
+_MOST_FOLLOWED, _MOST_NEW = 8, 2  # crops a frame while people are followed
 _MARGIN = 0.1  # lengths of the hull of the keypoints, by which a box is larger
 _HULL_WEIGHT = 0.15  # of the hull in a followed person's box
 
@@ -43,11 +46,13 @@ class Proposals(NamedTuple):
     """People proposed to the refiner; P in all, the first F of them are followed.
 
     Attributes:
-        people (P,): with `DETECTED` fields; boxes alone have NaN keypoints.
+        people (P,): predicted or found; boxes alone have NaN keypoints.
+        found (P,): as the search found them; NaN keypoints if it did not, or found a box alone.
         followed: F.
     """
 
     people: People
+    found: People
     followed: int
 
 
@@ -87,6 +92,11 @@ class TopDown(PoseNetwork):
         """Number of parts of the search: that of the finder with the most parts."""
         return len(self._parts)
 
+    @property
+    def most_followed(self) -> int:
+        """Number of people that can be followed without a search."""
+        return _MOST_FOLLOWED
+
     def find_people(self, frames: list[Frame]) -> list[People]:
         """Find and refine the people of each frame; see `PoseNetwork.detect`."""
         found = []
@@ -107,89 +117,125 @@ class TopDown(PoseNetwork):
             for finder in finders if asking else ():
                 for i, people in zip(asking, finder.find_people([frames[i] for i in asking])):
                     found[i].append(people)
-        return [_joined(frame.expected or People.nobody(), parts)
-                for frame, parts in zip(frames, found)]
+        return [_joined(self._chosen(frame), parts) for frame, parts in zip(frames, found)]
+
+    def _chosen(self, frame: Frame) -> People:
+        """The people followed that are refined in a frame: if there are many, the least certain.
+
+        The others are for the search to find; next time they are less certain.
+        """
+        expected = frame.expected
+        if expected is None:
+            return People.nobody()
+        if len(expected) <= _MOST_FOLLOWED:
+            return expected
+        variance = np.trace(expected.keypoint_cov, axis1=-2, axis2=-1).mean(1)
+        order = np.argsort(-variance / oks.area(expected.boxes), kind="stable")
+        return expected[np.sort(order[:_MOST_FOLLOWED])]
 
     # --------------------------------------------------------------------------------- refine
 
     def refine(self, frame: Frame, proposals: Proposals) -> People:
         """Return the people proposed as their crops show them, before suppression.
 
-        A person of whom there is no crop, or for whom the refiner fails, stays as proposed if the
-        keypoints are known.
+        A person who is not refined stays as the search found it, if the keypoints are known: there
+        is no crop, the refiner fails, or people are followed and others are better proposals.
         """
-        refined = [self._refined(frame, proposals.people[[row]], row < proposals.followed)
-                   for row in range(len(proposals.people))]
-        people = concatenated(refined) if refined else People.nobody()
-        return people[np.isfinite(people.keypoints).all((1, 2))]
+        followed = proposals.followed
+        scores = proposals.people.proposal_scores
+        assert scores is not None
+        new = followed + np.argsort(-scores[followed:], kind="stable")
+        if followed:
+            new = new[scores[new] >= _WEAK_NEW][:_MOST_NEW]
+        seen = [proposals.found[[row]] for row in range(len(scores))]
+        errors: list[str] = []
+        for row in [*range(followed), *map(int, new)]:
+            try:
+                seen[row] = self._refined(frame, proposals, row)
+            except Exception as error:  # one crop must not end the frame
+                errors.append(one_line(error))
+        people = concatenated(seen) if seen else People.nobody()
+        people = people[np.isfinite(people.keypoints).all((1, 2))]
+        if errors:
+            note = f"the refiner failed on {len(errors)} of {len(seen)} people: {errors[0]}"
+            log.warning("%s", note)
+            people = people.with_fields(note=note)
+        return people
 
-    def _refined(self, frame: Frame, person: People, followed: bool) -> People:
-        """A proposed person (1,) as the crop shows it; as proposed if that is not possible."""
+    def _refined(self, frame: Frame, proposals: Proposals, row: int) -> People:
+        """A proposed person (1,) as the crop shows it; as found if that is not possible."""
+        person = proposals.people[[row]]
         crop = crop_person(frame, person.boxes[0], self.refiner.long_side)
         if crop is None:
-            return person
-        found = self.refiner.refine([crop.image], [_guide(person, crop)])[0]
-        return self._as_person(person, followed, crop, found)
-
-    def _as_person(self, person: People, followed: bool, crop: Crop, found: Refined) -> People:
-        """A person (1,) in px of the picture with what the refiner found in the crop."""
-        keypoints, votes_cov = crop.to_picture(found.keypoints, found.votes_cov)
+            return proposals.found[[row]]
+        refined = self.refiner.refine([crop.image], [_guide(person, crop)])[0]
+        keypoints, votes_cov = crop.to_picture(refined.keypoints, refined.votes_cov)
         if not (np.isfinite(keypoints).all() and np.isfinite(votes_cov).all()):
-            return person  # the lens does not reach so far
+            return proposals.found[[row]]  # the lens does not reach so far
+        return self._as_person(person, row < proposals.followed, keypoints, votes_cov, refined)
+
+    def _as_person(self, person: People, followed: bool, keypoints: np.ndarray,
+                   votes_cov: np.ndarray, refined: Refined) -> People:
+        """A person (1,) with keypoints (17, 2), px, and covariances (17, 2, 2) of their votes."""
         box = person.boxes[0]
         if followed:
-            box = _moved_box(box, person.keypoints[0], keypoints, found.keypoint_scores)
+            box = _moved_box(box, person.keypoints[0], keypoints, refined.keypoint_scores)
         cov = self.refiner.noise.cov(votes_cov, oks.area(box))
         assert person.proposal_scores is not None
         guided = bool(np.isfinite(person.keypoints).all())
-        score = _score(person.proposal_scores[0], guided, found)
+        score = _score(person.proposal_scores[0], guided, refined)
         return People(box[None], np.array([score]), keypoints[None], cov[None],
-                      found.keypoint_scores[None], proposal_scores=person.proposal_scores)
+                      refined.keypoint_scores[None], proposal_scores=person.proposal_scores)
 
 
 def _joined(expected: People, parts: list[People]) -> Proposals:
-    """Join the people followed, those found with keypoints and boxes alone; each person once."""
+    """Join the people followed (F,), those found with keypoints and boxes alone; each once."""
     found = concatenated([People.nobody(), *parts])
     is_box = np.isnan(found.keypoints).any((1, 2))
     found = found.with_fields(proposal_scores=np.where(is_box, _BOX_SCORE, 1.0) * found.scores)
     posed, boxes = found[~is_box], found[is_box]
     posed = posed[oks.suppress(posed.keypoints, oks.area(posed.boxes), posed.scores, 0.0)]
+    boxes = boxes[~(overlaps(boxes.boxes, posed.boxes) > _SAME_BOX).any(1)]
+    if not len(expected):
+        new = concatenated([posed, boxes])
+        return Proposals(new, new, 0)
+    candidates = concatenated([posed, boxes])
+    similar = oks.similarity(expected.keypoints[:, None], candidates.keypoints[None],
+                             oks.area(expected.boxes)[:, None])  # 0 for boxes alone
+    same_box = overlaps(expected.boxes, candidates.boxes) > _SAME_BOX
+    is_same = (similar >= _SAME_PERSON) | (same_box & (np.arange(len(candidates)) >= len(posed)))
+    if parts:
+        expected = _confirmed(expected, candidates, is_same)
+    new = candidates[~is_same.any(0)]
+    return Proposals(concatenated([expected, new]),
+                     concatenated([_as_found(expected, candidates, is_same), new]), len(expected))
 
-    same = oks.similarity(expected.keypoints[:, None], posed.keypoints[None],
-                          oks.area(expected.boxes)[:, None]) >= _SAME_PERSON
-    same_box = overlaps(boxes.boxes, expected.boxes).T > _SAME_BOX
-    if parts and len(expected):
-        expected = _confirmed(expected, posed, same, boxes, same_box)
-    known = concatenated([expected, posed[~same.any(0)]]) if len(expected) else posed
-    is_new = ~(overlaps(boxes.boxes, known.boxes) > _SAME_BOX).any(1)
-    return Proposals(concatenated([known, boxes[is_new]]), len(expected))
 
-
-def _confirmed(expected: People, posed: People, same: np.ndarray, boxes: People,
-               same_box: np.ndarray) -> People:
-    """People followed (F,), after a search: with the scores and boxes of those it found.
+def _confirmed(expected: People, candidates: People, is_same: np.ndarray) -> People:
+    """People followed (F,) with proposal scores that take the search into account.
 
     Args:
-        posed (N,): people found with keypoints; same (F, N): whether they are a person followed.
-        boxes (M,): found alone; same_box (F, M): whether they are of a person followed.
+        candidates (N,): what the search found; is_same (F, N): whether it is that person.
     """
-    assert expected.proposal_scores is not None
-    assert posed.proposal_scores is not None and boxes.proposal_scores is not None
-    found_scores = np.concatenate([posed.proposal_scores, boxes.proposal_scores])
-    weights = np.where(np.concatenate([same, same_box], 1), found_scores, 0.0)
-    best = weights.max(1, initial=0.0)
-    is_found = best > 0
-    before = expected.proposal_scores
-    scores = np.where(is_found, (before + best) / 2, _MISSED * before)
+    before, found = expected.proposal_scores, candidates.proposal_scores
+    assert before is not None and found is not None
+    best = np.where(is_same, found, 0.0).max(1, initial=0.0)
+    scores = np.where(best > 0, (before + best) / 2, _MISSED * before)
     return expected.with_fields(proposal_scores=scores)
+
+
+def _as_found(expected: People, candidates: People, is_same: np.ndarray) -> People:
+    """People followed (F,) as the search found them (see `_confirmed`); else NaN keypoints."""
+    unseen = expected.with_fields(keypoints=np.full_like(expected.keypoints, np.nan))
+    best = np.where(is_same, candidates.scores, 0.0).argmax(1) if len(candidates) else []
+    return concatenated([candidates[[best[row]]] if is_same[row].any() else unseen[[row]]
+                         for row in range(len(expected))])
 
 
 def _guide(person: People, crop: Crop) -> Guide:
     """What the refiner is told of a proposed person (1,), px of the crop."""
-    keypoints, cov = crop.from_picture(person.keypoints[0], person.keypoint_cov[0])
-    std = np.sqrt(np.trace(cov, axis1=-2, axis2=-1) / 2)
-    middle = crop.from_picture((person.boxes[0, :2] + person.boxes[0, 2:]) / 2)
-    return Guide(keypoints, std, middle)
+    middle = (person.boxes[0, :2] + person.boxes[0, 2:]) / 2
+    return Guide(crop.from_picture(person.keypoints[0]), crop.from_picture(middle))
 
 
 def _score(proposal_score: float, guided: bool, found: Refined) -> float:

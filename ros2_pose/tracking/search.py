@@ -38,7 +38,7 @@ class SearchSchedule:
         self._brightness: np.ndarray | None = None
 
     def parts(self, count: int, stamp: int, image: np.ndarray, followed: int,
-              lost: bool) -> tuple[int, ...]:
+              urgent: bool) -> tuple[int, ...]:
         """Return the parts of the search to be run in an image.
 
         Args:
@@ -46,9 +46,9 @@ class SearchSchedule:
             stamp: ns, of the image.
             image (H, W, 3): uint8.
             followed: number of people followed.
-            lost: a person was lost in the last image.
+            urgent: a person was lost in the last image, or there are too many to follow.
         """
-        chosen = self._chosen(count, stamp, image, followed, lost)
+        chosen = self._chosen(count, stamp, image, followed, urgent)
         for part in range(count):
             self._since[part] = 0 if part in chosen else self._since.get(part, 0) + 1
         self._last |= dict.fromkeys(chosen, stamp)
@@ -56,13 +56,13 @@ class SearchSchedule:
         return chosen
 
     def _chosen(self, count: int, stamp: int, image: np.ndarray, followed: int,
-                lost: bool) -> tuple[int, ...]:
+                urgent: bool) -> tuple[int, ...]:
         everything = tuple(range(count))
         changed = self._has_changed(image)
         if not followed or changed or self._stamp is None or self.every == 1:
             return everything
         urgency = {part: self._urgency(part, stamp) for part in everything}
-        if lost:
+        if urgent:
             urgency[0] = np.inf
         due = [part for part in everything if urgency[part] >= 1]
         if due and seconds(stamp - self._stamp) < _SLOW_S:
