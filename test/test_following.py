@@ -69,19 +69,18 @@ def _by_id(people):
     return {name: people[[row]] for row, name in enumerate(people.ids)}
 
 
-@pytest.mark.parametrize("hz, step", [(30, 1), (10, 3)])
-@pytest.mark.parametrize("upside_down", [False, True])
-def test_who_is_followed_is_who_is_found(start, pictures, hz, step, upside_down):
+@pytest.mark.parametrize("hz, upside_down", [(30, False), (10, False), (30, True)])
+def test_who_is_followed_is_who_is_found(start, pictures, hz, upside_down):
     """The same people with the same ids as if each picture were searched, a few px apart."""
-    shown, ground = pictures[:12 * step:step][:12], None
+    shown, ground = pictures[::30 // hz][:10], None
     if upside_down:
         shown = [np.ascontiguousarray(picture[::-1, ::-1]) for picture in shown]
         ground = Ground(np.array([0.0, 1.0, 0.0]))
-    followed = _run(start(0), shown[:10], hz, ground)
+    followed = _run(start(0), shown, hz, ground)
     searches = [len(parts) for parts in start.searched]
     assert searches[0] == 2 and max(searches[1:]) == 1
     assert sum(searches[1:]) < (5 if hz == 30 else 10)
-    searched = _run(start(1), shown[:10], hz, ground)
+    searched = _run(start(1), shown, hz, ground)
     assert [len(parts) for parts in start.searched[10:]] == [2] * 10
     distances = []
     for one, other in zip(followed, searched):
@@ -126,11 +125,10 @@ def _is_there(people):
     return len(seen) > 0 and bool((box_math.shares_within(seen.boxes, place) > 0.7).any())
 
 
-@pytest.mark.parametrize("hz", [30, 10])
-@pytest.mark.parametrize("background", ["grey", "noise"])
+@pytest.mark.parametrize("hz, background", [(30, "noise"), (10, "grey")])
 def test_a_person_who_appears_is_found_within_0_3_s(start, pictures, hz, background):
     patch = _patch(pictures[0])
-    before, after = round(0.5 * hz), round(0.3 * hz)
+    before, after = 4, round(0.3 * hz)
     empty = _with_room(pictures[0], background)
     full = _with_room(pictures[0], background, patch)
     people = _run(start(), [empty] * before + [full] * (after + 1), hz)
@@ -139,8 +137,7 @@ def test_a_person_who_appears_is_found_within_0_3_s(start, pictures, hz, backgro
     assert len(_seen(people[-1])) == len(_seen(people[before - 1])) + 1
 
 
-@pytest.mark.parametrize("hz", [30, 10])
-@pytest.mark.parametrize("background", ["grey", "noise"])
+@pytest.mark.parametrize("hz, background", [(30, "noise"), (10, "grey")])
 def test_a_person_who_vanishes_is_not_seen_after_0_5_s(start, pictures, hz, background):
     patch = _patch(pictures[0])
     empty = _with_room(pictures[0], background)
