@@ -23,6 +23,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.errors import one_line
 from ros2_pose.imaging.crop import Crop, crop_person
 from ros2_pose.networks.base import Finder, PoseNetwork
+from ros2_pose.networks.keypoint_noise import KeypointNoise
 from ros2_pose.networks.refiner import Guide, Refined
 from ros2_pose.networks.registry import create_finder, create_refiner
 from ros2_pose.people import Frame, People, concatenated
@@ -86,6 +87,11 @@ class TopDown(PoseNetwork):
         super().configure(score_threshold, max_people)
         for finder in (finder for part in self._parts for finder in part):
             finder.configure(min(score_threshold, _WEAK), max_people)
+
+    @property
+    def keypoint_noise(self) -> KeypointNoise:
+        """Error model of the refiner's keypoints."""
+        return self.refiner.noise
 
     @property
     def search_parts(self) -> int:
