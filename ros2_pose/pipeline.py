@@ -16,17 +16,17 @@ from ros2_pose.body.fitter import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
-from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
-from ros2_pose.geometry import Transform, with_root_rotated
+from ros2_pose.geometry import Transform
 from ros2_pose.imaging.contrast import has_contrast
 from ros2_pose.imaging.upright import people_as_taken, quarter_turns_to_upright, upright_frame
 from ros2_pose.networks.registry import create_network
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, Ground, People
 from ros2_pose.sync.time_jump import steps_back
 from ros2_pose.tracking.search import SearchSchedule
+from ros2_pose.tracking.tracked_body import TrackedBody, previous_of, tracked_body
 from ros2_pose.tracking.tracker import Track, Tracker
 
 log = logging.getLogger(__name__)
@@ -206,7 +206,7 @@ class Pipeline:
                 with_depth = sighting._replace(depth=root_z, depth_std=std)
                 bodies = self.fitter.fit(with_depth, _at_depth(bodies, root_z, previous))
         for row, track in enumerate(tracks):
-            track.body = _tracked_body(bodies, row, int(previous.frames[row]) + 1, frame)
+            track.body = tracked_body(bodies, row, int(previous.frames[row]) + 1, frame)
         people = _with_fit(people, bodies, joint_measured)
         return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
 
@@ -258,25 +258,6 @@ class Pipeline:
             keypoint_cov=np.where(ok[..., None, None], cov, people.keypoint_cov))
 
 
-class TrackedBody(NamedTuple):
-    """The body of a tracked person at the last fit: where the next fit starts."""
-
-    state: BodyState  # of one person, in the camera frame
-    disagreement_s: float  # s, see `BodyFit`
-    frames: int  # in which the body has been fitted
-    stamp: int  # ns, of the fit
-    camera_to_fixed: Transform | None = None  # at that stamp; None: not known
-
-    def seen_from(self, camera_to_fixed: Transform | None) -> BodyState:
-        """Return the state in the frame of a camera that has moved while the person stood."""
-        if camera_to_fixed is None or self.camera_to_fixed is None:
-            return self.state
-        now_from_then = camera_to_fixed.inverse() @ self.camera_to_fixed
-        theta = with_root_rotated(self.state.theta.numpy()[None], now_from_then.rotation)[0]
-        root = now_from_then.apply(self.state.root.numpy())
-        return self.state._replace(theta=torch.from_numpy(theta), root=torch.from_numpy(root))
-
-
 def _device(wanted: str, require_gpu: bool) -> torch.device:
     if wanted == "cpu" and require_gpu:
         raise PipelineError("device: cpu contradicts require_gpu; choose one of the two")
@@ -309,35 +290,6 @@ def check_image(image: np.ndarray) -> None:
         low, high = int(image.min()), int(image.max())
         raise NoContrastError(f"the picture shows nothing: all of it lies between {low} and {high} "
                               "of 255; look for a covered lens, darkness, or a wrong exposure")
-
-
-def previous_of(tracks: list[Track], stamp: int,
-                camera_to_fixed: Transform | None = None) -> Previous:
-    """Return the last fitted body of each track; NaN for a person without one.
-
-    Args:
-        stamp: ns, of the frame that is fitted next.
-        camera_to_fixed: of that frame; bodies are expressed in its camera frame.
-    """
-    zeros = torch.zeros(len(tracks))
-    previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long(), zeros.clone())
-    for row, track in enumerate(tracks):
-        if track.body is not None:
-            for values, value in zip(previous.state, track.body.seen_from(camera_to_fixed)):
-                values[row] = value
-            previous.seconds[row] = (stamp - track.body.stamp) * 1e-9
-            previous.frames[row] = track.body.frames
-            previous.disagreement_s[row] = track.body.disagreement_s
-    return previous
-
-
-def _tracked_body(bodies: BodyFit, row: int, frames: int, frame: Frame) -> TrackedBody | None:
-    """The body that a track keeps; None if none was found."""
-    if not bodies.ok[row]:
-        return None
-    state = BodyState(*(value[row] for value in bodies.state))
-    return TrackedBody(state, float(bodies.disagreement_s[row]), frames, frame.stamp,
-                       frame.camera_to_fixed)
 
 
 def _at_depth(bodies: BodyFit, root_z: torch.Tensor, previous: Previous) -> Previous:

@@ -134,7 +134,7 @@ def _pixels(points: np.ndarray, lens: str) -> np.ndarray:
 class MadeUpNetwork:
     """Finds the people of a case, where the frame that it is given is upright."""
 
-    name, rotation_std = "made up", None
+    search_parts, rotation_std = 0, None
 
     def __init__(self, case: Case, body):
         state = _scene(case.people)

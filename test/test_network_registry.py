@@ -89,7 +89,8 @@ def test_it_runs_in_the_pipeline_and_in_replay(dummy, picture, tmp_path, capsys)
 
 def test_reports_have_its_title(dummy):
     assert network_title(PoseConfig(network="dummy")) == "dummy"
-    assert network_title(PoseConfig()) == "movenet at 256, 512 px"
+    assert network_title(PoseConfig()) == "movenet, nanodet at 256, 512 px, thunder"
+    assert network_title(PoseConfig(network="movenet")) == "movenet at 256, 512 px"
     assert network_title(PoseConfig(network="tian", checkpoint="a.pt")) == "tian, a.pt"
     assert list(create_network(PoseConfig(network="dummy")).variants()) == ["dummy"]
 

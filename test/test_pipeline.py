@@ -13,8 +13,9 @@ from ros2_pose.geometry import Transform
 from ros2_pose.imaging.contrast import grey_ramp
 from ros2_pose.messages.people import STATUS_2D_ONLY, STATUS_PARTIAL, status_of
 from ros2_pose.people import DEPTH, Frame, People
-from ros2_pose.pipeline import Pipeline, TrackedBody
+from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17, SMPL24
+from ros2_pose.tracking.tracked_body import TrackedBody
 
 CAMERA = Camera.from_fov(640, 480, 60)
 IMAGE = grey_ramp(640, 480)
@@ -24,7 +25,7 @@ _BODY_FIELDS = ("joints", "joint_cov", "theta", "betas", "root", "root_cov")
 class MadeUpNetwork:
     """Finds what it is told to find."""
 
-    name = "made up"
+    search_parts = 0
 
     def __init__(self, people: People):
         self.people = people

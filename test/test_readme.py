@@ -42,7 +42,7 @@ def test_python_snippet_runs(recordings):
     names = {}
     exec(snippets[0], names)
     people = names["people"]
-    assert people.ids == ("p1", "p2") and people.joints.shape == (2, 24, 3)
+    assert people.ids == ("p1", "p2", "p3") and people.joints.shape == (3, 24, 3)
     assert np.isfinite(people.root).all() and (people.root[:, 2] > 1).all()
 
 

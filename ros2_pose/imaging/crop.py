@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -123,11 +122,12 @@ def _warped(image: np.ndarray, homography: np.ndarray, size: tuple[int, int],
     part = _part(image, nodes)
     if part is None:
         return crop
-    nodes = (nodes - part.corner) / part.scale - 0.5  # OpenCV: centre of the first pixel at 0
+    part_image, corner, scale = part
+    nodes = (nodes - corner) / scale - 0.5  # OpenCV: centre of the first pixel at 0
     padded = cv2.resize(nodes.astype(np.float32), (width + 2 * _CELL_PX, height + 2 * _CELL_PX))
     cv2.patchNaNs(padded, _OUTSIDE)
     pixels = padded[_CELL_PX:-_CELL_PX, _CELL_PX:-_CELL_PX]
-    return replace(crop, image=cv2.remap(part.image, pixels, None, cv2.INTER_LINEAR))
+    return replace(crop, image=cv2.remap(part_image, pixels, None, cv2.INTER_LINEAR))
 
 
 @lru_cache(maxsize=32)
@@ -140,16 +140,17 @@ def _nodes(width: int, height: int) -> np.ndarray:
     return np.stack(np.meshgrid(columns, rows), -1)
 
 
-class _Part(NamedTuple):
-    """A part of a picture, shrunk to about the scale of a crop."""
+def _part(image: np.ndarray,
+          nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Cut out what nodes cover of a picture, shrunk to about the scale of the crop.
 
-    image: np.ndarray  # (h, w, 3)
-    corner: np.ndarray  # (2,) px of the picture
-    scale: np.ndarray  # (2,) px of the picture in one of the part
-
-
-def _part(image: np.ndarray, nodes: np.ndarray) -> _Part | None:
-    """The part of a picture that nodes (rows, columns, 2), px, cover; None if they miss it."""
+    Args:
+        image (H, W, 3): the picture.
+        nodes (rows, columns, 2): px.
+    Returns:
+        The part (h, w, 3); its corner (2,), px of the picture; its scale (2,), px of the picture in
+        one of the part. None if the nodes miss the picture.
+    """
     known = nodes[np.isfinite(nodes[..., 0])]
     if not len(known):
         return None
@@ -162,9 +163,9 @@ def _part(image: np.ndarray, nodes: np.ndarray) -> _Part | None:
     row, column = nodes.shape[0] // 2, nodes.shape[1] // 2
     step = math.dist(nodes[row, column], nodes[row - 1, column]) / _CELL_PX
     if not step > _SHRINKS:
-        return _Part(contiguous(part), low, np.ones(2))
+        return contiguous(part), low, np.ones(2)
     size = np.maximum(np.round((high - low) / step), 1).astype(int)
-    return _Part(shrunk(part, (int(size[0]), int(size[1]))), low, (high - low) / size)
+    return shrunk(part, (int(size[0]), int(size[1]))), low, (high - low) / size
 
 
 def _by_homography(homography: np.ndarray, points: np.ndarray, cov: np.ndarray | None):

@@ -162,14 +162,34 @@ def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.array([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
 
 
-class _LensGrid(NamedTuple):
-    """Lines of sight and their derivatives by the pixel at points evenly across a picture."""
+class _LensGrid:
+    """Lines of sight and their derivatives by the pixel at points evenly across a picture.
 
-    cell_px: np.ndarray  # (2,) distance of the points along x and y, px
-    directions: np.ndarray  # (n, n, 3) unit vectors along the lines of sight; 0 where not known
-    pixel_by_direction: np.ndarray  # (n, n, 2, 3) Jacobian
-    bend: np.ndarray  # (n, n, 2, 3) 1/px, by x^2, xy, y^2; of two planes, see `_bend`
-    stretch: np.ndarray  # (n, n) ratio of the scales of the most different directions
+    Attributes:
+        cell_px: (2,) distance of the points along x and y, px.
+        directions: (n, n, 3) unit vectors along the lines of sight; 0 where not known.
+        pixel_by_direction: (n, n, 2, 3) Jacobian.
+        bend: (n, n, 2, 3) 1/px, by x^2, xy, y^2; of two planes, see `_bend`.
+        stretch: (n, n) ratio of the scales of the most different directions.
+    """
+
+    @np.errstate(invalid="ignore")
+    def __init__(self, camera: Camera) -> None:
+        """Compute the grid of a camera's picture."""
+        x, y = np.linspace(0, camera.width, _NODES), np.linspace(0, camera.height, _NODES)
+        rays = camera.normalise(np.stack(np.meshgrid(x, y), -1))
+        directions = np.concatenate([rays, np.ones((_NODES, _NODES, 1))], -1)
+        directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+        by_pixel = _gradient(directions, y, x)
+        square = np.swapaxes(by_pixel, -1, -2) @ by_pixel
+        # The product and the sum of the squares of the singular values tell their ratio.
+        half_sum = np.trace(square, axis1=-2, axis2=-1) / (2 * np.sqrt(np.linalg.det(square)))
+        self.cell_px = np.array([x[1], y[1]])
+        self.directions = np.nan_to_num(directions)
+        self.pixel_by_direction = np.linalg.inv(square) @ np.swapaxes(by_pixel, -1, -2)
+        self.bend = np.stack([_bend(directions, self.pixel_by_direction, y, x),
+                              _bend(rays, np.linalg.inv(_gradient(rays, y, x)), y, x)], -2)
+        self.stretch = half_sum + np.sqrt(np.maximum(half_sum**2 - 1, 0))
 
     def bends(self, box: np.ndarray, long_side: int) -> bool:
         """Return whether a box (4,), px, is bent or stretched noticeably in a crop's px."""
@@ -211,23 +231,9 @@ class _LensGrid(NamedTuple):
 
 
 @lru_cache(maxsize=32)
-@np.errstate(invalid="ignore")
 def _lens_grid(camera: Camera) -> _LensGrid:
-    """The grid of a camera's picture."""
-    x, y = np.linspace(0, camera.width, _NODES), np.linspace(0, camera.height, _NODES)
-    rays = camera.normalise(np.stack(np.meshgrid(x, y), -1))
-    directions = np.concatenate([rays, np.ones((_NODES, _NODES, 1))], -1)
-    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
-    by_pixel = _gradient(directions, y, x)
-    square = np.swapaxes(by_pixel, -1, -2) @ by_pixel
-    pixel_by_direction = np.linalg.inv(square) @ np.swapaxes(by_pixel, -1, -2)
-    bend = np.stack([_bend(directions, pixel_by_direction, y, x),
-                     _bend(rays, np.linalg.inv(_gradient(rays, y, x)), y, x)], -2)
-    # The product and the sum of the squares of the singular values tell their ratio.
-    half_sum = np.trace(square, axis1=-2, axis2=-1) / (2 * np.sqrt(np.linalg.det(square)))
-    stretch = half_sum + np.sqrt(np.maximum(half_sum**2 - 1, 0))
-    return _LensGrid(np.array([x[1], y[1]]), np.nan_to_num(directions), pixel_by_direction, bend,
-                     stretch)
+    """The grid of a camera's picture, computed once."""
+    return _LensGrid(camera)
 
 
 def _gradient(values: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -20,17 +20,11 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.geometry import Transform
 from ros2_pose.multiview.fusion import Fuser, MultiviewError, View, rough_people
 from ros2_pose.people import DETECTED, LOST, TRACKED, Frame, Ground, People
-from ros2_pose.pipeline import (
-    NoContrastError,
-    Pipeline,
-    PreparedFrame,
-    TrackedBody,
-    check_image,
-    previous_of,
-)
+from ros2_pose.pipeline import NoContrastError, Pipeline, PreparedFrame, check_image
 from ros2_pose.skeleton import SMPL24
 from ros2_pose.sync.time_jump import steps_back
 from ros2_pose.tracking.association import associate_by_position
+from ros2_pose.tracking.tracked_body import TrackedBody, previous_of
 from ros2_pose.tracking.tracker import Track, Tracker
 
 _KNOWN_TOGETHER = 4.0  # log odds that two detections of one person before are of one now

@@ -7,7 +7,6 @@ frame.
 from __future__ import annotations
 
 from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 
@@ -35,7 +34,7 @@ def triangulate(rays: np.ndarray, cov: np.ndarray, depth: np.ndarray, depth_std:
         of which too little is known.
     """
     with np.errstate(all="ignore"):
-        problem = _Problem.create(rays, cov, depth, depth_std, extrinsics)
+        problem = _Problem(rays, cov, depth, depth_std, extrinsics)
         positions = _best(_starts(rays, depth, extrinsics), problem)
         for _ in range(_STEPS):
             gradient, precision, _ = problem.linearise(positions)
@@ -46,27 +45,21 @@ def triangulate(rays: np.ndarray, cov: np.ndarray, depth: np.ndarray, depth_std:
     return np.where(known[:, None], positions, np.nan), np.where(known[:, None, None], cov, np.nan)
 
 
-class _Problem(NamedTuple):
+class _Problem:
     """Observations with precisions; zeros instead of NaN."""
 
-    rays: np.ndarray  # (V, N, 2)
-    precision: np.ndarray  # (V, N, 2, 2); zeros where not seen
-    depth: np.ndarray  # (V, N)
-    depth_precision: np.ndarray  # (V, N); zeros where not known
-    rotmats: np.ndarray  # (V, 3, 3) common frame to camera
-    centres: np.ndarray  # (V, 3) m
-
-    @staticmethod
-    def create(rays: np.ndarray, cov: np.ndarray, depth: np.ndarray, depth_std: np.ndarray,
-               extrinsics: np.ndarray) -> _Problem:
+    def __init__(self, rays: np.ndarray, cov: np.ndarray, depth: np.ndarray,
+                 depth_std: np.ndarray, extrinsics: np.ndarray) -> None:
         """Make the problem of observations; see `triangulate`."""
         known = np.isfinite(rays).all(2) & np.isfinite(cov).all((2, 3))
         cov = np.where(known[..., None, None], cov, np.eye(2))
-        precision = np.where(known[..., None, None], np.linalg.inv(cov), 0.0)
-        depth_precision = np.nan_to_num(depth_std**-2.0 * np.isfinite(depth))
-        return _Problem(np.where(known[..., None], rays, 0.0), precision,
-                        np.nan_to_num(depth), depth_precision,
-                        np.swapaxes(extrinsics[:, :3, :3], 1, 2), extrinsics[:, :3, 3])
+        self.rays = np.where(known[..., None], rays, 0.0)  # (V, N, 2)
+        # (V, N, 2, 2) and (V, N); zeros where not seen or not known
+        self.precision = np.where(known[..., None, None], np.linalg.inv(cov), 0.0)
+        self.depth_precision = np.nan_to_num(depth_std**-2.0 * np.isfinite(depth))
+        self.depth = np.nan_to_num(depth)  # (V, N)
+        self.rotmats = np.swapaxes(extrinsics[:, :3, :3], 1, 2)  # (V, 3, 3) common to camera
+        self.centres = extrinsics[:, :3, 3]  # (V, 3) m
 
     def linearise(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gradient (N, 3), Gauss-Newton Hessian (N, 3, 3) and cost (N,) at positions (N, 3).

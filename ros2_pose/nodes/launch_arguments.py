@@ -69,8 +69,8 @@ def parse_parameters(arguments: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _parse(name: str, text: str, kind) -> Any:
-    if get_args(kind):  # tuple[int, ...]
-        words = re.findall(r"[^\s,\[\]()]+", text)
+    if get_args(kind):  # tuple[int, ...] or tuple[str, ...]
+        words = re.findall(r"[^\s,\[\]()'\"]+", text)
         return [_parse(name, word, get_args(kind)[0]) for word in words]
     if kind is str:
         return text
