@@ -47,14 +47,14 @@ def test_every_image_is_answered_and_left_is_left(bag, tmp_path):
     assert [stamp_of(a.header) for a in answers] == [demo_clip.stamp(n) for n in range(6)]
     assert {a.header.frame_id for a in answers} == {demo_clip.FRAME_ID}
     last = people_from_message(answers[-1])
-    assert len(last) == 2 and (last.tracking_state == TRACKED).all()
-    near, far = last[np.argsort(last.root[:, 2])[:1]], last[np.argsort(last.root[:, 2])[1:]]
+    assert len(last) == 3 and (last.tracking_state == TRACKED).all()
+    near, far, farthest = (last[[row]] for row in np.argsort(last.root[:, 2]))
     # The near one shows her back, the far one his face: left and right are opposite.
     assert near.joints[0, 1, 0] < near.joints[0, 2, 0] and far.joints[0, 1, 0] > far.joints[0, 2, 0]
-    for person in (near, far):
+    for person in (near, far, farthest):
         feet, head = person.joints[0, 7:9, 1].mean(), person.joints[0, 15, 1]
         assert 1.2 < feet - head < 1.8  # y is down, metres
-    assert 2.5 < near.root[0, 2] < 4 and 3.2 < far.root[0, 2] < 5
+    assert 2.5 < near.root[0, 2] < 4 and 3.2 < far.root[0, 2] < 5 < farthest.root[0, 2] < 9
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert [line["status"] for line in lines] == ["ok"] * 6
     assert np.allclose(lines[-1]["people"][0]["root_m"], last.root[0], atol=1e-4)
@@ -95,7 +95,7 @@ def test_pictures_and_videos(clip, tmp_path, capsys):
     lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
     assert [line["status"] for line in lines] == ["2d_only", "unreadable", "2d_only"]
     assert lines[1]["people"] is None and "1.jpg is cut off" in lines[1]["note"]
-    assert "set fov_deg" in lines[0]["note"] and len(lines[0]["people"]) == 2
+    assert "set fov_deg" in lines[0]["note"] and len(lines[0]["people"]) == 3
     assert "1 unreadable" in capsys.readouterr().out
 
     video = tmp_path / "clip.mp4"
@@ -199,7 +199,7 @@ def test_people_in_a_turned_photo_are_those_of_the_upright_one(clip, tmp_path, c
         extra = len(exif).to_bytes(4, "big") + chunk + crc if exif else b""
         (tmp_path / name).write_bytes(data[:33] + extra + data[33:])
         assert _replay(tmp_path / name, tmp_path / "o.jsonl", "--fov-deg", "40") == 0
-        assert "2 people: p1 p2" in capsys.readouterr().out
+        assert "3 people: p1 p2 p3" in capsys.readouterr().out
         return json.loads((tmp_path / "o.jsonl").read_text())["people"]
     exif = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01" + bytes([0, value]) + b"\0" * 6
     assert written("phone.png", np.rot90(clip[0], rotations), exif) == written(

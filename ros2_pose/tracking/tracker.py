@@ -104,7 +104,7 @@ class Tracker:
         return concatenated([track.detection for track in tracks]).with_fields(
             boxes=np.stack(boxes),
             keypoints=np.stack([track.predicted(stamp) for track in tracks]),
-            keypoint_cov=np.stack([track.predicted_cov(stamp) for track in tracks]))
+            keypoint_cov=np.stack([track.predicted_cov(stamp) for track in tracks]), note="")
 
     def assign(self, people: People, stamp: int, camera: Camera | None = None,
                camera_to_fixed: Transform | None = None) -> tuple[People, list[Track]]:
