@@ -146,6 +146,8 @@ class Pipeline:
         expected = self.tracker.expected(frame.stamp, frame.camera, frame.camera_to_fixed)
         urgent = self.tracker.has_lost or len(expected) > self.network.most_followed
         search = self._schedule.parts(parts, frame.stamp, frame.image, len(expected), urgent)
+        if self._schedule.has_changed:
+            expected = People.nobody()  # people are no longer where they are expected
         return replace(frame, expected=expected, search=search)
 
     def follow(self, people: People, prepared: PreparedFrame) -> People:

@@ -38,7 +38,8 @@ def replay(folder: Path) -> None:
     import cv2
 
     from ros2_pose.config import PoseConfig
-    from ros2_pose.networks.movenet import MoveNet
+    from ros2_pose.networks.heads import Heads
+    from ros2_pose.networks.top_down import TopDown
     from ros2_pose.people import Frame
     pictures = folder / "pictures"
     pictures.mkdir(exist_ok=True)
@@ -46,9 +47,10 @@ def replay(folder: Path) -> None:
         cv2.imwrite(str(pictures / f"{number}.png"), picture)
     picture = cv2.imread(str(pictures / "0.png"))[..., ::-1].copy()
     for engine in ("torch", "auto"):
-        network = MoveNet(PoseConfig(engine=engine))
+        network = TopDown(PoseConfig(engine=engine))
         found = len(network.detect([Frame(picture)])[0])
-        runs = "torch" if network.heads.engine is None else "onnxruntime"
+        heads = next(m for m in network.refiner.modules() if isinstance(m, Heads))
+        runs = "torch" if heads.engine is None else "onnxruntime"
         print(f"  engine {engine} ({runs}): {found} people")
         if found < 2 or runs != ("torch" if engine == "torch" else "onnxruntime"):
             sys.exit(f"engine {engine} does not work")

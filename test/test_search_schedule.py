@@ -48,6 +48,18 @@ def test_a_lost_person_is_searched_for_at_once(every):
 
 
 @pytest.mark.parametrize("every", [0, 5])
+@pytest.mark.parametrize("hz", [10, 30])
+def test_small_people_are_searched_for_however_often_the_others_are(every, hz):
+    """With a crowd each image is urgent; the other parts still have their turns."""
+    _, chosen = _run(SearchSchedule(every), hz, parts=3, lost=set(range(200)))
+    assert all(0 in run for run in chosen)
+    limit = 1.0 * hz if every == 0 else 3 * every
+    for part in (1, 2):
+        assert np.diff(np.flatnonzero([part in run for run in chosen])).max() <= limit
+    assert max(map(len, chosen[1:])) <= 2
+
+
+@pytest.mark.parametrize("every", [0, 5])
 def test_another_picture_is_searched_as_a_whole_and_a_brighter_one_is_the_same(every):
     pictures = [_PICTURE // 3 * 2] * 60
     pictures[20:40] = [_PICTURE // 3 * 2 + 60] * 20
@@ -55,6 +67,14 @@ def test_another_picture_is_searched_as_a_whole_and_a_brighter_one_is_the_same(e
     _, chosen = _run(SearchSchedule(every), 30, 2.0, pictures=pictures)
     assert [len(run) for run in chosen].count(2) == 2
     assert len(chosen[40]) == 2
+
+
+def test_it_is_told_whether_the_picture_has_changed():
+    schedule, changes = SearchSchedule(), []
+    for number, picture in enumerate((_PICTURE, _PICTURE, _PICTURE[::-1], _PICTURE[::-1])):
+        schedule.parts(2, 10**9 + number * 10**8, picture, 2, False)
+        changes.append(schedule.has_changed)
+    assert changes == [True, False, True, False]
 
 
 @pytest.mark.parametrize("every", [1, 2, 5, 20])

@@ -36,6 +36,7 @@ class SearchSchedule:
         self._since: dict[int, int] = {}  # images since each part was run
         self._last: dict[int, int] = {}  # ns, when each part was run
         self._brightness: np.ndarray | None = None
+        self.has_changed = True  # the last image is another picture than the one before
 
     def parts(self, count: int, stamp: int, image: np.ndarray, followed: int,
               urgent: bool) -> tuple[int, ...]:
@@ -58,16 +59,14 @@ class SearchSchedule:
     def _chosen(self, count: int, stamp: int, image: np.ndarray, followed: int,
                 urgent: bool) -> tuple[int, ...]:
         everything = tuple(range(count))
-        changed = self._has_changed(image)
-        if not followed or changed or self._stamp is None or self.every == 1:
+        self.has_changed = self._is_another_picture(image)
+        if not followed or self.has_changed or self._stamp is None or self.every == 1:
             return everything
         urgency = {part: self._urgency(part, stamp) for part in everything}
-        if urgent:
-            urgency[0] = np.inf
         due = [part for part in everything if urgency[part] >= 1]
         if due and seconds(stamp - self._stamp) < _SLOW_S:
             due = [max(due, key=lambda part: urgency[part])]
-        return tuple(due)
+        return tuple(sorted({0, *due})) if urgent else tuple(due)
 
     def _urgency(self, part: int, stamp: int) -> float:
         """Time since a part was run, in intervals: from 1 it is due."""
@@ -75,7 +74,7 @@ class SearchSchedule:
             return (self._since[part] + 1) / self.every
         return seconds(stamp - self._last[part]) / (_OTHERS_S if part else _FIRST_S)
 
-    def _has_changed(self, image: np.ndarray) -> bool:
+    def _is_another_picture(self, image: np.ndarray) -> bool:
         """Whether the picture is another one than before: a cut, or a camera that turned."""
         height, width = image.shape[:2]
         rows, cols = (((np.arange(_CELLS) + 0.5) * length / _CELLS).astype(int)
