@@ -64,6 +64,9 @@ class PoseConfig:
         (256, 512), "long side of the network's input, px; detections of several scales are "
         "merged. Larger scales detect smaller people; time grows with the square",
         low=128, high=1536)
+    tiles: int = setting(1, "of finder nanodet: it also searches the picture in so many rows and "
+                         "columns of tiles, for people of 25 to 60 px; tiles take turns",
+                         low=1, high=4)
     search_every: int = setting(
         0, "of network top_down: images between two searches of the whole picture while people are "
         "followed; 1: each image is searched; 0: by time, so that newcomers are found within 0.3 s",

@@ -21,8 +21,10 @@ from typing import NamedTuple
 import torch
 
 from ros2_pose.body.lift import FILE as LIFT
+from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.evaluation.tables import Row, tables
+from ros2_pose.networks.registry import NETWORKS
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ class Options:
     annotations: Path | None = None
     images: Path | None = None
     fit: bool = False
+    network: str = PoseConfig.network
 
 
 _HELP = {
@@ -59,7 +62,8 @@ _HELP = {
     "pets": "ground truth of PETS09-S2L1 in MOTChallenge's form (gt.txt)",
     "annotations": "COCO keypoints file (person_keypoints_*.json)",
     "images": "folder of the pictures of --annotations",
-    "fit": "fit new constants of the covariances, and judge those"}
+    "fit": "fit new constants of the covariances, and judge those",
+    "network": "network that is evaluated"}
 
 
 class Curve(NamedTuple):
@@ -220,5 +224,7 @@ def _add_options(parser: argparse.ArgumentParser, benchmarks: dict[str, Benchmar
         elif name in used and isinstance(field.default, bool):
             parser.add_argument(f"--{name}", action="store_true", help=text)
         elif name in used:
-            kind = int if "int" in str(field.type) else Path
-            parser.add_argument(f"--{name}", type=kind, default=field.default, help=text)
+            kind = {"int": int, "str": str}.get(str(field.type).split(" |")[0], Path)
+            choices = NETWORKS if name == "network" else None
+            parser.add_argument(f"--{name}", type=kind, default=field.default, help=text,
+                                choices=choices)

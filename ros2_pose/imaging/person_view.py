@@ -24,7 +24,7 @@ import numpy as np
 
 from ros2_pose.camera import Camera
 
-_MARGIN = 1.25  # side of the region in sides of what the box contains
+_MARGIN = 1.1  # side of the region in sides of what the box contains
 _STRIDE = 32  # px: sides of crops are multiples of it
 _LEAST_SIDE = 96  # px, of a crop
 _TILT_RAD = np.radians(10.0)  # of up in the picture from which the region is rotated

@@ -16,6 +16,7 @@ from torch import nn
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.imaging.resize import resized
+from ros2_pose.networks.keypoint_noise import KeypointNoise
 from ros2_pose.people import DETECTED, Frame, People
 
 
@@ -83,6 +84,11 @@ class PoseNetwork(Finder):
     def title(cls, config: PoseConfig) -> str:
         """Return the title for reports: the network and the settings that its scores depend on."""
         return config.network
+
+    @property
+    def keypoint_noise(self) -> KeypointNoise | None:
+        """Error model by which `People.keypoint_cov` is stated; None if there is none."""
+        return None
 
     @property
     def search_parts(self) -> int:

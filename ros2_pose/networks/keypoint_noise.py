@@ -1,38 +1,15 @@
-"""Error model of the keypoints of MoveNet as decoded here, by kind of keypoint.
+"""Error models of keypoints by kind of keypoint: of MoveNet and of Thunder as decoded here.
 
-`networks/movenet.py` states covariances by it; simulations of the network draw errors from it.
+The networks state covariances by them; simulations of the default network draw errors from one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ros2_pose.skeleton import COCO17
-
-# By kind of keypoint: weight of the votes' covariance, floor, share of outliers and median standard
-# deviation; floor and deviation in sizes of the person (see KeypointNoise).
-# Made by `python -m ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json PICTURES --fit`
-# from the 28 pictures with people of COCO train2017 in the development set, left and right
-# together. They also hold for the rooms of Pose2Sim and CMU Panoptic; athletes upside down (LSP)
-# are far worse.
-_NOISE = {
-    "nose": (0.16, 0.0069, 0.17, 0.023),
-    "eye": (0.15, 0.0062, 0.15, 0.021),
-    "ear": (0.15, 0.0073, 0.17, 0.024),
-    "shoulder": (0.23, 0.0135, 0.19, 0.037),
-    "elbow": (0.23, 0.0115, 0.19, 0.036),
-    "wrist": (0.20, 0.0087, 0.18, 0.035),
-    "hip": (0.16, 0.0386, 0.17, 0.053),
-    "knee": (0.19, 0.0201, 0.16, 0.043),
-    "ankle": (0.19, 0.0254, 0.18, 0.043),
-}
-
-
-def _column(number: int) -> np.ndarray:
-    """Return a column of the table as (17,), COCO order."""
-    return np.array([_NOISE[kind][number] for kind in COCO17.kinds])
 
 
 @dataclass(frozen=True)
@@ -50,14 +27,14 @@ class KeypointNoise:
     common to the joints of a person and one part is of each joint.
     """
 
-    votes: np.ndarray = field(default_factory=lambda: _column(0))  # (17,)
-    floor: np.ndarray = field(default_factory=lambda: _column(1))  # (17,) in sizes
-    outliers: np.ndarray = field(default_factory=lambda: _column(2))  # (17,) probability
-    median_std: np.ndarray = field(default_factory=lambda: _column(3))  # (17,) in sizes
-    wide: float = 3.16  # length of outliers relative to V
-    person_std: float = 0.29  # of the log-normal number's logarithm, between people
-    joint_std: float = 0.12  # the same between the joints of a person
-    stretch_std: float = 0.18  # of log(longer / shorter axis of V)
+    votes: np.ndarray  # (17,)
+    floor: np.ndarray  # (17,) in sizes
+    outliers: np.ndarray  # (17,) probability
+    median_std: np.ndarray  # (17,) in sizes
+    wide: float  # length of outliers relative to V
+    person_std: float  # of the log-normal number's logarithm, between people
+    joint_std: float  # the same between the joints of a person
+    stretch_std: float  # of log(longer / shorter axis of V)
 
     def at(self, joints: np.ndarray) -> KeypointNoise:
         """Return the model of a list of joints (N,), N in place of 17 in every field."""
@@ -108,5 +85,41 @@ class KeypointNoise:
         return error[..., 0], factor @ factor.swapaxes(-1, -2)
 
 
-KEYPOINT_NOISE = KeypointNoise()
-THUNDER_NOISE = KEYPOINT_NOISE
+def _model(by_kind: dict[str, tuple[float, float, float, float]], wide: float,
+           person_std: float, joint_std: float, stretch_std: float) -> KeypointNoise:
+    """Return the model with votes, floor, outliers and median_std by kind of keypoint."""
+    votes, floor, outliers, median_std = np.array([by_kind[kind] for kind in COCO17.kinds]).T
+    return KeypointNoise(votes, floor, outliers, median_std, wide, person_std, joint_std,
+                         stretch_std)
+
+
+# Both were printed by `python -m ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json
+# PICTURES --fit --network ...`, left and right together. MoveNet's by the 28 pictures with people
+# of COCO train2017 in the development set; they also hold for the rooms of Pose2Sim and CMU
+# Panoptic, while athletes upside down (LSP) are far worse.
+MOVENET_NOISE = _model({
+    "nose": (0.16, 0.0069, 0.17, 0.023),
+    "eye": (0.15, 0.0062, 0.15, 0.021),
+    "ear": (0.15, 0.0073, 0.17, 0.024),
+    "shoulder": (0.23, 0.0135, 0.19, 0.037),
+    "elbow": (0.23, 0.0115, 0.19, 0.036),
+    "wrist": (0.20, 0.0087, 0.18, 0.035),
+    "hip": (0.16, 0.0386, 0.17, 0.053),
+    "knee": (0.19, 0.0201, 0.16, 0.043),
+    "ankle": (0.19, 0.0254, 0.18, 0.043),
+}, wide=3.16, person_std=0.29, joint_std=0.12, stretch_std=0.18)
+
+# Thunder's, guided by the finders, by the 54 pictures with people of the development set.
+THUNDER_NOISE = _model({
+    "nose": (0.47, 0.0051, 0.07, 0.023),
+    "eye": (0.35, 0.0038, 0.06, 0.019),
+    "ear": (0.45, 0.0066, 0.07, 0.025),
+    "shoulder": (0.57, 0.0072, 0.07, 0.033),
+    "elbow": (0.53, 0.0051, 0.08, 0.032),
+    "wrist": (0.35, 0.0046, 0.07, 0.026),
+    "hip": (0.79, 0.0343, 0.08, 0.055),
+    "knee": (0.60, 0.0057, 0.07, 0.035),
+    "ankle": (0.46, 0.0051, 0.08, 0.030),
+}, wide=4.73, person_std=0.19, joint_std=0.13, stretch_std=0.19)
+
+KEYPOINT_NOISE = THUNDER_NOISE  # of the default network

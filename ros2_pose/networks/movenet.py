@@ -20,7 +20,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.networks.base import Finder, TorchNetwork, input_size, letterbox
 from ros2_pose.networks.heads import Heads
 from ros2_pose.networks.kblock import joint_votes
-from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE
+from ros2_pose.networks.keypoint_noise import MOVENET_NOISE, KeypointNoise
 from ros2_pose.networks.tflite import load_tflite
 from ros2_pose.people import Frame, People
 from ros2_pose.weights import fetch
@@ -60,6 +60,11 @@ class MoveNet(TorchNetwork):
         """Return the network and its scales, e.g. "movenet at 256, 512 px"."""
         return f"{config.network} at {', '.join(map(str, config.scales))} px"
 
+    @property
+    def keypoint_noise(self) -> KeypointNoise:
+        """Error model of its keypoints."""
+        return MOVENET_NOISE
+
     def searches(self) -> list[Finder]:
         """Return a network for each scale; they share the weights."""
         parts: list[Finder] = []
@@ -97,8 +102,8 @@ class MoveNet(TorchNetwork):
             scales.append(_to_px(detections, cell_px))
         scores, keypoints, votes_cov, keypoint_scores, boxes = map(np.concatenate, zip(*scales))
         areas = oks.area(boxes)
-        cov = KEYPOINT_NOISE.cov(votes_cov, areas[:, None])
-        scores = scores * oks.expected(KEYPOINT_NOISE.with_outliers(cov), keypoint_scores, areas)
+        cov = MOVENET_NOISE.cov(votes_cov, areas[:, None])
+        scores = scores * oks.expected(MOVENET_NOISE.with_outliers(cov), keypoint_scores, areas)
         keep = oks.suppress(keypoints, areas, scores, self.score_threshold)[:self.max_people]
         return People(boxes[keep], scores[keep], keypoints[keep], cov[keep], keypoint_scores[keep])
 

@@ -6,6 +6,8 @@ the distance of each side of a box from a cell is the mean of a distribution ove
 
 from __future__ import annotations
 
+from copy import copy
+
 import numpy as np
 import torch
 from torch import nn
@@ -27,6 +29,8 @@ _MEAN_BGR, _STD_BGR = (103.53, 116.28, 123.675), (57.375, 57.12, 58.395)
 _LONG_SIDE = 416  # px
 _LEAST_SCORE = 0.25
 _MOST_CANDIDATES = 500
+_OVERLAP = 0.15  # sides of the picture by which neighbouring tiles overlap
+_SIDE_PX = 3  # a box so near to a tile's side is cut off
 _SAME_PERSON = 0.6  # intersection over union
 
 
@@ -82,20 +86,50 @@ class NanoDet(nn.Module, Finder):
         """
         nn.Module.__init__(self)
         self.config = config
+        self._tile: tuple[int, int, int] | None = None  # tiles a side, row, column
         self.configure(config.score_threshold, config.max_people)
         self.heads = Heads("nanodet", load_heads(), config.engine, device)
         self._device = torch.device(device)
+
+    def searches(self) -> list[Finder]:
+        """Return a detector of the whole picture, and one for each of its tiles, for small people.
+        """
+        count = self.config.tiles
+        parts: list[Finder] = [self]
+        if count > 1:
+            parts += [self._of_tile((count, row, col))
+                      for row in range(count) for col in range(count)]
+        return parts
+
+    def _of_tile(self, tile: tuple[int, int, int]) -> NanoDet:
+        other = copy(self)
+        other._tile = tile
+        return other
 
     def find_people(self, frames: list[Frame]) -> list[People]:
         """Find the boxes of the people in each frame; see `Finder.find_people`."""
         found = []
         for frame in frames:
-            boxes, scores = self.find_boxes(frame.image)
+            boxes, scores = self._find_in_tile(frame.image)
             boxes, scores = boxes[:self.max_people], scores[:self.max_people]
             unknown = np.full((len(boxes), len(COCO17), 3), np.nan)
             found.append(People(boxes, scores, unknown[..., :2],
                                 np.full((len(boxes), len(COCO17), 2, 2), np.nan), unknown[..., 2]))
         return found
+
+    def _find_in_tile(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find people in the tile of an image; people cut off by a tile's side are left out."""
+        if self._tile is None:
+            return self.find_boxes(image)
+        count, row, col = self._tile
+        size = np.array(image.shape[1::-1])
+        low, high = _tile_limits(size, count, np.array([col, row]))
+        boxes, scores = self.find_boxes(image[low[1]:high[1], low[0]:high[0]])
+        boxes = boxes + np.tile(low, 2)
+        cut_off = ((boxes[:, :2] < low + _SIDE_PX) & (low > 0)) \
+            | ((boxes[:, 2:] > high - _SIDE_PX) & (high < size))
+        whole = ~cut_off.any(1)
+        return boxes[whole], scores[whole]
 
     @torch.inference_mode()
     def find_boxes(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,6 +153,21 @@ class NanoDet(nn.Module, Finder):
         boxes, scores = boxes[best], scores[best]
         kept = box_math.suppress(boxes, scores, _SAME_PERSON)
         return boxes[kept], scores[kept]
+
+
+def _tile_limits(size: np.ndarray, count: int,
+                 number: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first pixel and the one after the last (2,) x, y of a tile of an image.
+
+    Args:
+        size (2,): width and height, px.
+        count: tiles a side; they overlap.
+        number (2,): column and row of the tile.
+    """
+    step = size * (1 - _OVERLAP) / count
+    low = np.floor(number * step).astype(int)
+    high = np.minimum(np.ceil(number * step + step + size * _OVERLAP).astype(int), size)
+    return low, high
 
 
 def _decode(maps: np.ndarray, stride: int) -> tuple[np.ndarray, np.ndarray]:

@@ -160,6 +160,11 @@ class LiftTrainer:
                 "random": self.projector.random.get_state(), "step": self.step,
                 "lines": self.lines}
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Start from a trained lift's weights, as `_write` saves them."""
+        for network in (self.network, self.average):
+            network.load_state_dict(weights)
+
     def resume(self, state: dict) -> None:
         """Continue exactly where `state` was taken."""
         for name in ("network", "average", "optimizer", "schedule"):
@@ -216,12 +221,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=11_000)
     parser.add_argument("--batch", type=int, default=512, help="people a step")
     parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--start", type=Path, help="weights of a trained lift to start from, "
+                        "e.g. after a change of the simulated noise")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     model = BodyModel.load()
     people = Projector(model, read_poses(args.mocap))
     others = Projector(model, read_poses(args.mocap, held=True), vary=False)
-    train(LiftTrainer(people, args.steps, args.batch, args.rate), others, args.out)
+    training = LiftTrainer(people, args.steps, args.batch, args.rate)
+    if args.start is not None:
+        training.start_from(torch.load(args.start, weights_only=True))
+    train(training, others, args.out)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Calibration of the default network's covariances, and the fit of their constants.
+"""Calibration of a network's covariances, and the fit of their constants.
 
     python -m ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json PICTURES [--fit]
+                                                          [--network movenet]
 
 ANNOTATIONS.json is a COCO keypoints file, PICTURES the folder of its pictures. Detections are
 matched to labelled people by OKS; of those, keypoints count that are labelled as visible and that
@@ -33,7 +34,7 @@ from ros2_pose.evaluation.benchmarks.keypoints import read_image
 from ros2_pose.evaluation.harness import Benchmark, Curve, EvaluationError, Options, Row
 from ros2_pose.evaluation.plots import ERROR_BY_JOINT_PERCENT, RELIABILITY, SHARES
 from ros2_pose.networks.keypoint_noise import KEYPOINT_NOISE, KeypointNoise
-from ros2_pose.networks.movenet import MoveNet
+from ros2_pose.networks.registry import create_network
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17
 from ros2_pose.tracking.kalman import squared_mahalanobis
@@ -77,15 +78,19 @@ class Errors:
 
 
 def collect(annotations: Path, images: Path, config: PoseConfig = PoseConfig()) -> Errors:
-    """Collect the default network's errors in the pictures of a COCO keypoints file.
+    """Collect the configured network's errors in the pictures of a COCO keypoints file.
 
     Raises EvaluationError if the file or a picture cannot be read, or no one in it is detected.
     """
-    network = MoveNet(replace(config, score_threshold=0.1))
+    network = create_network(config)
+    network.configure(0.1, network.max_people)
+    noise = network.keypoint_noise
+    if noise is None:
+        raise EvaluationError(f"network {config.network} states its covariances by no error model")
     parts = []
     for picture, (name, truth, areas) in enumerate(_labelled(annotations)):
         people = network.detect([Frame(read_image(images / name))])[0]
-        parts += _errors(people, truth, areas, picture, config.keypoint_threshold)
+        parts += _errors(people, truth, areas, picture, config.keypoint_threshold, noise)
     if not parts:
         raise EvaluationError(f"{annotations}: no labelled person was detected")
     joined = Errors(*(np.concatenate([getattr(part, f.name) for part in parts])
@@ -112,12 +117,12 @@ def _labelled(annotations: Path):
 
 
 def _errors(people: People, truth: np.ndarray, areas: np.ndarray, picture: int,
-            threshold: float) -> list[Errors]:
+            threshold: float, noise: KeypointNoise) -> list[Errors]:
     """The errors of each labelled person (G, 17, 3: x, y px, visibility) that was detected."""
     labelled = np.where(truth[..., 2:] > 0, truth[..., :2], np.nan)
     similarities = oks.similarity(people.keypoints[:, None], labelled[None], areas)
     sizes = oks.area(people.boxes)
-    votes = KEYPOINT_NOISE.votes_cov(people.keypoint_cov, sizes[:, None])
+    votes = noise.votes_cov(people.keypoint_cov, sizes[:, None])
     found = []
     for row, person in zip(*linear_sum_assignment(-similarities)):
         joints = np.flatnonzero((truth[person, :, 2] == _VISIBLE)
@@ -292,7 +297,7 @@ def curves(errors: Errors, judged: Judged) -> Iterator[Curve]:
         yield Curve(RELIABILITY, label, shares.tolist(), coverage(squared, every, shares).tolist())
     percent = 100 * np.linalg.norm(errors.error, axis=1) / np.sqrt(errors.area)
     present = [kind for kind in range(len(_KINDS)) if (_KIND[errors.joint] == kind).any()]
-    yield Curve(ERROR_BY_JOINT_PERCENT, "default network", [_KINDS[kind] for kind in present],
+    yield Curve(ERROR_BY_JOINT_PERCENT, "network", [_KINDS[kind] for kind in present],
                 [float(np.median(percent[_KIND[errors.joint] == kind])) for kind in present])
 
 
@@ -308,8 +313,11 @@ def constants(noise: KeypointNoise) -> str:
 def calibration(options: Options) -> Iterator[Row | Curve]:
     """Judge the constants in the code; with Options.fit new ones, which are printed, too."""
     assert options.annotations is not None and options.images is not None
-    errors = collect(options.annotations, options.images)
-    noise = fit(errors) if options.fit else KEYPOINT_NOISE
+    config = PoseConfig(network=options.network)
+    errors = collect(options.annotations, options.images, config)
+    stated = create_network(config).keypoint_noise
+    assert stated is not None
+    noise = fit(errors) if options.fit else stated
     judged = two_fold(errors) if options.fit else judge(noise, errors)
     yield from rows(noise, judged)
     yield from curves(errors, judged)
@@ -318,7 +326,7 @@ def calibration(options: Options) -> Iterator[Row | Curve]:
 
 
 BENCHMARKS = {"calibration": Benchmark(calibration, ("--annotations", "--images"),
-                                       ("annotations", "images", "fit"))}
+                                       ("annotations", "images", "fit", "network"))}
 
 if __name__ == "__main__":
     harness.main(BENCHMARKS, __doc__, positional=("annotations", "images"))

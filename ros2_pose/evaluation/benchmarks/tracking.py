@@ -47,7 +47,7 @@ from ros2_pose.skeleton import COCO17, MUPOTS17
 
 log = logging.getLogger(__name__)
 
-_PETS = "devset/videos/pets_vtest.avi"
+PETS = "devset/videos/pets_vtest.avi"
 _BEGINS = 0.5  # times score_threshold: the score from which a track may begin, in all trackers
 
 # A tracker: detections of an image in; rows of the tracked ones and their ids out.
@@ -67,7 +67,7 @@ class Recording(NamedTuple):
 # -------------------------------------------------------------------------------- trackers
 
 
-class _RecordedDetections(PoseNetwork):
+class RecordedDetections(PoseNetwork):
     """A network that returns `people`, the detections recorded for the next image."""
 
     def __init__(self, config: PoseConfig):
@@ -82,12 +82,14 @@ class _RecordedDetections(PoseNetwork):
 class Ours:
     """The pipeline behind its network, as a tracker; lost people are left out."""
 
-    def __init__(self, pipeline: Pipeline, recording: Recording):
+    def __init__(self, pipeline: Pipeline, recording: Recording,
+                 network: RecordedDetections | None = None):
         self.pipeline, self.recording = pipeline, recording
         self.image = grey_ramp(*recording.size)
         self.number = 0
         pipeline.reset()
-        self.network = pipeline.network = _RecordedDetections(pipeline.config)
+        self.network = network or RecordedDetections(pipeline.config)
+        pipeline.network = self.network
 
     def __call__(self, people: People) -> tuple[list[int], list]:
         self.network.people = people
@@ -251,7 +253,7 @@ def pets(options: Options) -> Iterator[Row]:
     """PETS, view 1."""
     assert options.pets is not None
     pipeline = Pipeline()
-    recording = pets_recording(options.data / _PETS, options.pets, pipeline)
+    recording = pets_recording(options.data / PETS, options.pets, pipeline)
     yield from _rows("PETS 2009 S2.L1 view 1, 795 images", [recording], pipeline)
 
 
@@ -271,7 +273,7 @@ def _rows(protocol: str, recordings: list[Recording], pipeline: Pipeline) -> Ite
 
 
 BENCHMARKS = {"mupots": Benchmark(mupots, (MUPOTS,), ("seeds", "seed")),
-              "pets": Benchmark(pets, (_PETS, "--pets"), ("pets",))}
+              "pets": Benchmark(pets, (PETS, "--pets"), ("pets",))}
 
 if __name__ == "__main__":
     harness.main(BENCHMARKS, __doc__)
