@@ -145,7 +145,8 @@ def _checked(key: str, value, kind, meta):
         return _checked_scalar(key, value, kind, meta)
     element_kind = get_args(kind)[0]  # of tuple[int, ...]
     if isinstance(value, str) or not hasattr(value, "__len__") or len(value) == 0:
-        raise ConfigError(f"{key}: {value!r} must be a list of one or more numbers")
+        elements = "names" if element_kind is str else "numbers"
+        raise ConfigError(f"{key}: {value!r} must be a list of one or more {elements}")
     return tuple(_checked_scalar(key, element, element_kind, meta) for element in value)
 
 

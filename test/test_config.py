@@ -16,7 +16,13 @@ def test_defaults_pass_their_own_check():
     ({"score_threshold": float("nan")}, "out of range"),
     ({"max_people": True}, "max_people: True is bool, expected int"),
     ({"scales": [256, 64]}, "scales: 64 is out of range"),
-    ({"scales": []}, "scales"),
+    ({"scales": []}, "scales: .* must be a list of one or more numbers"),
+    ({"finders": []}, "finders: .* must be a list of one or more names"),
+    ({"finders": "nanodet"}, "finders: 'nanodet' must be a list of one or more names"),
+    ({"finders": ["movenet", "yolo"]}, "finders: 'yolo' is not one of movenet, tian, nanodet"),
+    ({"finders": ["top_down"]}, "finders: 'top_down' is not one of movenet, tian, nanodet"),
+    ({"refiner": "nanodet"}, "refiner: 'nanodet' is not one of thunder"),
+    ({"search_every": -1}, "search_every: -1 is out of range, expected 0 to 100"),
     ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda"),
 ])
 def test_bad_values_are_named(values, word):

@@ -71,7 +71,7 @@ def test_images_become_people(graph, picture, tmp_path):
     assert {t.header.frame_id for f in frames for t in f.transforms
             if "_" not in t.child_frame_id} == {FRAME}
     assert any(m.ns == tracked[0].id for m in markers[-1].markers)
-    assert infos[0].network == "movenet" and len(infos[0].joint_names) == 24
+    assert infos[0].network == "top_down" and len(infos[0].joint_names) == 24
     values = {v.key: v.value for v in reports[-1].status[0].values}
     assert values["device"] in ("cpu", "cuda") and values["reliability"] == "reliable"
 

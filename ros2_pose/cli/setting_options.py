@@ -49,7 +49,10 @@ def _add(group, cls: type, names: Sequence[str], aliases: Mapping[str, Sequence[
 def _help(setting) -> str:
     choices = ", ".join(map(str, setting.metadata["choices"]))
     limits = f" [{choices}]" if choices else ""
-    return f"{setting.metadata['help']}{limits} ({setting.default})".replace("%", "%%")
+    default = setting.default
+    if isinstance(default, tuple):
+        default = " ".join(map(str, default))
+    return f"{setting.metadata['help']}{limits} ({default})".replace("%", "%%")
 
 
 def settings_of(options: argparse.Namespace, cls: type[T]) -> T:
