@@ -10,7 +10,8 @@ import torch
 from ros2_pose import boxes as box_math
 from ros2_pose.config import PoseConfig
 from ros2_pose.networks import nanodet, onnx_engine
-from ros2_pose.networks.nanodet import NanoDet
+from ros2_pose.networks.nanodet import NanoDet, _tile_limits
+from ros2_pose.people import Frame
 
 
 @pytest.fixture(scope="module", params=["torch", "onnxruntime"])
@@ -108,3 +109,42 @@ def test_suppression_keeps_the_best_of_each_heap():
     # A box that overlaps only a dropped one is kept.
     chain = np.array([[0, 0, 10, 10], [0, 4, 10, 14], [0, 8, 10, 18.0]])
     assert list(box_math.suppress(chain, np.array([0.9, 0.8, 0.7]), 0.3)) == [0, 2]
+
+
+@pytest.mark.parametrize("size", [(640, 480), (1920, 1080), (97, 33), (5, 7)])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_tiles_cover_the_picture_and_overlap(size, count):
+    seen = np.zeros(size[::-1], int)
+    for row in range(count):
+        for col in range(count):
+            low, high = _tile_limits(np.array(size), count, np.array([col, row]))
+            assert (low >= 0).all() and (low < high).all() and (high <= size).all()
+            seen[low[1]:high[1], low[0]:high[0]] += 1
+    assert seen.min() >= 1
+    if min(size) > 30:  # a person as wide as the overlap is whole in one of two neighbours
+        assert (seen > 1).any(0).sum() >= 0.1 * size[0] * (count - 1)
+
+
+def test_tiles_are_parts_of_the_search():
+    assert len(NanoDet(PoseConfig()).searches()) == 1
+    assert len(NanoDet(PoseConfig(tiles=3)).searches()) == 1 + 9
+
+
+def test_a_person_cut_off_by_a_tile_is_left_to_the_next_one(monkeypatch):
+    """The simulated detector sees a person, as far as within the tile."""
+    person = np.array([[300.0, 100.0, 340.0, 180.0]])
+    image = np.zeros((480, 640, 3), np.uint8)
+    image[100:180, 300:340] = 255
+
+    def find_boxes(self, picture):
+        rows, cols = np.nonzero(picture[..., 0])
+        if not len(rows):
+            return np.zeros((0, 4)), np.zeros(0)
+        return np.array([[cols.min(), rows.min(), cols.max() + 1.0, rows.max() + 1.0]]), np.ones(1)
+
+    monkeypatch.setattr(NanoDet, "find_boxes", find_boxes)
+    found = [part.find_people([Frame(image)])[0].boxes
+             for part in NanoDet(PoseConfig(tiles=2)).searches()[1:]]
+    boxes = np.concatenate(found)
+    assert len(boxes) >= 1
+    assert (boxes == person).all()

@@ -202,7 +202,8 @@ def _joined(expected: People, parts: list[People]) -> Proposals:
     found = found.with_fields(proposal_scores=np.where(is_box, _BOX_SCORE, 1.0) * found.scores)
     posed, boxes = found[~is_box], found[is_box]
     posed = posed[oks.suppress(posed.keypoints, oks.area(posed.boxes), posed.scores, 0.0)]
-    boxes = boxes[~(overlaps(boxes.boxes, posed.boxes) > _SAME_BOX).any(1)]
+    is_same = overlaps(posed.boxes, boxes.boxes) > _SAME_BOX
+    posed, boxes = _agreed(posed, boxes, is_same), boxes[~is_same.any(0)]
     if not len(expected):
         new = concatenated([posed, boxes])
         return Proposals(new, new, 0)
@@ -216,6 +217,20 @@ def _joined(expected: People, parts: list[People]) -> Proposals:
     new = candidates[~is_same.any(0)]
     return Proposals(concatenated([expected, new]),
                      concatenated([_as_found(expected, candidates, is_same), new]), len(expected))
+
+
+def _agreed(posed: People, boxes: People, is_same: np.ndarray) -> People:
+    """People with keypoints (N,); a box (M,) of the same person raises the proposal score.
+
+    The two are taken to be independent evidence: the person is missing only if both err.
+
+    Args:
+        is_same (N, M): whether a box is of that person.
+    """
+    own, others = posed.proposal_scores, boxes.proposal_scores
+    assert own is not None and others is not None
+    best = np.where(is_same, others, 0.0).max(1, initial=0.0)
+    return posed.with_fields(proposal_scores=1 - (1 - own) * (1 - best))
 
 
 def _confirmed(expected: People, candidates: People, is_same: np.ndarray) -> People:
