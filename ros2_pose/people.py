@@ -23,6 +23,7 @@ _SHAPES = {
     "keypoint_cov": (_K, 2, 2),
     "keypoint_scores": (_K,),
     "proposal_scores": (),
+    "proposal_parts": (),
     "joints": (_J, 3),
     "joint_cov": (_J, 3, 3),
     "joint_source": (_J,),
@@ -98,6 +99,7 @@ class People:
     keypoint_cov: np.ndarray  # (P, 17, 2, 2) px^2
     keypoint_scores: np.ndarray  # (P, 17) 0..1
     proposal_scores: np.ndarray | None = None  # (P,) 0..1, of the search that found the person
+    proposal_parts: np.ndarray | None = None  # (P,) number of the part of that search
     joints: np.ndarray | None = None  # (P, 24, 3) SMPL order, m
     joint_cov: np.ndarray | None = None  # (P, 24, 3, 3) m^2
     joint_source: np.ndarray | None = None  # (P, 24) INFERRED, OBSERVED or DEPTH

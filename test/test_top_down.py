@@ -288,8 +288,7 @@ def test_a_search_elsewhere_leaves_the_score_of_those_it_finds(make):
     np.testing.assert_allclose(found.proposal_scores, 0.5)
 
 
-@pytest.mark.parametrize("boxes_only", [False, pytest.param(True, marks=pytest.mark.xfail(
-    strict=True, reason="the centre of a person proposed by a box counts in one frame alone"))])
+@pytest.mark.parametrize("boxes_only", [False, True])
 def test_to_be_followed_does_not_raise_the_score(make, boxes_only, monkeypatch):
     """What is doubtful in the first frame, such as half a person, is so in the next ones."""
     network = make(_WORLD[:1], MadeUpFinder((0,), boxes_only=boxes_only))
@@ -301,7 +300,6 @@ def test_to_be_followed_does_not_raise_the_score(make, boxes_only, monkeypatch):
     assert second.scores[0] <= first.scores[0] + 0.01
 
 
-@pytest.mark.xfail(strict=True, reason="a part that cannot see a person counts as a miss")
 @pytest.mark.parametrize("found_by", [0, 1])
 def test_parts_of_the_search_that_take_turns_leave_the_score(make, found_by):
     """Small people are found by the last part alone, large ones by the first alone."""

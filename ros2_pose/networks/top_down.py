@@ -42,6 +42,7 @@ _WEAK_NEW = 0.1  # the same while people are followed
 _MOST_FOLLOWED, _MOST_NEW = 8, 2  # crops a frame while people are followed
 _MARGIN = 0.1  # lengths of the hull of the keypoints, by which a box is larger
 _HULL_WEIGHT = 0.15  # of the hull in a followed person's box
+_NOBODY = People.nobody().with_fields(proposal_parts=np.zeros(0))
 
 
 class Proposals(NamedTuple):
@@ -123,8 +124,12 @@ class TopDown(PoseNetwork):
             asking = [i for i, f in enumerate(frames) if f.search is None or number in f.search]
             for finder in finders if asking else ():
                 for i, people in zip(asking, finder.find_people([frames[i] for i in asking])):
-                    found[i].append(people)
-        return [_joined(self._chosen(frame), parts) for frame, parts in zip(frames, found)]
+                    part = np.full(len(people), number)
+                    found[i].append(people.with_fields(proposal_parts=part))
+        everything = tuple(range(self.search_parts))
+        return [_joined(self._chosen(frame), people,
+                        everything if frame.search is None else frame.search)
+                for frame, people in zip(frames, found)]
 
     def _chosen(self, frame: Frame) -> People:
         """The people followed that are refined in a frame: if there are many, the least certain.
@@ -134,6 +139,8 @@ class TopDown(PoseNetwork):
         expected = frame.expected
         if expected is None:
             return People.nobody()
+        if expected.proposal_parts is None:
+            expected = expected.with_fields(proposal_parts=np.full(len(expected), np.nan))
         if len(expected) <= _MOST_FOLLOWED:
             return expected
         variance = np.trace(expected.keypoint_cov, axis1=-2, axis2=-1).mean(1)
@@ -188,16 +195,23 @@ class TopDown(PoseNetwork):
         if followed:
             box = _moved_box(box, person.keypoints[0], keypoints, refined.keypoint_scores)
         cov = self.refiner.noise.cov(votes_cov, oks.area(box))
-        assert person.proposal_scores is not None
-        guided = bool(np.isfinite(person.keypoints).all())
-        score = _score(person.proposal_scores[0], guided, refined)
+        proposal_scores = person.proposal_scores
+        assert proposal_scores is not None
+        if np.isnan(person.keypoints).any():
+            proposal_scores = proposal_scores * refined.center_score
+        score = _score(float(proposal_scores[0]), refined)
         return People(box[None], np.array([score]), keypoints[None], cov[None],
-                      refined.keypoint_scores[None], proposal_scores=person.proposal_scores)
+                      refined.keypoint_scores[None], proposal_scores=proposal_scores,
+                      proposal_parts=person.proposal_parts)
 
 
-def _joined(expected: People, parts: list[People]) -> Proposals:
-    """Join the people followed (F,), those found with keypoints and boxes alone; each once."""
-    found = concatenated([People.nobody(), *parts])
+def _joined(expected: People, finds: list[People], parts: tuple[int, ...]) -> Proposals:
+    """Join the people followed (F,), those found with keypoints and boxes alone; each once.
+
+    Args:
+        finds: what each finder found; parts: of the search, that were run.
+    """
+    found = concatenated(finds) if finds else _NOBODY
     is_box = np.isnan(found.keypoints).any((1, 2))
     found = found.with_fields(proposal_scores=np.where(is_box, _BOX_SCORE, 1.0) * found.scores)
     posed, boxes = found[~is_box], found[is_box]
@@ -213,7 +227,7 @@ def _joined(expected: People, parts: list[People]) -> Proposals:
     same_box = overlaps(expected.boxes, candidates.boxes) > _SAME_BOX
     is_same = (similar >= _SAME_PERSON) | (same_box & (np.arange(len(candidates)) >= len(posed)))
     if parts:
-        expected = _confirmed(expected, candidates, is_same)
+        expected = _confirmed(expected, candidates, is_same, parts)
     new = candidates[~is_same.any(0)]
     return Proposals(concatenated([expected, new]),
                      concatenated([_as_found(expected, candidates, is_same), new]), len(expected))
@@ -233,17 +247,30 @@ def _agreed(posed: People, boxes: People, is_same: np.ndarray) -> People:
     return posed.with_fields(proposal_scores=1 - (1 - own) * (1 - best))
 
 
-def _confirmed(expected: People, candidates: People, is_same: np.ndarray) -> People:
+def _confirmed(expected: People, candidates: People, is_same: np.ndarray,
+               parts: tuple[int, ...]) -> People:
     """People followed (F,) with proposal scores that take the search into account.
+
+    Only the part of the search that found a person before can miss it: parts are for people of
+    different sizes.
 
     Args:
         candidates (N,): what the search found; is_same (F, N): whether it is that person.
+        parts: of the search, that were run.
     """
     before, found = expected.proposal_scores, candidates.proposal_scores
+    part_before, part_found = expected.proposal_parts, candidates.proposal_parts
     assert before is not None and found is not None
-    best = np.where(is_same, found, 0.0).max(1, initial=0.0)
-    scores = np.where(best > 0, (before + best) / 2, _MISSED * before)
-    return expected.with_fields(proposal_scores=scores)
+    assert part_before is not None and part_found is not None
+    is_missed = np.isin(part_before, parts) | np.isnan(part_before)
+    unseen = np.where(is_missed, _MISSED, 1.0) * before
+    if not len(candidates):
+        return expected.with_fields(proposal_scores=unseen)
+    scores = np.where(is_same, found, 0.0)
+    best, which = scores.max(1), scores.argmax(1)
+    return expected.with_fields(
+        proposal_scores=np.where(best > 0, (before + best) / 2, unseen),
+        proposal_parts=np.where(best > 0, part_found[which], part_before))
 
 
 def _as_found(expected: People, candidates: People, is_same: np.ndarray) -> People:
@@ -260,15 +287,11 @@ def _guide(person: People, crop: Crop) -> Guide:
     return Guide(crop.from_picture(person.keypoints[0]), crop.from_picture(middle))
 
 
-def _score(proposal_score: float, guided: bool, found: Refined) -> float:
-    """Return a person's score, 0..1: of the proposal and of the clear keypoints.
-
-    A person proposed as a box alone also needs a clear centre.
-    """
-    clear = found.keypoint_scores > _CLEAR
-    mean = found.keypoint_scores[clear].sum() / max(int(clear.sum()), _LEAST_CLEAR)
-    center = 1.0 if guided else found.center_score
-    return float(_CALIBRATION * np.sqrt(proposal_score * mean * center))
+def _score(proposal_score: float, refined: Refined) -> float:
+    """Return a person's score, 0..1: of the proposal and of the clear keypoints."""
+    clear = refined.keypoint_scores > _CLEAR
+    mean = refined.keypoint_scores[clear].sum() / max(int(clear.sum()), _LEAST_CLEAR)
+    return float(_CALIBRATION * np.sqrt(proposal_score * mean))
 
 
 def _moved_box(box: np.ndarray, before: np.ndarray, now: np.ndarray,
