@@ -255,15 +255,20 @@ def test_warm_start_from_another_person_restarts(model, fitter, people):
     assert (result.cost < cold.cost + 20).float().mean() > 0.6
 
 
-def test_one_wrong_image_does_not_move_a_body(model, fitter, people):
-    first = fit(fitter, *observe(model, people))
-    points, cov = observe(model, people, seed=1)
-    folded = points.clone()  # a detector that finds the upper body on the legs
-    folded[:, 5:11] = points[:, 11:17]
-    second = fit(fitter, folded, cov, previous=first.state)
-    moved_m = (second.joints - first.joints).norm(dim=2).mean(1)
-    assert moved_m.median() < 0.12
-    assert (second.disagreement_s > 0).float().mean() > 0.5
+def test_one_wrong_image_moves_a_body_less_than_half_as_far_as_it_says(model, fitter, people):
+    moved_m, told_m, disagrees = [], [], []
+    for seed in range(5):
+        first = fit(fitter, *observe(model, people, seed=100 + seed))
+        points, cov = observe(model, people, seed=seed)
+        folded = points.clone()  # a detector that finds the upper body on the legs
+        folded[:, 5:11] = points[:, 11:17]
+        second, cold = fit(fitter, folded, cov, previous=first.state), fit(fitter, folded, cov)
+        moved_m.append((second.joints - first.joints).norm(dim=2).mean(1))
+        told_m.append((cold.joints - first.joints).norm(dim=2).mean(1))
+        disagrees.append(second.disagreement_s > 0)
+    assert torch.stack(moved_m).median() < 0.15
+    assert torch.stack(moved_m).median() < torch.stack(told_m).median() / 2
+    assert torch.stack(disagrees).float().mean() > 0.5
 
 
 def test_a_wrong_track_restarts_within_its_patience(model, fitter, people):
