@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import cv2
 import numpy as np
 import torch
 from torch import nn
 
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
-from ros2_pose.imaging.resize import resized
+from ros2_pose.imaging.resize import shrunk
 from ros2_pose.networks.keypoint_noise import KeypointNoise
 from ros2_pose.people import DETECTED, Frame, People
 
@@ -231,7 +230,6 @@ def letterbox(image: np.ndarray, scale: int) -> np.ndarray:
     It is padded with zeros at the right and bottom to multiples of 32 px.
     """
     width, height = input_size((image.shape[1], image.shape[0]), scale)
-    method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
     padded = np.zeros((padded_length(height), padded_length(width), 3), np.uint8)
-    padded[:height, :width] = resized(image, (width, height), method)
+    padded[:height, :width] = shrunk(image, (width, height))
     return padded

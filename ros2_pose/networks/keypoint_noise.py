@@ -111,15 +111,15 @@ MOVENET_NOISE = _model({
 
 # Thunder's, guided by the finders, by the 54 pictures with people of the development set.
 THUNDER_NOISE = _model({
-    "nose": (0.47, 0.0051, 0.07, 0.023),
-    "eye": (0.35, 0.0038, 0.06, 0.019),
-    "ear": (0.45, 0.0066, 0.07, 0.025),
-    "shoulder": (0.57, 0.0072, 0.07, 0.033),
-    "elbow": (0.53, 0.0051, 0.08, 0.032),
-    "wrist": (0.35, 0.0046, 0.07, 0.026),
-    "hip": (0.79, 0.0343, 0.08, 0.055),
-    "knee": (0.60, 0.0057, 0.07, 0.035),
-    "ankle": (0.46, 0.0051, 0.08, 0.030),
-}, wide=4.73, person_std=0.19, joint_std=0.13, stretch_std=0.19)
+    "nose": (0.44, 0.0056, 0.07, 0.022),
+    "eye": (0.34, 0.0038, 0.06, 0.018),
+    "ear": (0.42, 0.0065, 0.06, 0.024),
+    "shoulder": (0.65, 0.0065, 0.07, 0.035),
+    "elbow": (0.50, 0.0050, 0.08, 0.031),
+    "wrist": (0.34, 0.0052, 0.07, 0.026),
+    "hip": (0.64, 0.0379, 0.07, 0.054),
+    "knee": (0.50, 0.0056, 0.06, 0.032),
+    "ankle": (0.47, 0.0058, 0.07, 0.030),
+}, wide=4.88, person_std=0.18, joint_std=0.14, stretch_std=0.19)
 
 KEYPOINT_NOISE = THUNDER_NOISE  # of the default network
