@@ -182,8 +182,12 @@ def _with_strays(status: int, stray_stamp: int | None):
 @pytest.mark.parametrize("stray_stamp", [0, 12_345, None], ids=["zero", "unknown", "repeated"])
 def test_bench_and_soak_count_each_image_once(rig, capsys, stray_stamp, status):
     rig(_with_strays(status, stray_stamp))
-    row = bench._measure("row", 100.0, {}, [np.zeros((8, 8, 3), np.uint8)], 0.1)
-    assert 10 <= float(row.values["answered, Hz"]) <= 110 and row.values["people"] == "0.0"
+    pictures = [np.zeros((8, 8, 3), np.uint8)]
+    for published_hz, most in ((100.0, 11), (0.0, 1000)):
+        trial = bench.Trial("row", published_hz=published_hz)
+        trial.run(pictures, 0.1)
+        assert 1 <= len(trial.latency_ms) == len(trial.people) <= most
+        assert trial.row(yardstick_ms=10.0).values["people"] == "0.0"
     soak.run(minutes=0.1 / 60)
     assert "answered, Hz" in capsys.readouterr().out
 
@@ -195,13 +199,14 @@ def test_images_that_could_not_be_looked_at_are_no_answers(rig, monkeypatch, sta
     monkeypatch.setattr(bench, "START_S", 0.1)
     monkeypatch.setattr(soak, "START_S", 0.1)
     with pytest.raises(NodeProcessError, match="answers"):
-        bench._measure("row", 100.0, {}, [np.zeros((8, 8, 3), np.uint8)], 0.1)
+        bench.Trial("row").run([np.zeros((8, 8, 3), np.uint8)], 0.1)
     with pytest.raises(NodeProcessError, match="answers"):
         soak.run(minutes=0.1 / 60)
 
 
 def test_the_tables_of_runs_without_answers():
-    assert bench._row("row", 30.0, 0.0, [], np.nan).values["p95"] == "nan"
+    values = bench.Trial("row").row(yardstick_ms=np.nan).values
+    assert {values[name] for name in ("p95", "people", "in yardsticks")} == {"nan"}
     resources = {"memory, MB": 700.0, "threads": 20, "files": 18, "endpoints": 11}
     values = soak.row(1.0, 60.0, [], resources).values
     assert np.isnan(values["p95"]) and values["answered, Hz"] == 0

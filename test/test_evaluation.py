@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from ros2_pose.evaluation.benchmarks.keypoints import evaluate, read_image
+from ros2_pose.evaluation.benchmarks.refinement import is_labelled, jumped
 from ros2_pose.evaluation.harness import EvaluationError
 from ros2_pose.evaluation.tables import tables
 from ros2_pose.people import People
@@ -89,3 +90,38 @@ def test_default_network_beats_the_original_on_the_development_set(devset, tmp_p
         for detect in (network_detector(config), reference_detector(config)))
     assert ours["AP"] >= theirs["AP"]
     assert ours[f"people above {config.score_threshold:g} in 10 empty pictures"] == 0
+
+
+# Refinement -------------------------------------------------------------------------------------
+
+
+def _pair():
+    """Two people beside each other: their keypoints (2, 17, 2), People, and COCO labels."""
+    points = np.random.default_rng(1).uniform(0, 50, (2, 17, 2)) + [[[10, 10]], [[90, 10]]]
+    boxes = np.concatenate([points.min(1), points.max(1)], axis=1)
+    people = People(boxes, np.full(2, 0.9), points, np.zeros((2, 17, 2, 2)), np.ones((2, 17)))
+    labels = [{"area": 2500.0, "bbox": [*box[:2], *(box[2:] - box[:2])], "iscrowd": 0,
+               "keypoints": np.c_[p - 0.5, np.full(17, 2)].ravel().tolist()}
+              for box, p in zip(boxes, points)]
+    return points, people, labels
+
+
+@pytest.mark.parametrize("boxes_alone", [False, True])
+def test_jumps_onto_a_neighbour_are_counted(boxes_alone):
+    points, people, labels = _pair()
+    proposed = people.with_fields(keypoints=np.full_like(points, np.nan)) if boxes_alone else people
+    assert not jumped(proposed, people, labels).any()
+    both_second = people.with_fields(keypoints=points[[1, 1]])
+    assert jumped(proposed, both_second, labels).tolist() == [True, False]
+    astray = people.with_fields(keypoints=points + 500)  # refined onto no one: not a jump
+    assert jumped(proposed, astray, labels).tolist() == [False, False]
+    assert len(jumped(proposed, people, labels[:1])) == 0  # there is no neighbour
+
+
+def test_people_reported_are_people_where_a_label_or_a_crowd_is():
+    _, people, labels = _pair()
+    boxes = np.concatenate([people.boxes, people.boxes + [200, 0, 200, 0]])
+    assert is_labelled(boxes, labels).tolist() == [True, True, False, False]
+    crowd = {"bbox": [180, 0, 300, 100], "iscrowd": 1}
+    assert is_labelled(boxes, [*labels, crowd]).all()
+    assert not is_labelled(boxes, []).any()

@@ -5,10 +5,18 @@
 """
 
 from ros2_pose.evaluation import harness
-from ros2_pose.evaluation.benchmarks import body, calibration, keypoints, multiview, tracking
+from ros2_pose.evaluation.benchmarks import (
+    body,
+    calibration,
+    following,
+    keypoints,
+    multiview,
+    refinement,
+    tracking,
+)
 
-GROUPS = {"body": body, "tracking": tracking, "multiview": multiview, "calibration": calibration,
-          "keypoints": keypoints}
+GROUPS = {"body": body, "tracking": tracking, "following": following, "multiview": multiview,
+          "calibration": calibration, "keypoints": keypoints, "refinement": refinement}
 BENCHMARKS = {name if name == group else f"{group}/{name}": benchmark
               for group, module in GROUPS.items()
               for name, benchmark in module.BENCHMARKS.items()}

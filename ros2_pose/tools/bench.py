@@ -1,15 +1,18 @@
 """Frame rate and latency of the node, end to end over DDS, with 640x480 images.
 
-This process publishes raw images of up to three people and receives the answers; the node runs in a
-process of its own. Latency is from the publication of an image to the arrival of its people.
+This process publishes raw images of three or five people and receives the answers; the node runs in
+a process of its own. Latency is from the publication of an image to the arrival of its people. The
+yardstick of the machine's speed is MoveNet's original file in LiteRT at the same scales, measured
+before and after each row.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import cv2
@@ -37,26 +40,25 @@ from ros2_pose.tools.node_process import observer, own_domain, process, wait_unt
 
 _SIZE = (640, 480)
 _TOP, _HEIGHT = 228, 408  # crop of the clip, px, 544 wide: 4 to 3
+_CROWD_TOP, _CROWD_HEIGHT = 32, 604  # rows of the clip in an image of five people, px
+_THREE, _TWO = 437, 369  # its columns with all three and with two people, px
+_LOST_S = 2.0  # after which an image without an answer is taken for lost
 START_S, WARM_UP = 120.0, 10  # time limit for so many first answers
 TOPIC = "/camera"
-_ROWS: tuple[tuple[str, float, dict[str, str]], ...] = (  # name, published Hz, parameters
-    ("as fast as it can", 30.0, {}),
-    ("camera at 10 Hz", 10.0, {}),
-    ("each image searched", 30.0, {"search_every": "1"}),
-    ("one scale, 256 px", 30.0, {"scales": "[256]"}),
-    ("MoveNet alone", 30.0, {"network": "movenet"}),
-    ("2D only", 30.0, {"body": "false"}),
-)
+_YARDSTICKS = 10  # images for each measurement of the yardstick
 
 
 def run(seconds: float) -> int:
-    """Run every row for some seconds and print the table. Returns the exit status."""
-    pictures = list(pictures_of_clip())
-    rows = [_measure(name, hz, parameters, pictures, seconds)
-            for name, hz, parameters in tqdm(_ROWS, "bench", unit="row")]
+    """Run every trial for some seconds and print the table. Returns the exit status."""
+    three, five = list(pictures_of_clip()), list(crowded_pictures())
+    print(_stages(three))
+    yardstick_ms = _yardstick(three[0])
+    rows = []
+    for trial in tqdm(_trials(), "bench", unit="row"):
+        before_ms = yardstick_ms()
+        trial.run(five if trial.crowded else three, seconds)
+        rows.append(trial.row((before_ms + yardstick_ms()) / 2))
     print(tables(rows))
-    print(_stages(pictures))
-    print(_yardstick(pictures[0]))
     return 0
 
 
@@ -66,51 +68,101 @@ def pictures_of_clip() -> Iterator[np.ndarray]:
         yield cv2.resize(picture[_TOP:_TOP + _HEIGHT], _SIZE, interpolation=cv2.INTER_LINEAR)
 
 
+def crowded_pictures() -> Iterator[np.ndarray]:
+    """Yield images of five people (480, 640, 3) uint8 RGB: the clip beside two of its people."""
+    for picture in demo_clip.pictures():
+        rows = picture[_CROWD_TOP:_CROWD_TOP + _CROWD_HEIGHT]
+        beside = np.concatenate([rows[:, :_THREE], rows[:, _TWO::-1]], axis=1)
+        yield cv2.resize(beside, _SIZE, interpolation=cv2.INTER_AREA)
+
+
 def camera() -> Camera:
     """Calibration of `pictures_of_clip`."""
     full = demo_clip.camera()
     return full.cropped(0, _TOP, full.width, _HEIGHT).resized(*_SIZE)
 
 
-def _measure(name: str, hz: float, parameters: dict, pictures: list, seconds: float) -> Row:
-    """Publish images at `hz` for some seconds and measure the answers."""
-    latency_ms: list[float] = []
-    people: list[int] = []
-    arguments = ["--ros-args", "-r", f"image:={TOPIC}/image_raw"]
-    for key, value in parameters.items():
-        arguments += ["-p", f"{key}:={value}"]
-
-    def on_people(message) -> None:
-        answer = source.match_answer(message)
-        if answer is not None:
-            latency_ms.append(answer[0])
-            people.append(len(message.people))
-
-    log = Path(tempfile.gettempdir()) / f"ros2_pose_bench_{os.getpid()}.log"
-    with own_domain() as domain, observer(domain, "bench") as node, \
-            process("nodes.pose_node", *arguments, domain=domain, log=log) as child:
-        source = ImagePublisher(node, pictures)
-        node.create_subscription(PeopleMessage, "/ros2_pose/people", on_people, 10)
-        source.publish_until(lambda: len(latency_ms) >= WARM_UP, log, START_S, child)
-        latency_ms.clear()
-        begin_s, count = time.perf_counter(), 0
-        while (elapsed_s := time.perf_counter() - begin_s) < seconds:
-            if elapsed_s * hz >= count:
-                source.publish()
-                count += 1
-            time.sleep(0.001)
-    log.unlink(missing_ok=True)
-    return _row(name, hz, len(latency_ms) / seconds, latency_ms, float(np.mean(people)))
+def _trials() -> list[Trial]:
+    searched = {"search_every": "1"}
+    return [
+        Trial("people followed"),
+        Trial("people followed", crowded=True),
+        Trial("each image searched", searched),
+        Trial("each image searched", searched, crowded=True),
+        Trial("one scale, 256 px", {"scales": "[256]"}),
+        Trial("MoveNet alone", {"network": "movenet"}),
+        Trial("2D only", {"body": "false"}),
+        Trial("camera at 10 Hz", published_hz=10.0),
+        Trial("camera at 30 Hz", published_hz=30.0),
+    ]
 
 
-def _row(name: str, published_hz: float, answered_hz: float, latency_ms: list[float],
-         people: float) -> Row:
-    """Row of the table, for a run of the node with N answers of latencies (N,) ms."""
-    p50, p95, p99 = np.percentile(latency_ms or [np.nan], (50, 95, 99))
-    return Row(name, f"pose_node over DDS, raw {_SIZE[0]}x{_SIZE[1]}, {os.cpu_count()} CPU cores",
-               {"published, Hz": f"{published_hz:g}", "answered, Hz": f"{answered_hz:.1f}",
-                "latency p50, ms": f"{p50:.0f}", "p95": f"{p95:.0f}", "p99": f"{p99:.0f}",
-                "people": f"{people:.1f}"})
+class Trial:
+    """A run of the node with the same images and settings throughout: one row of the table.
+
+    Args:
+        name: of the row.
+        parameters: of the node.
+        published_hz: images a second; 0: each image when the one before is answered.
+        crowded: five people instead of three.
+
+    Attributes:
+        latency_ms, people: of each answer.
+        start_s: from the start of the process to the first people.
+    """
+
+    def __init__(self, name: str, parameters: Mapping[str, str] | None = None,
+                 published_hz: float = 0.0, crowded: bool = False) -> None:
+        self.name, self.published_hz, self.crowded = name, published_hz, crowded
+        self.latency_ms: list[float] = []
+        self.people: list[int] = []
+        self.start_s = math.nan
+        self._arguments = ["--ros-args", "-r", f"image:={TOPIC}/image_raw"]
+        for key, value in (parameters or {}).items():
+            self._arguments += ["-p", f"{key}:={value}"]
+        self._seconds = 0.0
+
+    def run(self, pictures: list, seconds: float) -> None:
+        """Publish images for some seconds and collect the answers.
+
+        Raises: NodeProcessError if the node ends, or does not answer within `START_S`.
+        """
+        def on_people(message) -> None:
+            answer = source.match_answer(message)
+            if answer is not None:
+                self.latency_ms.append(answer[0])
+                self.people.append(len(message.people))
+                if message.people and math.isnan(self.start_s):
+                    self.start_s = time.perf_counter() - begin_s
+
+        log = Path(tempfile.gettempdir()) / f"ros2_pose_bench_{os.getpid()}.log"
+        begin_s = time.perf_counter()
+        with own_domain() as domain, observer(domain, "bench") as node, \
+                process("nodes.pose_node", *self._arguments, domain=domain, log=log) as child:
+            source = ImagePublisher(node, pictures)
+            node.create_subscription(PeopleMessage, "/ros2_pose/people", on_people, 10)
+            source.publish_until(lambda: len(self.latency_ms) >= WARM_UP, log, START_S, child)
+            self.latency_ms.clear()
+            self.people.clear()
+            source.publish_for(seconds, self.published_hz)
+        log.unlink(missing_ok=True)
+        self._seconds = seconds
+
+    def row(self, yardstick_ms: float) -> Row:
+        """Row of the table, with the yardstick of the same minutes, NaN without LiteRT."""
+        p50, p95, p99 = np.percentile(self.latency_ms or [math.nan], (50, 95, 99))
+        count = len(self.latency_ms)
+        frame_ms = 1e3 * self._seconds / count if count else math.nan
+        people = float(np.mean(self.people)) if self.people else math.nan
+        published = f"{self.published_hz:g}" if self.published_hz else "when answered"
+        return Row(self.name, f"pose_node over DDS, raw {_SIZE[0]}x{_SIZE[1]}, {os.cpu_count()} "
+                   "CPU cores; yardstick: MoveNet's original file in LiteRT",
+                   {"people": f"{people:.1f}", "published, Hz": published,
+                    "a frame, ms": f"{frame_ms:.0f}",
+                    "in yardsticks": f"{frame_ms / yardstick_ms:.2f}",
+                    "yardstick, ms": f"{yardstick_ms:.0f}", "latency p50, ms": f"{p50:.0f}",
+                    "p95": f"{p95:.0f}", "p99": f"{p99:.0f}",
+                    "start to people, s": f"{self.start_s:.1f}"})
 
 
 class ImagePublisher:
@@ -152,6 +204,25 @@ class ImagePublisher:
 
         wait_until(publish_and_check, f"answers, see {log}", seconds, child)
 
+    def publish_for(self, seconds: float, hz: float) -> None:
+        """Publish images for some seconds, at `hz`; 0: each when the one before is answered.
+
+        An image that is not answered within `_LOST_S` is followed by the next.
+        """
+        begin_s, begin = time.perf_counter(), len(self.sent)
+        while (elapsed_s := time.perf_counter() - begin_s) < seconds:
+            due = elapsed_s * hz >= len(self.sent) - begin if hz else self._is_idle()
+            if due:
+                self.publish()
+            time.sleep(0.001)
+
+    def _is_idle(self) -> bool:
+        """Whether the latest image is answered, or is taken for lost."""
+        if not self.sent:
+            return True
+        stamp, (time_s, _) = next(reversed(self.sent.items()))
+        return stamp in self._answered or time.perf_counter() - time_s > _LOST_S
+
     def match_answer(self, message) -> tuple[float, int] | None:
         """Match a ros2_pose/People to one of the images.
 
@@ -189,16 +260,19 @@ def _stages(pictures: list) -> str:
             f"{pipeline.device}")
 
 
-def _yardstick(picture: np.ndarray) -> str:
-    """Speed of this machine: MoveNet's original file alone in LiteRT, at the same scales."""
-    config, elapsed_s = PoseConfig(), []
+def _yardstick(picture: np.ndarray) -> Callable[[], float]:
+    """A function that measures MoveNet's original file in LiteRT, ms; NaN without LiteRT."""
     try:
-        detect = reference_detector(config)
+        detect = reference_detector(PoseConfig())
     except EvaluationError as error:
-        return f"no yardstick: {error}"
-    for _ in range(20):
-        begin_s = time.perf_counter()
-        detect(picture)
-        elapsed_s.append(time.perf_counter() - begin_s)
-    return (f"yardstick: MoveNet's original file alone in LiteRT, {config.scales} px, takes "
-            f"{1e3 * np.median(elapsed_s):.0f} ms on this machine")
+        print(f"no yardstick: {error}")
+        return lambda: math.nan
+
+    def measure_ms() -> float:
+        elapsed_s = []
+        for _ in range(_YARDSTICKS):
+            begin_s = time.perf_counter()
+            detect(picture)
+            elapsed_s.append(time.perf_counter() - begin_s)
+        return 1e3 * float(np.median(elapsed_s))
+    return measure_ms
