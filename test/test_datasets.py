@@ -81,6 +81,15 @@ def coco(root, spoil=0.0):
     return Mini("mini", 2, marks[13, :2] + 0.5, draw(root / "mini/a.jpg"), file, True)
 
 
+def labelled(root, spoil=0.0):
+    mini = coco(root, spoil)
+    table = json.loads(mini.file.read_text())
+    for image in table["images"]:
+        image |= {"split": "val", "file_name": f"mini/{image['file_name']}"}
+    mini.file.unlink()
+    return mini._replace(split="validation", file=dump(root / "labels.json", table))
+
+
 def mpii(root, spoil=0.0):
     points = np.round(pixels_of(person(16, [3, 4, 5, 13, 14, 15], [0, 1, 2, 10, 11, 12])))
     points[4] += spoil
@@ -242,8 +251,8 @@ def mpi_inf_3dhp(root, spoil=0.0):
                 first / "imageFrames/video_1/frame_000001.jpg", first / "annot.mat", False)
 
 
-WRITERS = {"coco": coco, "mpii": mpii, "lspet": lspet, "3dpw": pw3d, "h36m": h36m,
-           "panoptic": panoptic, "mupots": mupots, "3dhp": mpi_inf_3dhp}
+WRITERS = {"coco": coco, "labelled": labelled, "mpii": mpii, "lspet": lspet, "3dpw": pw3d,
+           "h36m": h36m, "panoptic": panoptic, "mupots": mupots, "3dhp": mpi_inf_3dhp}
 KNEE = COCO17.index("left_knee")
 
 

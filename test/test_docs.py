@@ -34,7 +34,8 @@ def _commands(page: str, begin: str) -> list[str]:
     return [line for line in lines if begin in line and "ros2 launch" not in line]
 
 
-_OF_COMMAND_LINE = [*_commands("training.md", "ros2_pose"), *_commands("results.md", "ros2_pose "),
+_OF_COMMAND_LINE = [*_commands("training.md", "ros2_pose"), *_commands("distil.md", "ros2_pose"),
+                    *_commands("results.md", "ros2_pose "),
                     *_commands("replay.md", "ros2_pose "),
                     *_commands("install.md", "ros2_pose fetch"),
                     *re.findall(r"^\| `(ros2_pose fetch .*?)` \|", _INSTALL, re.M)]

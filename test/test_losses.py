@@ -186,16 +186,15 @@ def test_what_is_not_known_does_not_count_and_gives_no_gradient(name):
 def test_votes_cost_least_where_they_are_a_narrow_bump_about_the_truth():
     truth, cells = torch.tensor([[[2.2, 5.1]]]), torch.arange(8) + 0.5
     wanted = [(-(cells - at)**2 / 2).softmax(0) for at in (2.2, 5.1)]
-    best = 3 * (wanted[0].log()[None] + wanted[1].log()[:, None])[None, None]  # shifts cancel
+    best = torch.stack([w.log() + 3 for w in wanted])[:, None, None]  # shifts cancel
     entropy = -sum((w * w.log()).sum() for w in wanted)
-    temperature = torch.tensor(3.0)
-    assert losses.vote_loss(best, temperature, truth).item() == pytest.approx(entropy.item())
-    for other in (best.mT, best / 2, torch.zeros(1, 1, 8, 8)):
-        assert losses.vote_loss(other, temperature, truth) > entropy + 0.1
-    maps = best.repeat(1, 2, 1, 1).requires_grad_()
-    known = losses.vote_loss(maps, temperature, torch.cat([truth, truth * torch.nan], 1))
+    assert losses.vote_loss(best.unbind(), truth).item() == pytest.approx(entropy.item())
+    for other in (best.flip(0), best / 2, torch.zeros(2, 1, 1, 8)):
+        assert losses.vote_loss(other.unbind(), truth) > entropy + 0.1
+    votes = best.repeat(1, 1, 2, 1).requires_grad_()
+    known = losses.vote_loss(votes.unbind(), torch.cat([truth, truth * torch.nan], 1))
     assert known.item() == pytest.approx(entropy.item())
-    assert (torch.autograd.grad(known.sum(), maps)[0][0, 1] == 0).all()
+    assert (torch.autograd.grad(known.sum(), votes)[0][:, 0, 1] == 0).all()
 
 
 def test_an_unknown_joint_has_no_bump():

@@ -68,3 +68,11 @@ def test_data_that_is_not_there_is_named(mocap, name, root, split, words):
 def test_every_part_of_a_mixture_is_seen_as_often():
     mixed = datasets.Mixed("abc", "d")
     assert [mixed[number] for number in range(len(mixed))] == ["a", "d", "b", "d", "c", "d"]
+
+
+def test_the_parts_of_a_mixture_have_their_shares():
+    mixed = datasets.Mixed("abcde", "xyz", shares=(3, 1))
+    assert "".join(mixed[number] for number in range(len(mixed))) == "abcxdeaybcdz"
+    assert len(mixed) == 12  # until each sample has come once
+    with pytest.raises(DataError, match="2 shares for 1 datasets"):
+        datasets.Mixed("abc", shares=(1, 2))

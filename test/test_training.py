@@ -25,7 +25,6 @@ from ros2_pose.data.sample import Sample
 from ros2_pose.data.synthetic.pictures import SyntheticPictures
 from ros2_pose.networks.tian import movenet_backbone
 from ros2_pose.networks.tian.checkpoint import (
-    CheckpointError,
     load_checkpoint,
     save_checkpoint,
 )
@@ -456,5 +455,12 @@ def test_a_checkpoint_to_start_from_learns_on(tmp_path):
     for (name, weight), was in zip(again.named_parameters(), net.parameters(), strict=True):
         assert torch.allclose(weight, was, rtol=1e-3, atol=1e-7), name
         assert weight.requires_grad == was.requires_grad
-    with pytest.raises(CheckpointError, match="queries is 6, expected 9"):
-        start(tiny(queries=9), tmp_path / "net.pt")
+
+
+def test_what_a_checkpoint_to_start_from_lacks_is_new_and_named(tmp_path, caplog):
+    save_checkpoint(tmp_path / "net.pt", TianNet(tiny()), "")
+    changed = start(tiny(roi_layers=2), tmp_path / "net.pt")
+    assert "map_head.middle.1" in caplog.text and "detr" not in caplog.text
+    was = load_checkpoint(tmp_path / "net.pt").state_dict()
+    now = changed.state_dict()
+    assert all(torch.equal(now[name], value) for name, value in was.items())

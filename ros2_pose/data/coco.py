@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ros2_pose.camera import Camera
 from ros2_pose.data.reading import (
     coco_keypoints,
     make_sample,
@@ -19,7 +20,7 @@ from ros2_pose.data.sample import HIDDEN, VISIBLE, Sample
 from ros2_pose.skeleton import COCO17
 
 _PIXEL_SHIFT = 0.5  # COCO's first pixel has its centre at 0, here at 0.5
-_EXPECTED = ("images with id and file_name; annotations with image_id, bbox, iscrowd, "
+EXPECTED = ("images with id and file_name; annotations with image_id, bbox, iscrowd, "
              "num_keypoints and 17 keypoints")
 
 
@@ -35,7 +36,7 @@ class Coco:
         self.file = Path(root) / "annotations" / f"person_keypoints_{split}.json"
         self.folder = require_path(Path(root) / split, remedy)
         table = read_json(self.file, remedy)
-        with parsing(self.file, _EXPECTED):
+        with parsing(self.file, EXPECTED):
             self._index(table)
         if self.names:
             require_path(self.folder / self.names[0], remedy)
@@ -74,5 +75,14 @@ class Coco:
         points = self.points[rows][labelled].astype(float)
         scores = np.select([points[..., 2] == 2, points[..., 2] == 1], [VISIBLE, HIDDEN], 0.0)
         keypoints = coco_keypoints(points[..., :2] + _PIXEL_SHIFT, scores, COCO17, source)
-        return make_sample(read_frame(self.folder / name), boxes[labelled], keypoints,
-                           complete=True, ignored=boxes[~labelled])
+        return make_sample(read_frame(self.folder / name, self._camera(number)), boxes[labelled],
+                           keypoints, complete=True, ignored=boxes[~labelled],
+                           **self._more(np.arange(rows.start, rows.stop)[labelled]))
+
+    def _camera(self, number: int) -> Camera | None:
+        """Camera of a picture: COCO knows of none."""
+        return None
+
+    def _more(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        """More fields of People of some annotations, by their rows: COCO has none."""
+        return {}

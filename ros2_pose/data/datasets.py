@@ -8,11 +8,12 @@ reader in a file of its own and enter it in `DATASETS`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ros2_pose.data.coco import Coco
 from ros2_pose.data.h36m import Human36M
+from ros2_pose.data.labelled import Labelled
 from ros2_pose.data.lsp import LspExtended
 from ros2_pose.data.mpi_inf_3dhp import MpiInf3dhp
 from ros2_pose.data.mpii import Mpii
@@ -51,10 +52,11 @@ def synthetic(mocap: str | Path, split: str) -> Samples:
     return StoredSamples(cache_dir() / "synthetic" / split, pictures, _SYNTHETIC_COUNTS[split])
 
 
-# Name in commands to reader: takes the folder (a file for "synthetic") and the split.
+# Name in commands to reader: takes the folder (a file for "synthetic", "labelled") and the split.
 DATASETS: dict[str, Callable[[str | Path, str], Samples]] = {
     "synthetic": synthetic,
     "coco": Coco,
+    "labelled": Labelled,
     "mpii": Mpii,
     "lspet": LspExtended,
     "3dpw": Pw3d,
@@ -77,18 +79,32 @@ def load(name: str, root: str | Path, split: str) -> Samples:
 
 
 class Mixed:
-    """Several datasets in turn, as many samples of each; the smaller ones begin again."""
+    """Several datasets in turn; the smaller ones begin again.
 
-    def __init__(self, *parts: Samples) -> None:
+    Args:
+        parts: the datasets.
+        shares: samples of each in one turn, e.g. (3, 1); empty: one of each.
+
+    Raises:
+        DataError: if there are not as many shares as datasets.
+    """
+
+    def __init__(self, *parts: Samples, shares: Sequence[int] = ()) -> None:
+        shares = shares or (1,) * len(parts)
+        if len(shares) != len(parts):
+            raise DataError(f"{len(shares)} shares for {len(parts)} datasets: give one for each "
+                            "--data, in their order")
         self.parts = parts
+        # The dataset of each sample of a turn, and its number among those of the dataset.
+        self._turn = [(part, k, share) for part, share in zip(parts, shares) for k in range(share)]
 
     def __len__(self) -> int:
-        return len(self.parts) * max(map(len, self.parts))
+        return len(self._turn) * max(-(-len(part) // share) for part, _, share in self._turn)
 
     def __getitem__(self, number: int) -> Sample:
-        row, part_number = divmod(range(len(self))[number], len(self.parts))
-        part = self.parts[part_number]
-        return part[row % len(part)]
+        turn, place = divmod(range(len(self))[number], len(self._turn))
+        part, k, share = self._turn[place]
+        return part[(share * turn + k) % len(part)]
 
 
 class Skipping:

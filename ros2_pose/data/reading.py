@@ -219,7 +219,8 @@ def make_sample(frame: Frame, boxes: np.ndarray, keypoints: np.ndarray, complete
     boxes = np.clip(boxes, 0, np.tile(size, 2))
     points, scores = keypoints[..., :2], keypoints[..., 2]
     inside = ((points >= 0) & (points <= size)).all(-1)  # False for NaN
-    people = People(boxes, np.ones(len(boxes)), points, np.zeros((*points.shape, 2)),
+    cov = truth.pop("keypoint_cov", np.zeros((*points.shape, 2)))
+    people = People(boxes, np.ones(len(boxes)), points, cov,
                     np.where(inside, scores, OUTSIDE), **truth)
     in_picture = (boxes[:, 2:] > boxes[:, :2]).all(1)
     ignored = np.zeros((0, 4)) if ignored is None else np.clip(ignored, 0, np.tile(size, 2))

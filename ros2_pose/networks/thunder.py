@@ -22,8 +22,8 @@ from ros2_pose.weights import fetch
 _HEADS = [f"StatefulPartitionedCall/{name}/BiasAdd" for name in (
     "center_0/conv2d_4", "kpt_heatmap_0/conv2d_5", "kpt_offset_0/conv2d_7",
     "kpt_regress_0/conv2d_6")]
-_STRIDE = 4  # px of the crop per cell of the heads
-_WIDTH = 1.8  # cells: the original's; a probability is divided by its distance plus this
+STRIDE = 4  # px of the crop per cell of the heads
+WIDTH = 1.8  # cells: the original's; a probability is divided by its distance plus this
 _VOTE_RADIUS = 3  # cells: the neighbourhood that votes for the covariance
 
 
@@ -86,17 +86,17 @@ def decode(heads: list[np.ndarray], guide: Guide) -> Refined:
     Source: the decoding of MoveNet SinglePose, guided by its own centre and regression alone.
     """
     center, heat, offset, displacement = heads
-    center_scores, rows, cols = _best_near(_sigmoid(center), guide.middle[None, ::-1] / _STRIDE)
+    center_scores, rows, cols = _best_near(_sigmoid(center), guide.middle[None, ::-1] / STRIDE)
     if np.isfinite(guide.keypoints).all():
-        guess = guide.keypoints[:, ::-1] / _STRIDE
+        guess = guide.keypoints[:, ::-1] / STRIDE
     else:
         guess = displacement[:, rows[0], cols[0]].reshape(-1, 2) + (rows[0], cols[0])
     probability = _sigmoid(heat)
     scores, rows, cols = _best_near(probability, guess)
     joint = np.arange(len(heat))
     shift = offset.reshape(-1, 2, *heat.shape[1:])[joint, :, rows, cols]
-    points = np.stack([cols + shift[:, 1], rows + shift[:, 0]], -1) * float(_STRIDE)
-    cov = _vote_covariance(probability, rows, cols) * _STRIDE**2
+    points = np.stack([cols + shift[:, 1], rows + shift[:, 0]], -1) * float(STRIDE)
+    cov = _vote_covariance(probability, rows, cols) * STRIDE**2
     return Refined(points, cov, scores.astype(float), float(center_scores[0]))
 
 
@@ -117,7 +117,7 @@ def _best_near(probability: np.ndarray,
     row_distance2 = (np.arange(height, dtype=np.float32) - guess[:, :1]) ** 2
     col_distance2 = (np.arange(width, dtype=np.float32) - guess[:, 1:]) ** 2
     distance = np.sqrt(row_distance2[:, :, None] + col_distance2[:, None])
-    best = (probability / (distance + _WIDTH)).reshape(len(guess), -1).argmax(1)
+    best = (probability / (distance + WIDTH)).reshape(len(guess), -1).argmax(1)
     rows, cols = best // width, best % width
     return probability[np.arange(len(guess)), rows, cols], rows, cols
 

@@ -69,7 +69,8 @@ def _collect(detector: Tian, samples: Samples, pictures: int) -> tuple[np.ndarra
         people = detector.detect([sample.frame])[0]
         found, true = matched_pairs(EvaluatedImage.of(people, sample))
         people, truth = people[list(found)], sample.people[list(true)]
-        side = (people.boxes[:, 2:] - people.boxes[:, :2])[:, None] * detector.net.config.box_factor
+        regions = detector.net.regions(torch.from_numpy(people.boxes)).numpy()
+        side = (regions[:, 2:] - regions[:, :2])[:, None]
         inside = (truth.keypoint_scores > OUTSIDE)[..., None]
         parts[0].append(np.sqrt(people.keypoint_cov.diagonal(axis1=2, axis2=3)) / side)
         parts[1].append(np.where(inside, people.keypoints - truth.keypoints, np.nan) / side)

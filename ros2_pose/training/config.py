@@ -11,7 +11,8 @@ from ros2_pose.config import ConfigError, from_dict, setting
 from ros2_pose.networks.tian.config import TianConfig
 
 # Names of the trained modules of `TianNet` by the setting `parts`; "all" trains every module.
-PARTS = {"detection": ("detr",), "people": ("pyramid", "map_head", "log_temperature", "smpl_head")}
+PARTS = {"detection": ("detr",), "people": ("pyramid", "map_head", "log_temperature", "smpl_head",
+                                            "second_look")}
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class TrainingConfig:
                              low=1, high=10**6)
     mosaics: float = setting(0.0, "share of batches of mosaics, each of close-ups of four images",
                              low=0.0, high=1.0)
+    shares: tuple[int, ...] = setting((), "samples of each --data in turn, e.g. [3, 1]; empty: "
+                                      "one of each", low=1, high=1000)
     seed: int = setting(0, "of all random numbers", low=0, high=2**31)
     detector: str = setting("", "Deformable DETR trained on COCO to start from: its name on "
                             "Hugging Face or a folder; empty: none")

@@ -78,7 +78,7 @@ def kblock_loss(points: Tensor, std: Tensor, truth: Tensor, regulariser: str = "
     return torch.where(known, loss, 0.0).sum((-2, -1))
 
 
-def vote_loss(maps: Tensor, temperature: Tensor, truth: Tensor) -> Tensor:
+def vote_loss(votes: tuple[Tensor, Tensor], truth: Tensor) -> Tensor:
     """Return the cross-entropy (N,) of the k-block's votes with a Gaussian of 1 cell at the truth.
 
     Not in the paper. The gradient of L_KB on a mean is error / c^2, which is small while c is
@@ -86,17 +86,16 @@ def vote_loss(maps: Tensor, temperature: Tensor, truth: Tensor) -> Tensor:
     between them; the cross-entropy does not.
 
     Args:
-        maps (N, K, h, w): logits.
-        temperature: of the k-block.
+        votes: logits (N, K, w) and (N, K, h) for x and y.
         truth (N, K, 2): cells.
     """
     known = truth.isfinite()
-    loss = maps.new_zeros(())
-    for logits, goal in ((maps.mean(-2), truth[..., 0]), (maps.mean(-1), truth[..., 1])):
-        cells = torch.arange(logits.shape[-1], device=maps.device) + 0.5
+    loss = truth.new_zeros(())
+    for logits, goal in zip(votes, truth.unbind(-1)):
+        cells = torch.arange(logits.shape[-1], device=truth.device) + 0.5
         goal = torch.where(goal.isfinite(), goal, 0.0)[..., None]
         wanted = (-(cells - goal).square() / 2).softmax(-1)
-        loss = loss - (wanted * (logits / temperature).log_softmax(-1)).sum(-1)
+        loss = loss - (wanted * logits.log_softmax(-1)).sum(-1)
     return torch.where(known.all(-1), loss, 0.0).sum(-1)
 
 

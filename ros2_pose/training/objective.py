@@ -38,14 +38,15 @@ class Objective(nn.Module):
             "mpjpe_mm" for the log.
         """
         terms = {}
-        found = self.net.detect(batch.images.float())
+        images = batch.images.float()
+        found = self.net.detect(images)
         detection, matches = detection_loss(found, _truths(batch))
         if self.config.parts != "people":
             terms["detection"] = detection
         if self.config.parts != "detection" and len(batch.boxes):
             boxes = jittered(batch.boxes, seed)
             queries = _queries_of(found.queries, matches, batch)
-            described = self.net.describe(found.maps, boxes, batch.image, queries)
+            described = self.net.describe(images, found.maps, boxes, batch.image, queries)
             terms |= self._keypoint_terms(described, boxes, batch)
             terms |= self._body_terms(described, boxes, batch)
         total = 0 * found.maps[0].sum()  # gives a batch without people a gradient, too
@@ -56,11 +57,11 @@ class Objective(nn.Module):
 
     def _keypoint_terms(self, described: Described, boxes: Tensor,
                         batch: Batch) -> dict[str, Tensor]:
-        """Terms of the keypoints that lie in the enlarged boxes (N, 4) px."""
+        """Terms of the keypoints that lie in the regions of boxes (N, 4) px."""
         cells = self.net.config.cells
-        enlarged = roi.enlarged(boxes, self.net.config.box_factor)
-        cell = roi.cell_size(enlarged, cells)[:, None]
-        truth = (batch.keypoints - enlarged[:, None, :2]) / cell
+        regions = self.net.regions(boxes)
+        cell = roi.cell_size(regions, cells)[:, None]
+        truth = (batch.keypoints - regions[:, None, :2]) / cell
         inside = ((truth > 0) & (truth < cells)).all(2, keepdim=True)
         truth = torch.where(inside, truth, torch.nan)
         terms = {}
@@ -68,8 +69,8 @@ class Objective(nn.Module):
             loss = losses.kblock_loss(described.points, described.std, truth,
                                       self.config.regulariser)
             if self.config.vote_weight:
-                temperature = self.net.log_temperature.exp()
-                terms["vote"] = losses.vote_loss(described.maps, temperature, truth).mean()
+                votes = self.net.axis_votes(described.maps)
+                terms["vote"] = losses.vote_loss(votes, truth).mean()
         else:
             loss = losses.heatmap_loss(described.maps, truth, GAUSSIAN_CELLS)
         terms["keypoint"] = loss.mean()

@@ -78,7 +78,7 @@ class Trainer:
             self.objective = nn.parallel.DistributedDataParallel(self.objective,
                                                                  find_unused_parameters=True)
         # One kind of example on all devices of a step: they wait less for each other.
-        self.examples = Endless(samples, net.config.input_size, config.seed, config.batch * world,
+        self.examples = Endless(samples, net.config.picture_size, config.seed, config.batch * world,
                                 config.mosaics)
         self.optimizer = torch.optim.AdamW(_groups(net, config), weight_decay=config.decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
@@ -191,7 +191,7 @@ def validate(training: Trainer, held_back: Samples, pictures: int = 64) -> dict[
         held_back: images that it is not trained on.
         pictures: greatest number of images.
     """
-    size, batch = training.net.config.input_size, training.config.batch
+    size, batch = training.net.config.picture_size, training.config.batch
     objective = Objective(training.average.eval(), training.config, training.body)
     rows = range(min(pictures, len(held_back)))
     values: dict[str, list[float]] = {}
@@ -269,15 +269,29 @@ def start(config: TianConfig, init: Path | None, detector: str = "") -> TianNet:
             folder); by default only the backbone is pretrained.
     """
     if init is not None:
-        net = TianNet(config)
-        net.load_state_dict(load_checkpoint(init, config).state_dict())
-        return net
+        return _initialised(TianNet(config), load_checkpoint(init))
     torch.manual_seed(0)
     net = TianNet(config)
     if detector:
         load_coco(net, detector)
     elif config.backbone == "efficientnet_lite0":
         net.detr.model.backbone.model.levels.load_imagenet()
+    return net
+
+
+def _initialised(net: TianNet, source: TianNet) -> TianNet:
+    """Take over every weight of the same name and shape; what cannot be taken over is logged.
+
+    Layers that the network is given and does not train stay as they are.
+    """
+    weights = source.state_dict()
+    taken = {name: weights[name] for name, value in net.state_dict().items()
+             if name in weights and weights[name].shape == value.shape and not net.is_given(name)}
+    missing = sorted({name.rsplit(".", 1)[0] for name in net.state_dict()
+                      if name not in taken and not net.is_given(name)})
+    if missing:
+        log.warning("new, because --init has no such weights: %s", ", ".join(missing))
+    net.load_state_dict(taken, strict=False)
     return net
 
 
@@ -296,7 +310,7 @@ def run(args: argparse.Namespace) -> None:
     config, training_config = read_config(args.config)
     if args.steps is not None:
         training_config = replace(training_config, steps=args.steps)
-    samples = Mixed(*(opened(words) for words in args.data))
+    samples = Mixed(*(opened(words) for words in args.data), shares=training_config.shares)
     held_back = opened(args.held_back, "validation") if args.held_back else samples
     device, rank, world = _device()
     net = start(config, args.init, training_config.detector)

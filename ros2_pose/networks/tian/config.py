@@ -34,6 +34,8 @@ class TianConfig:
     cells: int = setting(32, "of a joint's map, each way", low=8, high=128)
     roi_width: int = setting(64, "channels of a box's features", low=16, high=512)
     roi_layers: int = setting(2, "convolutions on a box's features", low=0, high=8)
+    second_look: bool = setting(False, "the picture is given at twice input_size, and the square "
+                                "around each person read by MoveNet Thunder's layers, too")
     box_factor: float = setting(1.25, "size of the sampled region relative to the box",
                                 low=1.0, high=2.0)
 
@@ -43,3 +45,16 @@ class TianConfig:
         if self.two_stage and not self.box_refine:
             raise ConfigError("two_stage needs box_refine: set box_refine to true, or two_stage to "
                               "false")
+        if self.second_look and (self.keypoints, self.cells) != ("kblock", 64):
+            raise ConfigError("second_look needs keypoints: kblock and cells: 64, those of "
+                              "Thunder's maps")
+
+    @property
+    def shrink(self) -> int:
+        """Picture px for each px of the detector's input."""
+        return 2 if self.second_look else 1
+
+    @property
+    def picture_size(self) -> int:
+        """Long side of the pictures that the network is given, px."""
+        return self.shrink * self.input_size

@@ -67,10 +67,12 @@ class Tian(TorchNetwork):
         return {title: self, f"{title} + correction": corrected}
 
     def prepare(self, image: np.ndarray) -> list[Tensor]:
-        """Return the image (3, h, w) at the network's size, 0..255, padded to multiples of 32."""
-        width, height = input_size((image.shape[1], image.shape[0]), self.net.config.input_size)
+        """Return the image (3, h, w) at the network's size, 0..255, padded for its strides."""
+        width, height = input_size((image.shape[1], image.shape[0]), self.net.config.picture_size)
         method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
-        padded = np.full((padded_length(height), padded_length(width), 3), PAD, np.uint8)
+        shrink = self.net.config.shrink
+        rows, columns = (shrink * padded_length(-(-side // shrink)) for side in (height, width))
+        padded = np.full((rows, columns, 3), PAD, np.uint8)
         padded[:height, :width] = resized(image, (width, height), method)
         return [torch.from_numpy(padded).permute(2, 0, 1)]
 
@@ -81,15 +83,16 @@ class Tian(TorchNetwork):
             Lists with one tensor an image: scores (P,), boxes (P, 4) px, keypoints (P, 17, 2) px
             and their variances px^2, in px of the input; quat_xyzw (P, 24, 4) and betas (P, 10).
         """
-        found = self.net.detect(batch.float())
+        batch = batch.float()
+        found = self.net.detect(batch)
         logits, relative_boxes = found.layers[-1]
         count = min(self.max_people, found.queries.shape[1])
         scores, queries = logits.sigmoid().topk(count, dim=1)
         image, rank = (scores >= self.score_threshold).nonzero(as_tuple=True)
         query = queries[image, rank]
-        size = batch.new_tensor(batch.shape[:1:-1], dtype=torch.float32).repeat(2)
+        size = batch.new_tensor(batch.shape[:1:-1]).repeat(2)
         boxes = roi.corners(relative_boxes[image, query]) * size
-        described = self.net.describe(found.maps, boxes, image, found.queries[image, query])
+        described = self.net.describe(batch, found.maps, boxes, image, found.queries[image, query])
         keypoints, variance = self.net.in_px(boxes, described)
         values = (scores[image, rank], boxes, keypoints, variance, described.quats,
                   described.betas)
@@ -98,7 +101,7 @@ class Tian(TorchNetwork):
     def decode(self, raw: list[tuple], frame: Frame) -> People:
         """Return the people of one frame; with theta, betas, root and joints if it has a camera."""
         height, width = frame.image.shape[:2]
-        input_px = torch.tensor(input_size((width, height), self.net.config.input_size))
+        input_px = torch.tensor(input_size((width, height), self.net.config.picture_size))
         scale = torch.tensor((width, height)).double() / input_px
         scores, boxes, points, variance, quats, betas = (v.cpu().double() for v in raw[0])
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)[:, None]

@@ -24,7 +24,9 @@ _OUTPUTS = [f"{_MODEL}/{name}" for name in (
     "re_lu/Relu", "model/block_15_add/add", "conv2d/BiasAdd")]
 _HIGHEST = 6.0  # value of a heat-map's maximum, as of other features (ReLU6)
 
-_FINE = tuple(f"layer{number}." for number in (*range(9), 10))  # 9 feeds MoveNet's pyramid
+# Layers at stride 4: the first ones (9 feeds MoveNet's pyramid), and from 57 on the last ones of
+# the pyramid and the heat-maps: Adam's steps are too large for their small weights.
+_FINE = tuple(f"layer{number}." for number in (*range(9), 10, *range(57, 68)))
 
 
 class MoveNetBackbone(nn.Module):
@@ -34,7 +36,8 @@ class MoveNetBackbone(nn.Module):
         """Load MoveNet's layers.
 
         Args:
-            frozen: layers that are not trained: "all", "fine" (below stride 8) or "nothing".
+            frozen: layers that are not trained: "all", "fine" (below stride 8, and the heat-maps)
+                or "nothing".
         """
         super().__init__()
         self.graph = load_tflite(fetch("movenet_multipose.tflite"), [_HEATMAPS, *_OUTPUTS])

@@ -23,6 +23,7 @@ from ros2_pose.networks.kblock import kblock
 from ros2_pose.networks.tian import roi
 from ros2_pose.networks.tian.config import TianConfig
 from ros2_pose.networks.tian.deformable_detr import channels, deformable_detr, pixel_statistics
+from ros2_pose.networks.tian.second_look import SecondLook, read_votes
 from ros2_pose.networks.tian.smpl_head import (
     SmplHead,
     camera_from_box,
@@ -52,8 +53,8 @@ class Detected(NamedTuple):
 class Described(NamedTuple):
     """Keypoints and bodies of N people in their boxes."""
 
-    maps: Tensor  # (N, 17, cells, cells) logits
-    points: Tensor  # (N, 17, 2) x, y in cells of the enlarged box
+    maps: Tensor  # (N, 17, cells, cells) logits; with a second look, log-votes of the cells
+    points: Tensor  # (N, 17, 2) x, y in cells of the region
     std: Tensor  # (N, 17, 2) cells
     quats: Tensor  # (N, 24, 4) quat_xyzw, not of unit length; the root's in the ray's frame
     betas: Tensor  # (N, 10)
@@ -74,8 +75,11 @@ class TianNet(nn.Module):
         self.config = config
         self.detr = deformable_detr(config)
         self.pyramid = roi.Pyramid(channels(config), config.roi_width, config.features == "fpn")
-        self.map_head = roi.MapHead(config.roi_width, config.roi_layers, _K, config.cells)
-        self.log_temperature = nn.Parameter(torch.tensor(-math.log(config.cells)))  # sums, at first
+        self.roi_cells = config.cells // config.shrink
+        self.map_head = roi.MapHead(config.roi_width, config.roi_layers, _K, self.roi_cells)
+        self.second_look = SecondLook() if config.second_look else None
+        # The k-block's votes are sums, at first.
+        self.log_temperature = nn.Parameter(torch.tensor(-math.log(self.roi_cells)))
         self.lift = Lift.load()
         self.smpl_head = SmplHead(config.width + self.map_head.summary + 4 * _K)
         # Measured after training. Keypoint variances are votes * c^2 + floor, relative to the box.
@@ -94,13 +98,15 @@ class TianNet(nn.Module):
 
     def is_given(self, name: str) -> bool:
         """Return whether a weight comes with a part that is not trained: checkpoints lack it."""
-        if name.startswith("lift."):
+        if name.startswith(("lift.", "second_look.graph.")):
             return True
         backbone_stays = self.config.backbone == "movenet" and self.config.frozen == "all"
         return backbone_stays and name.startswith("detr.model.backbone.")
 
     def detect(self, images: Tensor) -> Detected:
-        """Detect people in images (B, 3, H, W), RGB, 0..255."""
+        """Detect people in images (B, 3, H, W), RGB, 0..255; H and W are `picture_size` at most."""
+        if self.config.shrink > 1:
+            images = F.avg_pool2d(images, self.config.shrink)
         normalised = (images - self.mean) / self.std
         normalised = normalised.contiguous(memory_format=torch.channels_last)
         features: list[Tensor] = []  # of the backbone, which the pyramid reads, too
@@ -130,27 +136,52 @@ class TianNet(nn.Module):
             reference = found.intermediate_reference_points[:, number]
         return layers
 
-    def describe(self, maps: list[Tensor], boxes: Tensor, image: Tensor,
+    def describe(self, images: Tensor, maps: list[Tensor], boxes: Tensor, image: Tensor,
                  queries: Tensor) -> Described:
         """Estimate keypoints and bodies of N people.
 
         Args:
+            images (B, 3, H, W): RGB, 0..255.
             maps: the pyramid (B, roi_width, h, w) of B images.
-            boxes (N, 4): x min, y min, x max, y max, px of the input.
+            boxes (N, 4): x min, y min, x max, y max, px of the images.
             image (N,): index of the image of each box.
             queries (N, width): that found the boxes.
         """
-        enlarged = roi.enlarged(boxes, self.config.box_factor)
-        joints, summary = self.map_head(roi.roi_align(maps, enlarged, image, self.config.cells))
+        regions = self.regions(boxes)
+        features = roi.roi_align(maps, regions / self.config.shrink, image, self.roi_cells)
+        joints, summary = self.map_head(features)
         joints = joints.float()  # half precision would resolve votes to a tenth of a cell
-        points, std = self.read(joints)
+        if self.second_look is None:
+            points, std = self.read(joints)
+        else:
+            votes, places = self.second_look(images, regions, image)
+            joints = votes + self._upsampled(joints)
+            points, std = read_votes(joints, places)
         votes = torch.cat([points, std], 2).flatten(1) / self.config.cells - 0.5
-        height, width = maps[0].shape[-2:]
-        size = roi.STRIDES[0] * boxes.new_tensor((width, height))
+        size = boxes.new_tensor(images.shape[:1:-1])
         initial_body = self._lifted(boxes, points, std, size)
         features = torch.cat([queries, summary, votes], 1)
         quats, betas = self.smpl_head(features, *initial_body)
         return Described(joints, points, std, quats, betas)
+
+    def regions(self, boxes: Tensor) -> Tensor:
+        """Return the regions (N, 4) that people in boxes (N, 4) are read from."""
+        boxes = roi.square(boxes) if self.config.second_look else boxes
+        return roi.enlarged(boxes, self.config.box_factor)
+
+    def axis_votes(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return logits of the votes (N, 17, cells) for x and y, of `Described.maps`."""
+        if self.second_look is not None:
+            return maps.logsumexp(-2), maps.logsumexp(-1)
+        temperature = self.log_temperature.exp()
+        return maps.mean(-2) / temperature, maps.mean(-1) / temperature
+
+    def _upsampled(self, maps: Tensor) -> Tensor:
+        """Return the k-block's votes of maps (N, 17, roi_cells, roi_cells), on all cells."""
+        temperature = self.log_temperature.exp()
+        x, y = (F.interpolate(maps.mean(axis) / temperature, self.config.cells, mode="linear")
+                for axis in (-2, -1))
+        return x[..., None, :] + y[..., :, None]
 
     def read(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Read joints from maps (N, 17, cells, cells).
@@ -173,15 +204,15 @@ class TianNet(nn.Module):
 
         Args:
             boxes (N, 4): px.
-            points, std (N, 17, 2): cells of the enlarged boxes.
-            size (2,): width and height of the input, px.
+            points, std (N, 17, 2): cells of the regions.
+            size (2,): width and height of the images, px.
         Returns:
             quat_xyzw (N, 24, 4), the root's in the ray's frame; betas (N, 10); rotation_std
             (N, 24) rad.
         """
-        enlarged = roi.enlarged(boxes, self.config.box_factor)
-        cell, focal = roi.cell_size(enlarged, self.config.cells)[:, None], size.max()
-        pixels = enlarged[:, None, :2] + points * cell
+        regions = self.regions(boxes)
+        cell, focal = roi.cell_size(regions, self.config.cells)[:, None], size.max()
+        pixels = regions[:, None, :2] + points * cell
         variance = (std * cell / focal).square()
         with torch.autocast(boxes.device.type, enabled=False):
             lifted = self.lift((pixels - size / 2) / focal, variance.diag_embed())
@@ -195,11 +226,11 @@ class TianNet(nn.Module):
 
     def in_px(self, boxes: Tensor, described: Described) -> tuple[Tensor, Tensor]:
         """Return keypoints (N, 17, 2) px and their variances px^2 of people in boxes (N, 4) px."""
-        enlarged = roi.enlarged(boxes, self.config.box_factor)
-        side = (enlarged[:, 2:] - enlarged[:, :2])[:, None]
+        regions = self.regions(boxes)
+        side = (regions[:, 2:] - regions[:, :2])[:, None]
         cells = self.config.cells
         variance = self.votes[:, None] * (described.std / cells).square() + self.floor[:, None]
-        return enlarged[:, None, :2] + described.points / cells * side, variance * side.square()
+        return regions[:, None, :2] + described.points / cells * side, variance * side.square()
 
 
 def _peaks(maps: Tensor) -> tuple[Tensor, Tensor]:

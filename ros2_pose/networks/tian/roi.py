@@ -46,32 +46,34 @@ class Pyramid(nn.Module):
         return [conv(m) for conv, m in zip(self.smooth, maps)]
 
 
-def level_of(boxes: Tensor, cells: int) -> Tensor:
+def level_of(boxes: Tensor, cells: int, strides: Sequence[int] = STRIDES) -> Tensor:
     """Return the coarsest level (N,) of the pyramid that is not coarser than cells of the boxes.
 
     Eq. 1 of Lin et al. 2017 is for 7 cells; with more cells, it would choose too coarse levels.
     """
     side = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).clamp(min=1).sqrt()
-    level = (side / cells / STRIDES[0]).log2().floor()
-    return level.clamp(0, len(STRIDES) - 1).long()
+    level = (side / cells / strides[0]).log2().floor()
+    return level.clamp(0, len(strides) - 1).long()
 
 
-def roi_align(maps: list[Tensor], boxes: Tensor, image: Tensor, cells: int) -> Tensor:
+def roi_align(maps: list[Tensor], boxes: Tensor, image: Tensor, cells: int,
+              strides: Sequence[int] = STRIDES) -> Tensor:
     """Sample the features (N, C, cells, cells) inside boxes, bilinearly at the cells' centres.
 
     Args:
-        maps: the pyramid (B, C, h, w) of B images, strides 4 to 32.
+        maps: the pyramid (B, C, h, w) of B images, finest first.
         boxes (N, 4): px; features outside of the image are 0.
         image (N,): index of the image of each box.
         cells: number of cells, each way.
+        strides: of the maps, px; each twice the one before.
     Source: He et al. 2017, "Mask R-CNN".
     """
     out = boxes.new_zeros(len(boxes), maps[0].shape[1], cells, cells)
     middle = (torch.arange(cells, device=boxes.device) + 0.5) / cells
     x = boxes[:, :1] + (boxes[:, 2:3] - boxes[:, :1]) * middle  # (N, cells)
     y = boxes[:, 1:2] + (boxes[:, 3:] - boxes[:, 1:2]) * middle
-    level = level_of(boxes, cells)
-    for number, (features, stride) in enumerate(zip(maps, STRIDES)):
+    level = level_of(boxes, cells, strides)
+    for number, (features, stride) in enumerate(zip(maps, strides)):
         rows = (level == number).nonzero()[:, 0]
         if not len(rows):
             continue
@@ -94,6 +96,13 @@ def enlarged(boxes: Tensor, factor: float) -> Tensor:
     """Return boxes (N, 4) enlarged about their centres."""
     centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]) / 2
     return torch.cat([centre - factor * half, centre + factor * half], 1)
+
+
+def square(boxes: Tensor) -> Tensor:
+    """Return the squares (N, 4) around the centres of boxes (N, 4), as long as their long sides."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]).amax(1, keepdim=True) / 2
+    return torch.cat([centre - half, centre + half], 1)
 
 
 def cell_size(enlarged: Tensor, cells: int) -> Tensor:
