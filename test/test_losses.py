@@ -191,6 +191,8 @@ def test_votes_cost_least_where_they_are_a_narrow_bump_about_the_truth():
     assert losses.vote_loss(best.unbind(), truth).item() == pytest.approx(entropy.item())
     for other in (best.flip(0), best / 2, torch.zeros(2, 1, 1, 8)):
         assert losses.vote_loss(other.unbind(), truth) > entropy + 0.1
+    wide = losses.vote_loss(best.unbind(), truth, torch.full_like(truth, 2.0))
+    assert wide > entropy + 0.1  # an uncertain truth wants wider votes
     votes = best.repeat(1, 1, 2, 1).requires_grad_()
     known = losses.vote_loss(votes.unbind(), torch.cat([truth, truth * torch.nan], 1))
     assert known.item() == pytest.approx(entropy.item())
@@ -203,3 +205,17 @@ def test_an_unknown_joint_has_no_bump():
     assert (gradient[0, 1] == 0).all() and gradient[0, 0].abs().min() > 0
     assert losses.heatmap_loss(maps, truth, 2.0).item() == pytest.approx(
         losses.heatmap_loss(maps[:, ::2], truth[:, ::2], 2.0).item())
+
+
+@pytest.mark.parametrize("truth_std", [0.0, 1.5, 4.0])
+def test_an_uncertain_truth_does_not_make_the_network_uncertain(truth_std):
+    """Of errors with the variance own^2 + truth_std^2, the std that costs least is the own one."""
+    own, stds = 3.0, torch.linspace(0.5, 6, 200)
+    errors = torch.randn(4000, generator=torch.Generator().manual_seed(0))
+    errors = errors * math.hypot(own, truth_std)
+    points = errors[:, None, None].expand(-1, 1, 2)
+    costs = [losses.kblock_loss(points, torch.full_like(points, float(std)),
+                                torch.zeros_like(points), truth_std=truth_std).mean()
+             for std in stds]
+    best = float(stds[int(torch.stack(costs).argmin())])
+    assert abs(best - own) < 0.35

@@ -7,10 +7,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from ros2_pose.boxes import areas
 from ros2_pose.data.sample import VISIBLE, Sample
+from ros2_pose.geometry import with_root_rotated
 from ros2_pose.networks.tian.detector import PAD
 from ros2_pose.skeleton import COCO17, SMPL24
 
@@ -30,6 +32,7 @@ class Batch(NamedTuple):
     image: Tensor  # (N,) index of each person's image
     boxes: Tensor  # (N, 4) px
     keypoints: Tensor  # (N, 17, 2) px
+    keypoint_std: Tensor  # (N, 17) px, of the labels; 0: exact
     visible: Tensor  # (N, 17) bool
     camera: Tensor  # (N, 4) fx, fy, cx, cy px
     theta: Tensor  # (N, 24, 4) quat_xyzw, the root's in the camera frame
@@ -59,33 +62,40 @@ class Example(NamedTuple):
     people: dict[str, np.ndarray]
 
 
-def example(sample: Sample, size: int, random: np.random.Generator | None = None) -> Example:
+def example(sample: Sample, size: int, random: np.random.Generator | None = None,
+            roll_deg: float = 0.0) -> Example:
     """Fit a sample into a square.
 
     Args:
         sample: image with truth.
         size: side of the square, px.
         random: draws position, scale, reflection and colours; None changes nothing.
+        roll_deg: most that the camera is rotated about its optical axis, either way.
     """
     extent = np.array(sample.frame.image.shape[1::-1])
-    scale, shift = size / extent.max(), np.zeros(2)
+    scale = size / extent.max()
     if random is None:
-        return _placed(sample, size, scale, shift)
+        return _placed(sample, size, scale * np.eye(2), np.zeros(2))
     scale *= random.uniform(*_ZOOM)
-    shift = random.uniform(-_SHIFT, _SHIFT, 2) * size + (size - scale * extent) / 2
-    return _changed(sample, size, scale, shift, random)
+    position = random.uniform(0.5 - _SHIFT, 0.5 + _SHIFT, 2) * size
+    return _changed(sample, size, scale, extent / 2, position, random, roll_deg)
 
 
-def close_up(sample: Sample, size: int, random: np.random.Generator) -> Example:
-    """Cut a square of `size` px around one of the people, at a scale drawn at random."""
+def close_up(sample: Sample, size: int, random: np.random.Generator,
+             roll_deg: float = 0.0) -> Example:
+    """Cut a square of `size` px around one of the people, at a scale drawn at random.
+
+    Args:
+        roll_deg: most that the camera is rotated about its optical axis, either way.
+    """
     if not len(sample.people):
-        return example(sample, size, random)
+        return example(sample, size, random, roll_deg)
     box = sample.people.boxes[random.integers(len(sample.people))]
     diagonal = np.hypot(*(box[2:] - box[:2]))
     scale = size * random.uniform(*_CLOSE_UP) / max(diagonal, 1.0)
     scale = np.clip(scale, *_CLOSE_UP_ZOOM)
     position = random.uniform(0.5 - _SHIFT, 0.5 + _SHIFT, 2) * size
-    return _changed(sample, size, scale, position - scale * (box[:2] + box[2:]) / 2, random)
+    return _changed(sample, size, scale, (box[:2] + box[2:]) / 2, position, random, roll_deg)
 
 
 def mosaic(four: list[Example]) -> Example:
@@ -106,13 +116,35 @@ def mosaic(four: list[Example]) -> Example:
                    np.concatenate(ignored), joined)
 
 
-def _changed(sample: Sample, size: int, scale: float, shift: np.ndarray,
-             random: np.random.Generator) -> Example:
-    """Place a sample in a square, mirror it with a chance of 1/2 and change its colours."""
+def hidden_behind(made: Example, covered: np.ndarray) -> Example:
+    """Return an example with the joints at covered pixels, (S, S) bool, as not visible.
+
+    People of whom little is left become ignored.
+    """
+    people, size = made.people, len(covered)
+    points = np.nan_to_num(people["keypoints"], nan=-1.0)
+    inside = ((points >= 0) & (points < size)).all(2)
+    column, row = points.clip(0, size - 1).astype(int).transpose(2, 0, 1)
+    hidden = inside & covered[row, column]
+    shown = (inside & ~hidden).sum(1) >= _LEAST_LEFT * inside.sum(1)
+    people = people | {"visible": people["visible"] & ~hidden}
+    return made._replace(people={name: value[shown] for name, value in people.items()},
+                         ignored=np.concatenate([made.ignored, people["boxes"][~shown]]))
+
+
+def _changed(sample: Sample, size: int, scale: float, centre: np.ndarray, position: np.ndarray,
+             random: np.random.Generator, roll_deg: float) -> Example:
+    """Place a sample in a square, mirror it with a chance of 1/2, roll it and change its colours.
+
+    The point `centre` of the sample, px, comes to `position` of the square, px.
+    """
     if random.random() < 0.5:
         sample = mirrored(sample)
-        shift = np.array([size - scale * sample.frame.image.shape[1] - shift[0], shift[1]])
-    placed = _placed(sample, size, scale, shift)
+        centre = np.array([sample.frame.image.shape[1] - centre[0], centre[1]])
+    roll = np.radians(random.uniform(-roll_deg, roll_deg)) if roll_deg else 0.0
+    cos, sin = np.cos(roll), np.sin(roll)
+    linear = scale * np.array([[cos, -sin], [sin, cos]])
+    placed = _placed(sample, size, linear, position - linear @ centre)
     return placed._replace(image=_recoloured(placed.image, random))
 
 
@@ -130,19 +162,40 @@ def _moved(people: dict[str, np.ndarray], move: np.ndarray) -> dict[str, np.ndar
                      "camera": people["camera"] + [0, 0, *move]}
 
 
-def _placed(sample: Sample, size: int, scale: float, shift: np.ndarray) -> Example:
-    """Place a sample in a square of `size` px; coordinates in px become scale * px + shift."""
+def _placed(sample: Sample, size: int, linear: np.ndarray, shift: np.ndarray) -> Example:
+    """Place a sample in a square of `size` px; a point p px comes to linear @ p + shift.
+
+    Args:
+        linear (2, 2): a scale and a rotation, by which the camera rolls; its pixels are taken to be
+            square.
+    """
     people = _known(sample)
-    people["keypoints"] = people["keypoints"] * scale + shift
-    people["camera"] = people["camera"] * scale + [0, 0, *shift]
-    move = np.tile(shift, 2)
-    whole = people["boxes"] * scale + move
+    people["keypoints"] = people["keypoints"] @ linear.T + shift
+    scale = np.hypot(*linear[0])
+    people["keypoint_std"] = people["keypoint_std"] * scale
+    focal, middle = people["camera"][:, :2], people["camera"][:, 2:]
+    people["camera"] = np.concatenate([scale * focal, middle @ linear.T + shift], axis=1)
+    rolled = np.eye(3)
+    rolled[:2, :2] = linear / scale
+    people["theta"] = with_root_rotated(people["theta"], Rotation.from_matrix(rolled))
+    people["joints"] = people["joints"] @ rolled.T
+    whole = _boxes_placed(people["boxes"], linear, shift)
     people["boxes"] = whole.clip(0, size)
     left = areas(people["boxes"]) / np.maximum(areas(whole), 1e-9)
     visible = left > _LEAST_LEFT
-    ignored = np.concatenate([sample.ignored * scale + move, whole[~visible]]).clip(0, size)
-    return Example(_drawn(sample.frame.image, size, scale, shift), sample.complete, ignored,
-                   {name: value[visible] for name, value in people.items()})
+    ignored = np.concatenate([_boxes_placed(sample.ignored, linear, shift), whole[~visible]])
+    return Example(_drawn(sample.frame.image, size, linear, shift), sample.complete,
+                   ignored.clip(0, size), {name: value[visible] for name, value in people.items()})
+
+
+def _boxes_placed(boxes: np.ndarray, linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) of what boxes (N, 4) hold, moved; rotated, of the ellipses that fill them.
+
+    The corners of a box are empty: the box around a rotated box would be too large.
+    """
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2 @ linear.T + shift
+    half = np.sqrt((((boxes[:, 2:] - boxes[:, :2]) / 2)**2) @ (linear**2).T)
+    return np.concatenate([centre - half, centre + half], axis=1)
 
 
 def collate(examples: list[Example]) -> Batch:
@@ -169,6 +222,7 @@ def mirrored(sample: Sample) -> Sample:
                                   width - people.boxes[:, 0], people.boxes[:, 3]], 1)}
     keypoints = people.keypoints[:, COCO17.mirror] * (-1, 1) + (width, 0)
     changed |= {"keypoints": keypoints,
+                "keypoint_cov": people.keypoint_cov[:, COCO17.mirror] * [[1, -1], [-1, 1]],
                 "keypoint_scores": people.keypoint_scores[:, COCO17.mirror]}
     if people.joints is not None:
         changed["joints"] = people.joints[:, SMPL24.mirror] * (-1, 1, 1)
@@ -192,22 +246,24 @@ def _known(sample: Sample) -> dict[str, np.ndarray]:
 
     joints = field(people.joints, len(SMPL24), 3)
     K = np.full(4, np.nan) if camera is None else (camera.fx, camera.fy, camera.cx, camera.cy)
+    variance = people.keypoint_cov.diagonal(axis1=2, axis2=3).mean(2)
     return {"boxes": people.boxes, "keypoints": people.keypoints,
+            "keypoint_std": np.sqrt(variance),
             "visible": people.keypoint_scores == VISIBLE, "camera": np.tile(K, (count, 1)),
             "theta": field(people.theta, len(SMPL24), 4), "betas": field(people.betas, 10),
             "joints": joints - joints[:, :1]}
 
 
-def _drawn(image: np.ndarray, size: int, scale: float, shift: np.ndarray) -> np.ndarray:
-    """Draw an image into a square of `size` px; coordinates in px become scale * px + shift."""
+def _drawn(image: np.ndarray, size: int, linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Draw an image into a square of `size` px; a point p px comes to linear @ p + shift."""
+    scale = np.hypot(*linear[0])
     extent = np.array(image.shape[1::-1]) * scale
     if scale < 0.8:  # avoids aliasing
         # By size: by factors, OpenCV would scale by them, not to the size that they round to.
         image = cv2.resize(image, extent.round().clip(1).astype(int), interpolation=cv2.INTER_AREA)
-    rest = extent / image.shape[1::-1]
+    rest = linear / scale * (extent / image.shape[1::-1])
     # warpAffine has the origin at the first pixel's centre.
-    matrix = np.array([[rest[0], 0, shift[0] + rest[0] / 2 - 0.5],
-                       [0, rest[1], shift[1] + rest[1] / 2 - 0.5]])
+    matrix = np.column_stack([rest, shift + rest @ (0.5, 0.5) - 0.5])
     return cv2.warpAffine(np.ascontiguousarray(image), matrix, (size, size),
                           flags=cv2.INTER_LINEAR, borderValue=(PAD,) * 3)
 

@@ -36,6 +36,12 @@ class TrainingConfig:
                              low=0.0, high=1.0)
     shares: tuple[int, ...] = setting((), "samples of each --data in turn, e.g. [3, 1]; empty: "
                                       "one of each", low=1, high=1000)
+    roll_deg: float = setting(0.0, "most that cameras are rotated about the optical axis, deg",
+                              low=0.0, high=180.0)
+    occluders: float = setting(0.0, "share of images with a part of another one in front of a "
+                               "person", low=0.0, high=1.0)
+    degraded: float = setting(0.0, "share of images with blur, noise or low light",
+                              low=0.0, high=1.0)
     seed: int = setting(0, "of all random numbers", low=0, high=2**31)
     detector: str = setting("", "Deformable DETR trained on COCO to start from: its name on "
                             "Hugging Face or a folder; empty: none")

@@ -60,7 +60,8 @@ def gaussian_nll(squared: Tensor, std: Tensor, dimensions: int = 1) -> Tensor:
     return dimensions * (std.log() + math.log(2 * math.pi) / 2) + squared / (2 * std.square())
 
 
-def kblock_loss(points: Tensor, std: Tensor, truth: Tensor, regulariser: str = "floor") -> Tensor:
+def kblock_loss(points: Tensor, std: Tensor, truth: Tensor, regulariser: str = "floor",
+                truth_std: Tensor | float = 0.0) -> Tensor:
     """Return L_KB (N,) of keypoints.
 
     Args:
@@ -69,16 +70,20 @@ def kblock_loss(points: Tensor, std: Tensor, truth: Tensor, regulariser: str = "
         regulariser: the paper's lacks its fraction bar in print. "floor" is omega / (2 c^2), which
             keeps c from 0 (minimum at c^2 = error^2 + omega); "ceiling" is omega c^2 / 2, which
             keeps c small.
+        truth_std: (N, K, 2) or 0, of a truth that is itself uncertain, cells: then the errors have
+            the variance c^2 + truth_std^2, and c is that of the network alone.
     Source: eq. 2.
     """
     known = truth.isfinite()
     squared = (points - torch.where(known, truth, points.detach())).square()
     extra = {"floor": 1 / (2 * std.square()), "ceiling": std.square() / 2}[regulariser]
-    loss = gaussian_nll(squared, std) + REGULARISER * extra
+    total_std = (std.square() + truth_std**2).sqrt()
+    loss = gaussian_nll(squared, total_std) + REGULARISER * extra
     return torch.where(known, loss, 0.0).sum((-2, -1))
 
 
-def vote_loss(votes: tuple[Tensor, Tensor], truth: Tensor) -> Tensor:
+def vote_loss(votes: tuple[Tensor, Tensor], truth: Tensor,
+              truth_std: Tensor | None = None) -> Tensor:
     """Return the cross-entropy (N,) of the k-block's votes with a Gaussian of 1 cell at the truth.
 
     Not in the paper. The gradient of L_KB on a mean is error / c^2, which is small while c is
@@ -88,13 +93,16 @@ def vote_loss(votes: tuple[Tensor, Tensor], truth: Tensor) -> Tensor:
     Args:
         votes: logits (N, K, w) and (N, K, h) for x and y.
         truth (N, K, 2): cells.
+        truth_std (N, K, 2): cells; makes the Gaussian wider.
     """
     known = truth.isfinite()
+    variance = 1.0 if truth_std is None else 1 + truth_std.square()
+    widths = (variance * torch.ones_like(truth)).unbind(-1)
     loss = truth.new_zeros(())
-    for logits, goal in zip(votes, truth.unbind(-1)):
+    for logits, goal, width in zip(votes, truth.unbind(-1), widths):
         cells = torch.arange(logits.shape[-1], device=truth.device) + 0.5
         goal = torch.where(goal.isfinite(), goal, 0.0)[..., None]
-        wanted = (-(cells - goal).square() / 2).softmax(-1)
+        wanted = (-(cells - goal).square() / (2 * width[..., None])).softmax(-1)
         loss = loss - (wanted * logits.log_softmax(-1)).sum(-1)
     return torch.where(known.all(-1), loss, 0.0).sum(-1)
 

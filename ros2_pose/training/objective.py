@@ -64,13 +64,14 @@ class Objective(nn.Module):
         truth = (batch.keypoints - regions[:, None, :2]) / cell
         inside = ((truth > 0) & (truth < cells)).all(2, keepdim=True)
         truth = torch.where(inside, truth, torch.nan)
+        truth_std = batch.keypoint_std[..., None] / cell
         terms = {}
         if self.net.config.keypoints == "kblock":
             loss = losses.kblock_loss(described.points, described.std, truth,
-                                      self.config.regulariser)
+                                      self.config.regulariser, truth_std)
             if self.config.vote_weight:
                 votes = self.net.axis_votes(described.maps)
-                terms["vote"] = losses.vote_loss(votes, truth).mean()
+                terms["vote"] = losses.vote_loss(votes, truth, truth_std).mean()
         else:
             loss = losses.heatmap_loss(described.maps, truth, GAUSSIAN_CELLS)
         terms["keypoint"] = loss.mean()

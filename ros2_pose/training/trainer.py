@@ -79,7 +79,8 @@ class Trainer:
                                                                  find_unused_parameters=True)
         # One kind of example on all devices of a step: they wait less for each other.
         self.examples = Endless(samples, net.config.picture_size, config.seed, config.batch * world,
-                                config.mosaics)
+                                config.mosaics, config.roll_deg, config.occluders,
+                                config.degraded)
         self.optimizer = torch.optim.AdamW(_groups(net, config), weight_decay=config.decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._is_half)
