@@ -31,7 +31,8 @@ def _commands(page: str, begin: str) -> list[str]:
     text = (_ROOT / "docs" / page).read_text()
     blocks = re.findall(r"```bash\n(.*?)```", text, re.S)
     lines = [line.partition("  #")[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if begin in line and "ros2 launch" not in line]
+    return [line for line in lines
+            if begin in line and "ros2 launch" not in line and "python -m" not in line]
 
 
 _OF_COMMAND_LINE = [*_commands("training.md", "ros2_pose"), *_commands("distil.md", "ros2_pose"),

@@ -141,3 +141,11 @@ class Skipping:
         if len(self.bad) > self.max_bad:
             raise DataError(f"{len(self.bad)} of {len(self)} samples cannot be read, more than "
                             f"{self.max_bad_share:.0%}; the last: {error}") from error
+
+
+def opened(words: list[str], split: str = "train") -> Samples:
+    """Open the dataset of the words NAME FOLDER [SPLIT]; damaged images are left out."""
+    if len(words) not in (2, 3):
+        raise DataError(f"{' '.join(words)!r} must be NAME FOLDER or NAME FOLDER SPLIT")
+    name, folder, split = words if len(words) == 3 else [*words, split]
+    return Skipping(load(name, folder, split))

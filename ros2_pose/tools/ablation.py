@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from ros2_pose.config import PoseConfig
+from ros2_pose.data.datasets import opened
 from ros2_pose.data.sample import Samples
 from ros2_pose.evaluation import published
 from ros2_pose.evaluation.benchmarks.network import Scores, evaluate
@@ -35,7 +36,7 @@ from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.skeleton import COCO17
 from ros2_pose.training.calibrate import calibrate
 from ros2_pose.training.config import TrainingConfig, read_config
-from ros2_pose.training.trainer import CALIBRATED_ON, Trainer, opened, train
+from ros2_pose.training.trainer import CALIBRATED_ON, Trainer, train
 
 _VALIDATIONS = 4  # during a training
 _PEOPLE, _TIMES = 10, 50  # timed: reading the maps of 10 people, 50 times

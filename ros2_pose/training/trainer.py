@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ros2_pose.body.model import BodyModel
-from ros2_pose.data.datasets import Mixed, Skipping, load
-from ros2_pose.data.sample import DataError, Samples
+from ros2_pose.data.datasets import Mixed, opened
+from ros2_pose.data.sample import Samples
 from ros2_pose.errors import PoseError
 from ros2_pose.networks.tian.checkpoint import load_checkpoint, save_checkpoint
 from ros2_pose.networks.tian.coco_detr import load_coco
@@ -320,11 +320,3 @@ def run(args: argparse.Namespace) -> None:
     if rank == 0:
         calibrate(training.average, held_back, CALIBRATED_ON)
         save_checkpoint(args.out, training.average, _commit())
-
-
-def opened(words: list[str], split: str = "train") -> Samples:
-    """Open the dataset of the words NAME FOLDER [SPLIT]; damaged images are left out."""
-    if len(words) not in (2, 3):
-        raise DataError(f"{' '.join(words)!r} must be NAME FOLDER or NAME FOLDER SPLIT")
-    name, folder, split = words if len(words) == 3 else [*words, split]
-    return Skipping(load(name, folder, split))
