@@ -60,7 +60,8 @@ def test_variants_differ_in_what_they_are_named_for_alone(net):
     assert training == _SETTINGS
     assert kinds == {"k-block, L_KB alone": (network, replace(training, vote_weight=0.0)),
                      ablation.HEATMAP: (replace(network, keypoints="heatmap"), training),
-                     ablation.DIRECT_KBLOCK: (replace(network, features="direct"), training)}
+                     ablation.DIRECT_KBLOCK: (replace(network, features="direct"), training),
+                     ablation.SECOND_LOOK: (replace(network, second_look=True, cells=64), training)}
 
 
 def test_both_tables_have_a_row_for_each_variant(outcomes):
@@ -100,4 +101,5 @@ def test_the_command_prints_the_tables(net, samples, tmp_path, monkeypatch, caps
     ablation.main()
     assert "| FPN + correction |" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "heads").glob("*.pt")) == [
-        "heat-map.pt", "k-block.pt", "k-block_L_KB_alone.pt", "k-block_direct_multi-scale.pt"]
+        "heat-map.pt", "k-block.pt", "k-block_L_KB_alone.pt", "k-block_direct_multi-scale.pt",
+        "k-block_second_look.pt"]

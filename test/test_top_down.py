@@ -487,7 +487,7 @@ def test_finders_keep_weak_people_for_the_refiner_to_judge(make):
     network = make(_WORLD, finder)
     for threshold in (0.01, 0.1, 0.5):
         network.configure(threshold, 7)
-        assert finder.score_threshold == 0.05 and finder.max_people == 7
+        assert finder.score_threshold == 0.05 and finder.max_people == 20
     network.configure(0.1, 7)
     assert _is_each_once(network.detect([Frame(_PICTURE)])[0], _WORLD[:1])
 

@@ -74,5 +74,6 @@ def test_the_parts_of_a_mixture_have_their_shares():
     mixed = datasets.Mixed("abcde", "xyz", shares=(3, 1))
     assert "".join(mixed[number] for number in range(len(mixed))) == "abcxdeaybcdz"
     assert len(mixed) == 12  # until each sample has come once
-    with pytest.raises(DataError, match="2 shares for 1 datasets"):
-        datasets.Mixed("abc", shares=(1, 2))
+    assert list(datasets.Mixed("abc", shares=(3, 1))) == ["a", "b", "c"]
+    with pytest.raises(DataError, match="3 shares for 2 datasets"):
+        datasets.Mixed("abc", "d", shares=(1, 2, 1))

@@ -83,14 +83,14 @@ class Mixed:
 
     Args:
         parts: the datasets.
-        shares: samples of each in one turn, e.g. (3, 1); empty: one of each.
+        shares: samples of each in one turn, e.g. (3, 1); empty, or a single dataset: one of each.
 
     Raises:
         DataError: if there are not as many shares as datasets.
     """
 
     def __init__(self, *parts: Samples, shares: Sequence[int] = ()) -> None:
-        shares = shares or (1,) * len(parts)
+        shares = shares if shares and len(parts) > 1 else (1,) * len(parts)
         if len(shares) != len(parts):
             raise DataError(f"{len(shares)} shares for {len(parts)} datasets: give one for each "
                             "--data, in their order")

@@ -30,6 +30,7 @@ from ros2_pose.people import Frame, People, concatenated
 
 log = logging.getLogger(__name__)
 
+_LEAST_FOUND = 20  # people that a finder may propose, however few are reported
 _WEAK = 0.05  # score from which a finder's people are refined
 _SAME_BOX = 0.6  # overlap from which a box is of a person proposed with keypoints or followed
 _SAME_PERSON = 0.5  # OKS from which a person found is one that is followed
@@ -88,7 +89,7 @@ class TopDown(PoseNetwork):
         """Set what may change while running; finders keep weak people, which the refiner judges."""
         super().configure(score_threshold, max_people)
         for finder in (finder for part in self._parts for finder in part):
-            finder.configure(_WEAK, max_people)
+            finder.configure(_WEAK, max(max_people, _LEAST_FOUND))
 
     @property
     def keypoint_noise(self) -> KeypointNoise:

@@ -95,7 +95,7 @@ def cross_validated(deviations: np.ndarray, errors: np.ndarray) -> np.ndarray:
     """Squared Mahalanobis distances of keypoints, each half by the constants of the other half.
 
     Args:
-        deviations, errors (N, 17, 2): as of `fit_keypoints`.
+        deviations, errors (N, 17, 2): see `fit_keypoints`.
 
     Returns:
         (N, 17), NaN: unknown.

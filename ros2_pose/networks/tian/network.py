@@ -151,12 +151,11 @@ class TianNet(nn.Module):
         features = roi.roi_align(maps, regions / self.config.shrink, image, self.roi_cells)
         joints, summary = self.map_head(features)
         joints = joints.float()  # half precision would resolve votes to a tenth of a cell
-        if self.second_look is None:
-            points, std = self.read(joints)
-        else:
+        places = None
+        if self.second_look is not None:
             votes, places = self.second_look(images, regions, image)
             joints = votes + self._upsampled(joints)
-            points, std = read_votes(joints, places)
+        points, std = self.read(joints, places)
         votes = torch.cat([points, std], 2).flatten(1) / self.config.cells - 0.5
         size = boxes.new_tensor(images.shape[:1:-1])
         initial_body = self._lifted(boxes, points, std, size)
@@ -183,12 +182,18 @@ class TianNet(nn.Module):
                 for axis in (-2, -1))
         return x[..., None, :] + y[..., :, None]
 
-    def read(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+    def read(self, maps: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Read joints from maps (N, 17, cells, cells).
+
+        Args:
+            places (N, 17, 2, cells, cells): what cells vote for, with a second look.
 
         Returns:
             Points x, y and standard deviations (N, 17, 2), in cells.
         """
+        if self.second_look is not None:
+            assert places is not None
+            return read_votes(maps, places)
         if self.config.keypoints == "heatmap":
             return _peaks(maps)
         points, std = kblock(maps, self.log_temperature.exp())
