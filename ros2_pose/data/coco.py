@@ -21,7 +21,7 @@ from ros2_pose.skeleton import COCO17
 
 _PIXEL_SHIFT = 0.5  # COCO's first pixel has its centre at 0, here at 0.5
 EXPECTED = ("images with id and file_name; annotations with image_id, bbox, iscrowd, "
-             "num_keypoints and 17 keypoints")
+            "num_keypoints and 17 keypoints")
 
 
 class Coco:

@@ -42,7 +42,6 @@ _SAME = 0.6  # OKS from which two versions agree on a person
 _GATE = 9.21  # squared Mahalanobis distance of two versions of a joint, 99 % of true ones
 _LEAST_SCORE = 0.2  # of a labelled joint
 _LEAST_JOINTS = 5  # of a labelled person
-_AREA = 0.53  # of a box that a silhouette fills
 _SAVED_EVERY = 50  # pictures
 _BLOCK, _BLOCKS = 5, 10  # of a recording, one of ten blocks of five images is for validation
 _QUALITY = 92  # of JPEGs
@@ -129,10 +128,9 @@ def _mirror(frame: Frame) -> Frame:
 
 def _mirrored(people: People, width: int) -> People:
     """People of the reflection of an image, `width` px wide, in px of the image."""
-    cov = people.keypoint_cov[:, COCO17.mirror] * [[1, -1], [-1, 1]]
-    return people.with_fields(
-        keypoints=people.keypoints[:, COCO17.mirror] * (-1, 1) + (width, 0), keypoint_cov=cov,
-        keypoint_scores=people.keypoint_scores[:, COCO17.mirror])
+    people = people.with_sides_changed(list(range(len(people))))
+    return people.with_fields(keypoints=people.keypoints * (-1, 1) + (width, 0),
+                              keypoint_cov=people.keypoint_cov * [[1, -1], [-1, 1]])
 
 
 def _shrunk(frame: Frame) -> Frame:
@@ -268,7 +266,7 @@ def _bbox(box: np.ndarray) -> list[float]:
 
 
 def _area(box: np.ndarray) -> float:
-    return round(float(_AREA * np.prod(box[2:] - box[:2])), 1)
+    return round(float(oks.area(box)), 1)
 
 
 def _rounded(values: np.ndarray) -> list:

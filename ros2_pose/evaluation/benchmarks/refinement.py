@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ros2_pose import oks
-from ros2_pose.boxes import overlaps
+from ros2_pose.boxes import overlaps, shares_within
 from ros2_pose.config import PoseConfig
 from ros2_pose.evaluation import harness
 from ros2_pose.evaluation.benchmarks.keypoints import read_image
@@ -69,13 +69,10 @@ def is_labelled(boxes: np.ndarray, labels: list[dict]) -> np.ndarray:
     """Whether each box (N, 4) px is of a labelled person, or lies in a crowd's region, (N,)."""
     if not labels or not len(boxes):
         return np.zeros(len(boxes), bool)
-    theirs = np.array([label["bbox"] for label in labels], float)
-    theirs[:, 2:] += theirs[:, :2]
-    shared = np.clip(np.minimum(boxes[:, None, 2:], theirs[:, 2:])
-                     - np.maximum(boxes[:, None, :2], theirs[:, :2]), 0, None).prod(-1)
-    inside = shared / np.clip((boxes[:, 2:] - boxes[:, :2]).prod(-1), 1e-9, None)[:, None]
+    theirs = _boxes(labels)
     is_crowd = np.array([bool(label.get("iscrowd")) for label in labels])
-    fits = np.where(is_crowd, inside >= 0.5, overlaps(boxes, theirs) >= _A_PERSON)
+    fits = np.where(is_crowd, shares_within(boxes, theirs) >= 0.5,
+                    overlaps(boxes, theirs) >= _A_PERSON)
     return np.asarray(fits.any(1))
 
 
@@ -96,17 +93,22 @@ def jumped(proposed: People, refined: People, labels: list[dict]) -> np.ndarray:
     keypoints = np.array([label["keypoints"] for label in labels], float).reshape(-1, 17, 3)
     points = np.where(keypoints[..., 2:] > 0, keypoints[..., :2] + 0.5, np.nan)  # edges at 0
     areas = np.array([label["area"] for label in labels], float)
-    boxes = np.array([label["bbox"] for label in labels], float)
-    boxes[:, 2:] += boxes[:, :2]
     before = oks.similarity(proposed.keypoints[:, None], points[None], areas[None])
     is_box = np.isnan(proposed.keypoints).any((1, 2))
-    before[is_box] = overlaps(proposed.boxes[is_box], boxes)
+    before[is_box] = overlaps(proposed.boxes[is_box], _boxes(labels))
     after = oks.similarity(refined.keypoints[:, None], points[None], areas[None])
     own, now = before.argmax(1), after.argmax(1)
     rows = np.arange(len(refined))
     counts = (before.max(1) >= _FITS) & (refined.scores >= _LEAST_SCORE)
     is_other = (now != own) & (after[rows, now] >= _FITS) & (after[rows, own] < _FITS)
     return is_other[counts]
+
+
+def _boxes(labels: list[dict]) -> np.ndarray:
+    """Boxes xyxy (L, 4) px of COCO's labels."""
+    boxes = np.array([label["bbox"] for label in labels], float)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
 
 
 BENCHMARKS = {"refinement": Benchmark(refinement, ("--annotations", "--images"),

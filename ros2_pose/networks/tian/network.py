@@ -172,14 +172,17 @@ class TianNet(nn.Module):
         """Return logits of the votes (N, 17, cells) for x and y, of `Described.maps`."""
         if self.second_look is not None:
             return maps.logsumexp(-2), maps.logsumexp(-1)
+        return self._kblock_votes(maps)
+
+    def _kblock_votes(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the k-block's logits (N, 17, w) for x and (N, 17, h) for y of maps (.., h, w)."""
         temperature = self.log_temperature.exp()
         return maps.mean(-2) / temperature, maps.mean(-1) / temperature
 
     def _upsampled(self, maps: Tensor) -> Tensor:
         """Return the k-block's votes of maps (N, 17, roi_cells, roi_cells), on all cells."""
-        temperature = self.log_temperature.exp()
-        x, y = (F.interpolate(maps.mean(axis) / temperature, self.config.cells, mode="linear")
-                for axis in (-2, -1))
+        x, y = (F.interpolate(votes, self.config.cells, mode="linear")
+                for votes in self._kblock_votes(maps))
         return x[..., None, :] + y[..., :, None]
 
     def read(self, maps: Tensor, places: Tensor | None = None) -> tuple[Tensor, Tensor]:
