@@ -6,7 +6,7 @@ import torch
 
 pytest.importorskip("transformers", reason="only where requirements.txt is installed")
 
-from ros2_pose.networks.tian.checkpoint import load_checkpoint, save_checkpoint
+from ros2_pose.networks.checkpoint import load_checkpoint, save_checkpoint
 from ros2_pose.networks.tian.config import TianConfig
 from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.skeleton import COCO17

@@ -12,7 +12,7 @@ pytest.importorskip("transformers", reason="only where requirements.txt is insta
 from safetensors.torch import load_file, save_file
 from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection, ResNetConfig
 
-from ros2_pose.networks.tian.checkpoint import CheckpointError
+from ros2_pose.networks.checkpoint import CheckpointError
 from ros2_pose.networks.tian.coco_detr import load_coco
 from ros2_pose.networks.tian.config import TianConfig
 from ros2_pose.networks.tian.network import TianNet
@@ -62,7 +62,7 @@ def test_people_are_detected_as_the_published_detector_does(tmp_path, refine, tw
             weights |= {f"class_embed.{number}.weight": head.weight.detach(),
                         f"class_embed.{number}.bias": head.bias.detach()}
         save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    net = start(tiny(two_stage=two_stage, box_refine=refine), None, str(tmp_path)).eval()
+    net = start(TianNet(tiny(two_stage=two_stage, box_refine=refine)), None, str(tmp_path)).eval()
     images = 255 * torch.rand(2, 3, 64, 96)
     found = net.detect(images)
     expected = theirs((images - net.mean) / net.std)

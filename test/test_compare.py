@@ -10,7 +10,7 @@ pytest.importorskip("transformers", reason="only where requirements.txt is insta
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.data.synthetic.pictures import SyntheticPictures
-from ros2_pose.networks.tian.checkpoint import save_checkpoint
+from ros2_pose.networks.checkpoint import save_checkpoint
 from ros2_pose.networks.tian.config import TianConfig
 from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.tools import ablation

@@ -128,10 +128,11 @@ def _with_nan(people):
 
 def test_entries_name_classes_and_functions_that_exist():
     pytest.importorskip("transformers", reason="only where requirements.txt is installed")
-    from ros2_pose.networks.registry import trainable_networks, training_function
+    from ros2_pose.networks.registry import layers_class, objective_class, trainable_networks
     assert all(network_class(name).__name__ for name in NETWORKS)
-    assert trainable_networks() and all(map(callable, map(training_function,
-                                                          trainable_networks())))
+    assert trainable_networks()
+    for name in trainable_networks():
+        assert name == layers_class(name).NAME and callable(objective_class(name))
 
 
 def test_settings_are_read_without_importing_a_network():

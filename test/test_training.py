@@ -23,11 +23,12 @@ from ros2_pose.config import ConfigError
 from ros2_pose.data.datasets import DATASETS
 from ros2_pose.data.sample import Sample
 from ros2_pose.data.synthetic.pictures import SyntheticPictures
-from ros2_pose.networks.tian import movenet_backbone
-from ros2_pose.networks.tian.checkpoint import (
+from ros2_pose.networks import movenet_backbone
+from ros2_pose.networks.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
+from ros2_pose.networks.registry import layers_class
 from ros2_pose.networks.tian.config import TianConfig
 from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.people import Frame, People
@@ -418,8 +419,9 @@ def test_shipped_settings_can_be_used(path):
     words = shlex.split(head.removeprefix("# "))
     assert words[:3] == ["ros2_pose", "train", f"config/networks/{path.name}"]
     options = cli._parser().parse_args(words[1:])
-    network, training = read_config(ROOT / options.config)
-    assert isinstance(network, TianConfig) and isinstance(training, TrainingConfig)
+    network, training = read_config(ROOT / options.config, options.network)
+    assert isinstance(network, layers_class(options.network).CONFIG)
+    assert isinstance(training, TrainingConfig)
     assert {words[0] for words in (*options.data, options.held_back)} <= set(DATASETS)
     assert options.out.stem == path.stem
 
@@ -451,7 +453,7 @@ def test_a_checkpoint_to_start_from_learns_on(tmp_path):
     torch.manual_seed(3)
     net = TianNet(tiny())
     save_checkpoint(tmp_path / "net.pt", net, "")
-    again = start(tiny(), tmp_path / "net.pt")
+    again = start(TianNet(tiny()), tmp_path / "net.pt")
     for (name, weight), was in zip(again.named_parameters(), net.parameters(), strict=True):
         assert torch.allclose(weight, was, rtol=1e-3, atol=1e-7), name
         assert weight.requires_grad == was.requires_grad
@@ -459,7 +461,7 @@ def test_a_checkpoint_to_start_from_learns_on(tmp_path):
 
 def test_what_a_checkpoint_to_start_from_lacks_is_new_and_named(tmp_path, caplog):
     save_checkpoint(tmp_path / "net.pt", TianNet(tiny()), "")
-    changed = start(tiny(roi_layers=2), tmp_path / "net.pt")
+    changed = start(TianNet(tiny(roi_layers=2)), tmp_path / "net.pt")
     assert "map_head.middle.1" in caplog.text and "detr" not in caplog.text
     was = load_checkpoint(tmp_path / "net.pt").state_dict()
     now = changed.state_dict()

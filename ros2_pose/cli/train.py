@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ros2_pose.networks.registry import trainable_networks, training_function
+from ros2_pose.networks.registry import trainable_networks
 
 
 def add_parser(commands) -> None:
@@ -31,5 +31,6 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train; return the exit status."""
-    training_function(options.network)(options)
+    from ros2_pose.training.trainer import run as train  # torch takes seconds to import
+    train(options)
     return 0

@@ -18,6 +18,8 @@ from ros2_pose.imaging.resize import shrunk
 from ros2_pose.networks.keypoint_noise import KeypointNoise
 from ros2_pose.people import DETECTED, Frame, People
 
+PAD = 114  # grey beside an image, 0..255, of networks that were trained with it
+
 
 class NetworkError(PoseError):
     """The output of a network violates the contract."""

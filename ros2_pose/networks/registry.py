@@ -17,32 +17,38 @@ if TYPE_CHECKING:
     from ros2_pose.config import PoseConfig
     from ros2_pose.networks.base import Finder, PoseNetwork
     from ros2_pose.networks.refiner import Refiner
+    from ros2_pose.networks.trainable import TrainableNet
 
 
 class NetworkEntry(NamedTuple):
     """Where the parts of a network are found, each as "module:name".
 
     Attributes:
-        network: subclass of `PoseNetwork`.
-        train: function of the arguments of `ros2_pose train`; empty if it cannot be trained here.
+        network: subclass of `PoseNetwork` or `Refiner`.
+        layers: subclass of `TrainableNet`; empty if it cannot be trained here.
+        objective: module of the layers with their losses, see `training.trainer`.
     """
 
     network: str
-    train: str = ""
+    layers: str = ""
+    objective: str = ""
 
 
 NETWORKS: dict[str, NetworkEntry] = {
     "top_down": NetworkEntry("ros2_pose.networks.top_down:TopDown"),
     "movenet": NetworkEntry("ros2_pose.networks.movenet:MoveNet"),
     "tian": NetworkEntry("ros2_pose.networks.tian.detector:Tian",
-                         train="ros2_pose.training.trainer:run"),
+                         "ros2_pose.networks.tian.network:TianNet",
+                         "ros2_pose.training.objective:Objective"),
 }
 
 # What may search the whole picture besides the networks: detectors of boxes.
 DETECTORS: dict[str, str] = {"nanodet": "ros2_pose.networks.nanodet:NanoDet"}
 
 # Top-down networks: they find the keypoints of one person in a crop.
-REFINERS: dict[str, str] = {"thunder": "ros2_pose.networks.thunder:Thunder"}
+REFINERS: dict[str, NetworkEntry] = {
+    "thunder": NetworkEntry("ros2_pose.networks.thunder:Thunder"),
+}
 
 
 def network_class(name: str) -> type[PoseNetwork]:
@@ -67,7 +73,7 @@ def create_finder(name: str, config: PoseConfig, device: torch.device | str = "c
 
 def create_refiner(config: PoseConfig, device: torch.device | str = "cpu") -> Refiner:
     """Create the top-down network that `config.refiner` names."""
-    return _imported(REFINERS[config.refiner])(config, device)
+    return _imported(REFINERS[config.refiner].network)(config, device)
 
 
 def network_title(config: PoseConfig) -> str:
@@ -77,12 +83,21 @@ def network_title(config: PoseConfig) -> str:
 
 def trainable_networks() -> list[str]:
     """Return the names of the networks that `ros2_pose train` can train."""
-    return [name for name, entry in NETWORKS.items() if entry.train]
+    return [name for name, entry in (NETWORKS | REFINERS).items() if entry.layers]
 
 
-def training_function(name: str) -> Any:
-    """Return the function that trains a network of `trainable_networks`."""
-    return _imported(NETWORKS[name].train)
+def layers_class(name: str) -> type[TrainableNet]:
+    """Return the layers of a network of `trainable_networks`.
+
+    Raises:
+        KeyError: there is no such network.
+    """
+    return _imported((NETWORKS | REFINERS)[name].layers)
+
+
+def objective_class(name: str) -> Any:
+    """Return the layers with their losses of a network of `trainable_networks`."""
+    return _imported((NETWORKS | REFINERS)[name].objective)
 
 
 def _imported(path: str) -> Any:

@@ -30,8 +30,8 @@ from ros2_pose.evaluation import published
 from ros2_pose.evaluation.benchmarks.network import Scores, evaluate
 from ros2_pose.evaluation.tables import Row, tables
 from ros2_pose.metrics.detection_ap import WEAKEST
+from ros2_pose.networks.checkpoint import load_layers
 from ros2_pose.networks.tian import second_look
-from ros2_pose.networks.tian.checkpoint import load_checkpoint
 from ros2_pose.networks.tian.detector import Tian
 from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.skeleton import COCO17
@@ -95,7 +95,7 @@ def learned(name: str, net: TianNet, config: TrainingConfig, samples: Samples,
     with open(out.with_suffix(".csv"), newline="") as file:
         curve = {int(line["step"]): float(line["held_back_keypoint_percent"])
                  for line in csv.DictReader(file)}
-    trained = load_checkpoint(out)
+    trained = load_layers(out, TianNet)
     calibrate(trained, held_back, CALIBRATED_ON)
     detectors = Tian(PoseConfig(score_threshold=WEAKEST), net=trained).variants()
     count = 2 if name == KBLOCK else 1
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and logs")
     args = parser.parse_args()
     logging.basicConfig(level=logging.WARNING)
-    net = load_checkpoint(args.checkpoint)
+    net = load_layers(args.checkpoint, TianNet)
     config = replace(read_config(args.config)[1], parts="people", steps=args.steps,
                      log_every=max(args.steps // _VALIDATIONS, 1))
     samples, held_back = opened(args.data, "train"), opened(args.held_back, "validation")

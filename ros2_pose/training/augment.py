@@ -13,13 +13,16 @@ from torch import Tensor
 from ros2_pose.boxes import areas
 from ros2_pose.data.sample import VISIBLE, Sample
 from ros2_pose.geometry import with_root_rotated
-from ros2_pose.networks.tian.detector import PAD
+from ros2_pose.networks.base import PAD
 from ros2_pose.skeleton import COCO17, SMPL24
 
 _ZOOM = (0.75, 1.3)
 _SHIFT = 0.1  # of the side, each way
 _CLOSE_UP = (0.4, 1.2)  # diagonal of a person in a close-up, relative to its side
 _CLOSE_UP_ZOOM = (0.4, 1.5)  # smaller loses detail; larger has none
+CROP_FACTOR = 1.25  # side of the crop of a person relative to the box's long side
+_CROP_ZOOM = (0.75, 1.25)
+_CROP_SHIFT = 0.06  # of the side, each way
 _LEAST_LEFT = 0.25  # of a box: people that are cut more are ignored
 
 
@@ -96,6 +99,31 @@ def close_up(sample: Sample, size: int, random: np.random.Generator,
     scale = np.clip(scale, *_CLOSE_UP_ZOOM)
     position = random.uniform(0.5 - _SHIFT, 0.5 + _SHIFT, 2) * size
     return _changed(sample, size, scale, (box[:2] + box[2:]) / 2, position, random, roll_deg)
+
+
+def person_crop(sample: Sample, size: int, random: np.random.Generator | None = None,
+                roll_deg: float = 0.0) -> Example:
+    """Cut the square around one of the people, who alone is in the result.
+
+    Args:
+        sample: image with truth; without people, the result shows the whole image.
+        size: side of the square, px.
+        random: draws the person and what is changed; None takes the first and changes nothing.
+        roll_deg: most that the camera is rotated about its optical axis, either way.
+    """
+    if not len(sample.people):
+        return example(sample, size, random, roll_deg)
+    row = 0 if random is None else int(random.integers(len(sample.people)))
+    sample = sample._replace(people=sample.people[[row]])
+    box = sample.people.boxes[0]
+    centre = (box[:2] + box[2:]) / 2
+    scale = size / (CROP_FACTOR * max(*(box[2:] - box[:2]), 1.0))
+    if random is None:
+        linear = scale * np.eye(2)
+        return _placed(sample, size, linear, np.full(2, size / 2) - linear @ centre)
+    scale *= random.uniform(*_CROP_ZOOM)
+    position = (0.5 + random.uniform(-_CROP_SHIFT, _CROP_SHIFT, 2)) * size
+    return _changed(sample, size, scale, centre, position, random, roll_deg)
 
 
 def mosaic(four: list[Example]) -> Example:

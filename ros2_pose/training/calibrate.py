@@ -24,13 +24,15 @@ from scipy.stats import chi2
 from tqdm import trange
 
 from ros2_pose.body.so3 import angle_between
+from ros2_pose.config import PoseConfig
 from ros2_pose.data.datasets import opened
 from ros2_pose.data.sample import OUTSIDE, Samples
 from ros2_pose.metrics.matching import PELVIS, EvaluatedImage, known, matched_pairs
 from ros2_pose.metrics.pose import at_root, distances
-from ros2_pose.networks.tian.checkpoint import load_checkpoint, save_checkpoint
-from ros2_pose.networks.tian.detector import Tian
-from ros2_pose.networks.tian.network import TianNet
+from ros2_pose.networks.base import PoseNetwork
+from ros2_pose.networks.checkpoint import load_checkpoint, save_checkpoint
+from ros2_pose.networks.registry import network_class
+from ros2_pose.networks.trainable import TrainableNet
 from ros2_pose.skeleton import COCO17
 
 log = logging.getLogger(__name__)
@@ -41,8 +43,8 @@ _GATE = 4.0  # standard deviations beyond which an error is an outlier
 _MEDIAN_LENGTH = 1.538  # of a vector of three standard normal numbers
 
 
-def calibrate(net: TianNet, samples: Samples, pictures: int) -> tuple[float, float]:
-    """Set a network's `votes`, `floor`, `rotation_std` and `model_std`.
+def calibrate(net: TrainableNet, samples: Samples, pictures: int) -> tuple[float, float]:
+    """Set a network's `votes` and `floor`; of one with bodies, `turn_std` and `model_std`, too.
 
     Args:
         net: trained network; its buffers are written.
@@ -55,16 +57,18 @@ def calibrate(net: TianNet, samples: Samples, pictures: int) -> tuple[float, flo
     """
     net.votes.fill_(1.0)
     net.floor.fill_(0.0)
-    detector = Tian(device=net.votes.device, net=net)
-    deviations, errors, angles, shifts = _collect(detector, samples, min(pictures, len(samples)))
+    detector = network_class(net.NAME)(PoseConfig(), net.votes.device, net)  # type: ignore
+    deviations, errors, angles, shifts = _collect(net, detector, samples,
+                                                  min(pictures, len(samples)))
     votes, floor = fit_keypoints(deviations, errors)
     net.votes.copy_(torch.from_numpy(votes))
     net.floor.copy_(torch.from_numpy(floor))
-    if np.isfinite(angles).any():
+    buffers = dict(net.named_buffers())
+    if "turn_std" in buffers and np.isfinite(angles).any():
         typical = np.nanmedian(angles, 0) / _MEDIAN_LENGTH
-        net.turn_std.copy_(torch.from_numpy(typical).clamp(min=0.05))
-    if np.isfinite(shifts).any():
-        net.model_std.fill_(float(np.nanmedian(shifts)) / _MEDIAN_LENGTH)
+        buffers["turn_std"].copy_(torch.from_numpy(typical).clamp(min=0.05))
+    if "model_std" in buffers and np.isfinite(shifts).any():
+        buffers["model_std"].fill_(float(np.nanmedian(shifts)) / _MEDIAN_LENGTH)
     distance2 = cross_validated(deviations, errors)
     distance2 = distance2[np.isfinite(distance2)]
     inside = [float(np.mean(distance2 <= chi2.ppf(share, 2))) if len(distance2) else np.nan
@@ -109,7 +113,8 @@ def cross_validated(deviations: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return distance2
 
 
-def _collect(detector: Tian, samples: Samples, pictures: int) -> tuple[np.ndarray, ...]:
+def _collect(net: TrainableNet, detector: PoseNetwork, samples: Samples,
+             pictures: int) -> tuple[np.ndarray, ...]:
     """Compare the first samples' people with the network's.
 
     Returns:
@@ -122,8 +127,7 @@ def _collect(detector: Tian, samples: Samples, pictures: int) -> tuple[np.ndarra
         people = detector.detect([sample.frame])[0]
         found, true = matched_pairs(EvaluatedImage.of(people, sample))
         people, truth = people[list(found)], sample.people[list(true)]
-        regions = detector.net.regions(torch.from_numpy(people.boxes)).numpy()
-        side = (regions[:, 2:] - regions[:, :2])[:, None]
+        side = net.lengths(torch.from_numpy(people.boxes)).numpy()[:, None]
         inside = (truth.keypoint_scores > OUTSIDE)[..., None]
         parts[0].append(np.sqrt(people.keypoint_cov.diagonal(axis1=2, axis2=3)) / side)
         parts[1].append(np.where(inside, people.keypoints - truth.keypoints, np.nan) / side)

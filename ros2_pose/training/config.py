@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from ros2_pose.config import ConfigError, from_dict, setting
-from ros2_pose.networks.tian.config import TianConfig
-
-# Names of the trained modules of `TianNet` by the setting `parts`; "all" trains every module.
-PARTS = {"detection": ("detr",), "people": ("pyramid", "map_head", "log_temperature", "smpl_head",
-                                            "second_look")}
+from ros2_pose.networks.registry import layers_class
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How the network is trained; weights of the losses are those of Tian et al. 2023."""
+    """How a network is trained; weights of losses are of tian, those of Tian et al. 2023."""
 
     steps: int = setting(100_000, "of the optimiser", low=1, high=10**8)
     batch: int = setting(16, "images per step and device", low=1, high=4096)
@@ -45,8 +42,9 @@ class TrainingConfig:
     seed: int = setting(0, "of all random numbers", low=0, high=2**31)
     detector: str = setting("", "Deformable DETR trained on COCO to start from: its name on "
                             "Hugging Face or a folder; empty: none")
-    parts: str = setting("all", "what is trained: all; detection, the detector; people, the layers "
-                         "that describe people, with a frozen detector", choices=("all", *PARTS))
+    parts: str = setting("all", "what is trained: all; of tian, detection, the detector; people, "
+                         "the layers that describe people, with a frozen detector",
+                         choices=("all", "detection", "people"))
     shape_weight: float = setting(0.20, "of L_shape", low=0.0, high=1e3)
     pose_weight: float = setting(0.25, "of L_pose", low=0.0, high=1e3)
     smpl_weight: float = setting(0.15, "of L_SMPL", low=0.0, high=1e3)
@@ -59,9 +57,12 @@ class TrainingConfig:
                                choices=("floor", "ceiling"))
 
 
-def read_config(path: Path) -> tuple[TianConfig, TrainingConfig]:
+def read_config(path: Path, network: str = "tian") -> tuple[Any, TrainingConfig]:
     """Read the sections `network` and `training` of a YAML file.
 
+    Args:
+        path: the file.
+        network: name of the network that the section `network` is of.
     Raises:
         ConfigError: names the file and the key that is wrong.
     """
@@ -74,7 +75,7 @@ def read_config(path: Path) -> tuple[TianConfig, TrainingConfig]:
         found = ", ".join(map(str, values)) if isinstance(values, dict) else values
         raise ConfigError(f"{path} must have the sections {' and '.join(known)}, found {found!r}")
     try:
-        return (from_dict(TianConfig, values.get("network") or {}),
+        return (from_dict(layers_class(network).CONFIG, values.get("network") or {}),
                 from_dict(TrainingConfig, values.get("training") or {}))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error

@@ -6,7 +6,14 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ros2_pose.data.sample import Sample, Samples
-from ros2_pose.training.augment import Example, close_up, example, hidden_behind, mosaic
+from ros2_pose.training.augment import (
+    Example,
+    close_up,
+    example,
+    hidden_behind,
+    mosaic,
+    person_crop,
+)
 from ros2_pose.training.disturb import degraded, occluded
 
 _MOSAIC = 0.75  # side of a mosaic relative to an image's: as large people as in images, but more
@@ -25,14 +32,16 @@ class Endless(Dataset):
         roll_deg: most that the camera is rotated about its optical axis, either way.
         occluders: share of examples in which a part of another picture is in front of a person.
         degraded: share of examples with blur, noise or low light.
+        one_person: crops of one person each, instead of whole pictures and mosaics.
     """
 
     def __init__(self, samples: Samples, size: int, seed: int, batch: int = 1,
                  mosaics: float = 0.0, roll_deg: float = 0.0, occluders: float = 0.0,
-                 degraded: float = 0.0) -> None:
+                 degraded: float = 0.0, one_person: bool = False) -> None:
         self.samples, self.size, self.seed = samples, size, seed
         self.batch, self.mosaics = batch, mosaics
         self.roll_deg, self.occluders, self.degraded = roll_deg, occluders, degraded
+        self.one_person = one_person
         self._order: tuple[int, np.ndarray] | None = None  # of an epoch
 
     def __getitem__(self, number: int) -> Example:
@@ -48,6 +57,8 @@ class Endless(Dataset):
 
     def _made(self, number: int, rng: np.random.Generator) -> Example:
         first = self._sample(number)
+        if self.one_person:
+            return self._of_one(first, rng)
         batch_rng = np.random.default_rng((self.seed, 2, number // self.batch))
         if batch_rng.random() >= self.mosaics:
             return example(first, self.size, rng, self.roll_deg)
@@ -65,6 +76,14 @@ class Endless(Dataset):
         while len(tiles) < 4:
             tiles.append(close_up(first, side, rng, self.roll_deg))
         return mosaic(tiles)
+
+    def _of_one(self, sample: Sample, rng: np.random.Generator) -> Example:
+        """Return the crop of a person of a sample, or of others if it shows no one."""
+        for row in rng.integers(len(self.samples), size=_DRAWN):
+            if len(sample.people):
+                break
+            sample = self.samples[int(row)]
+        return person_crop(sample, self.size, rng, self.roll_deg)
 
     def _sample(self, number: int) -> Sample:
         """Return sample number n; every sample comes once an epoch."""

@@ -1,4 +1,4 @@
-"""Train the network of Tian et al. 2023.
+"""Train a network of the registry.
 
     ros2_pose train config/networks/tian_tiny.yaml --data synthetic mocap.npz --out run/tiny.pt
     torchrun --nproc-per-node 4 -m ros2_pose.cli train ...           on several GPUs
@@ -26,18 +26,17 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ros2_pose.body.model import BodyModel
+from ros2_pose.config import ConfigError
 from ros2_pose.data.datasets import Mixed, opened
 from ros2_pose.data.sample import Samples
 from ros2_pose.errors import PoseError
-from ros2_pose.networks.tian.checkpoint import load_checkpoint, save_checkpoint
-from ros2_pose.networks.tian.coco_detr import load_coco
-from ros2_pose.networks.tian.config import TianConfig
-from ros2_pose.networks.tian.network import TianNet
-from ros2_pose.training.augment import Batch, collate, example
+from ros2_pose.networks.checkpoint import load_checkpoint, save_checkpoint
+from ros2_pose.networks.registry import layers_class, objective_class
+from ros2_pose.networks.trainable import TrainableNet
+from ros2_pose.training.augment import Batch, collate, example, person_crop
 from ros2_pose.training.calibrate import calibrate
-from ros2_pose.training.config import PARTS, TrainingConfig, read_config
+from ros2_pose.training.config import TrainingConfig, read_config
 from ros2_pose.training.examples import Endless
-from ros2_pose.training.objective import Objective
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +51,7 @@ class TrainingError(PoseError):
 class Trainer:
     """The network, its averaged weights, and the state that resuming needs."""
 
-    def __init__(self, net: TianNet, config: TrainingConfig, samples: Samples,
+    def __init__(self, net: TrainableNet, config: TrainingConfig, samples: Samples,
                  device: torch.device, rank: int = 0, world: int = 1) -> None:
         """Prepare a training.
 
@@ -68,19 +67,23 @@ class Trainer:
         self.body = BodyModel.load().to(device)
         self.net = net.to(device, memory_format=torch.channels_last)
         if config.parts != "all":
+            if config.parts not in net.PARTS:
+                raise ConfigError(f"parts: the network {net.NAME} has no {config.parts!r} to train "
+                                  "alone: remove the key")
             for name, weight in self.net.named_parameters():
-                is_trained = name.split(".")[0] in PARTS[config.parts]
+                is_trained = name.split(".")[0] in net.PARTS[config.parts]
                 weight.requires_grad_(is_trained and weight.requires_grad)
-        self.average = TianNet(net.config).to(device).requires_grad_(False)
+        self.average = type(net)(net.config).to(device).requires_grad_(False)
         self.average.load_state_dict(net.state_dict())
-        self.objective: nn.Module = Objective(net, config, self.body)
+        self.losses = objective_class(net.NAME)
+        self.objective: nn.Module = self.losses(net, config, self.body)
         if world > 1:
             self.objective = nn.parallel.DistributedDataParallel(self.objective,
                                                                  find_unused_parameters=True)
         # One kind of example on all devices of a step: they wait less for each other.
-        self.examples = Endless(samples, net.config.picture_size, config.seed, config.batch * world,
+        self.examples = Endless(samples, net.picture_size, config.seed, config.batch * world,
                                 config.mosaics, config.roll_deg, config.occluders,
-                                config.degraded)
+                                config.degraded, net.ONE_PERSON)
         self.optimizer = torch.optim.AdamW(_groups(net, config), weight_decay=config.decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._is_half)
@@ -112,7 +115,7 @@ class Trainer:
         """Train one step.
 
         Returns:
-            The terms of the loss, see `Objective.forward`.
+            The terms of the loss by name, with their sum "total".
         Raises:
             TrainingError: the loss is not finite.
         """
@@ -168,9 +171,10 @@ class Trainer:
         self.step, self.lines = state["step"], state["lines"]
 
 
-def _groups(net: TianNet, config: TrainingConfig) -> list[dict]:
+def _groups(net: TrainableNet, config: TrainingConfig) -> list[dict]:
     """Return the optimiser's groups of weights: the backbone has its own learning rate."""
-    backbone = [p for p in net.detr.model.backbone.parameters() if p.requires_grad]
+    backbone = [] if net.backbone is None else [p for p in net.backbone.parameters()
+                                                if p.requires_grad]
     in_backbone = {id(p) for p in backbone}
     rest = [p for p in net.parameters() if p.requires_grad and id(p) not in in_backbone]
     groups: list[dict] = [{"params": rest, "lr": config.rate}]
@@ -192,12 +196,13 @@ def validate(training: Trainer, held_back: Samples, pictures: int = 64) -> dict[
         held_back: images that it is not trained on.
         pictures: greatest number of images.
     """
-    size, batch = training.net.config.picture_size, training.config.batch
-    objective = Objective(training.average.eval(), training.config, training.body)
+    size, batch = training.net.picture_size, training.config.batch
+    objective = training.losses(training.average.eval(), training.config, training.body)
     rows = range(min(pictures, len(held_back)))
     values: dict[str, list[float]] = {}
+    place = person_crop if training.net.ONE_PERSON else example
     for first in range(0, len(rows), batch):
-        examples = [example(held_back[i], size) for i in rows[first:first + batch]]
+        examples = [place(held_back[i], size) for i in rows[first:first + batch]]
         for name, term in objective(collate(examples).to(training.device), first).items():
             values.setdefault(name, []).append(float(term))
     return {f"held_back_{name}": float(np.mean(values[name])) for name in sorted(values)}
@@ -260,27 +265,21 @@ def _commit() -> str:
     return done.stdout.strip()
 
 
-def start(config: TianConfig, init: Path | None, detector: str = "") -> TianNet:
-    """Create the network that a training starts from.
+def start(net: TrainableNet, init: Path | None, detector: str = "") -> TrainableNet:
+    """Give a new network the weights that its training starts from.
 
     Args:
-        config: its architecture.
+        net: new network.
         init: checkpoint to take every weight from.
-        detector: without `init`, a Deformable DETR trained on COCO (a name on Hugging Face or a
-            folder); by default only the backbone is pretrained.
+        detector: without `init`, a detector to start from, see `TrainableNet.load_pretrained`.
     """
     if init is not None:
-        return _initialised(TianNet(config), load_checkpoint(init))
-    torch.manual_seed(0)
-    net = TianNet(config)
-    if detector:
-        load_coco(net, detector)
-    elif config.backbone == "efficientnet_lite0":
-        net.detr.model.backbone.model.levels.load_imagenet()
+        return _initialised(net, load_checkpoint(init))
+    net.load_pretrained(detector)
     return net
 
 
-def _initialised(net: TianNet, source: TianNet) -> TianNet:
+def _initialised(net: TrainableNet, source: TrainableNet) -> TrainableNet:
     """Take over every weight of the same name and shape; what cannot be taken over is logged.
 
     Layers that the network is given and does not train stay as they are.
@@ -308,15 +307,17 @@ def _device() -> tuple[torch.device, int, int]:
 
 def run(args: argparse.Namespace) -> None:
     """Train as the arguments of `ros2_pose train` say, then calibrate the uncertainties."""
-    config, training_config = read_config(args.config)
+    config, training_config = read_config(args.config, args.network)
     if args.steps is not None:
         training_config = replace(training_config, steps=args.steps)
     samples = Mixed(*(opened(words) for words in args.data), shares=training_config.shares)
     held_back = opened(args.held_back, "validation") if args.held_back else samples
     device, rank, world = _device()
-    net = start(config, args.init, training_config.detector)
+    torch.manual_seed(training_config.seed)
+    net = start(layers_class(args.network)(config), args.init, training_config.detector)
     training = Trainer(net, training_config, samples, device, rank, world)
     train(training, held_back, args.out)
     if rank == 0:
-        calibrate(training.average, held_back, CALIBRATED_ON)
+        if not net.ONE_PERSON:
+            calibrate(training.average, held_back, CALIBRATED_ON)
         save_checkpoint(args.out, training.average, _commit())

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ros2_pose.networks.tian.checkpoint import CheckpointError
+from ros2_pose.networks.checkpoint import CheckpointError
 from ros2_pose.networks.tian.network import TianNet
 
 _PERSON = "person"

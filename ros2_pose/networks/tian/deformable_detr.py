@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ros2_pose.errors import PoseError
-from ros2_pose.networks.tian import efficientnet_lite, movenet_backbone
+from ros2_pose.networks import movenet_backbone
+from ros2_pose.networks.tian import efficientnet_lite
 from ros2_pose.networks.tian.config import TianConfig
 
 _PERSON_SHARE = 0.01  # of queries, before training

@@ -19,14 +19,13 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.imaging.resize import resized
-from ros2_pose.networks.base import PoseNetwork, TorchNetwork, input_size, padded_length
+from ros2_pose.networks.base import PAD, PoseNetwork, TorchNetwork, input_size, padded_length
+from ros2_pose.networks.checkpoint import load_layers
 from ros2_pose.networks.tian import roi
-from ros2_pose.networks.tian.checkpoint import SHIPPED, load_checkpoint
 from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.networks.tian.smpl_head import camera_from_ray, root_rotated
 from ros2_pose.people import Frame, People
 
-PAD = 114  # grey beside an image, 0..255
 _LOST = 0.25  # of the box: a standard deviation at which a joint counts as not found
 _VARIANTS = {"fpn": "FPN", "direct": "direct multi-scale"}  # titles by `TianConfig.features`
 
@@ -45,7 +44,7 @@ class Tian(TorchNetwork):
             correct: apply Algorithm 1, repaired, where the camera is known.
         """
         super().__init__(config, device)
-        self.net = load_checkpoint(config.checkpoint or SHIPPED) if net is None else net
+        self.net = load_layers(config.checkpoint, TianNet) if net is None else net
         self.net.eval().to(device, memory_format=torch.channels_last)
         self.correct, self.body = correct, BodyModel.load()
 

@@ -30,6 +30,7 @@ from ros2_pose.networks.tian.smpl_head import (
     root_rotated,
     with_canonical_signs,
 )
+from ros2_pose.networks.trainable import TrainableNet
 from ros2_pose.skeleton import COCO17, SMPL24
 
 _K, _J = len(COCO17), len(SMPL24)
@@ -60,19 +61,21 @@ class Described(NamedTuple):
     betas: Tensor  # (N, 10)
 
 
-class TianNet(nn.Module):
+class TianNet(TrainableNet):
     """The layers that training and inference share."""
 
-    votes: Tensor
-    floor: Tensor
+    NAME = "tian"
+    CONFIG = TianConfig
+    PARTS = {"detection": ("detr",), "people": ("pyramid", "map_head", "log_temperature",
+                                                "smpl_head", "second_look")}
+    config: TianConfig
     turn_std: Tensor
     model_std: Tensor
     mean: Tensor
     std: Tensor
 
     def __init__(self, config: TianConfig = TianConfig()) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.detr = deformable_detr(config)
         self.pyramid = roi.Pyramid(channels(config), config.roi_width, config.features == "fpn")
         self.roi_cells = config.cells // config.shrink
@@ -82,9 +85,7 @@ class TianNet(nn.Module):
         self.log_temperature = nn.Parameter(torch.tensor(-math.log(self.roi_cells)))
         self.lift = Lift.load()
         self.smpl_head = SmplHead(config.width + self.map_head.summary + 4 * _K)
-        # Measured after training. Keypoint variances are votes * c^2 + floor, relative to the box.
-        self.register_buffer("votes", torch.ones(_K))
-        self.register_buffer("floor", torch.zeros(_K))
+        # Measured after training, as `votes` and `floor`.
         self.register_buffer("turn_std", torch.full((_J,), 0.4))  # rad; the name in checkpoints
         self.register_buffer("model_std", torch.tensor(0.06))  # m, of the SMPL head's keypoints
         mean, std = pixel_statistics(config)
@@ -95,6 +96,33 @@ class TianNet(nn.Module):
     def rotation_std(self) -> Tensor:
         """Standard deviation (24,) of theta's rotations, rad."""
         return self.turn_std
+
+    @property
+    def picture_size(self) -> int:
+        """Long side of the pictures, px."""
+        return self.config.picture_size
+
+    @property
+    def backbone(self) -> nn.Module:
+        """Layers of the backbone."""
+        return self.detr.model.backbone
+
+    def load_pretrained(self, detector: str) -> None:
+        """Load a Deformable DETR trained on COCO, or else a backbone trained on ImageNet.
+
+        Args:
+            detector: its name on Hugging Face or a folder; empty: the backbone alone.
+        """
+        if detector:
+            from ros2_pose.networks.tian.coco_detr import load_coco
+            load_coco(self, detector)
+        elif self.config.backbone == "efficientnet_lite0":
+            self.detr.model.backbone.model.levels.load_imagenet()
+
+    def lengths(self, boxes: Tensor) -> Tensor:
+        """Return width and height (N, 2) px of the regions that boxes (N, 4) are read from."""
+        regions = self.regions(boxes)
+        return regions[:, 2:] - regions[:, :2]
 
     def is_given(self, name: str) -> bool:
         """Return whether a weight comes with a part that is not trained: checkpoints lack it."""

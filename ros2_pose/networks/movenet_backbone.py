@@ -15,14 +15,21 @@ from ros2_pose.networks.tflite import load_tflite
 from ros2_pose.weights import fetch
 
 CHANNELS = (24 + 17, 72, 176, 304)
+# Channels of the finest level with `regressions`: features, heat-maps, and as `MoveNet.forward`
+# returns them offsets, displacements and the centre's logits.
+FEATURES, HEATMAPS, OFFSETS = slice(0, 24), slice(24, 41), slice(41, 75)
+DISPLACEMENTS, CENTER = slice(75, 109), slice(109, 110)
+REGRESSION_CHANNELS = (110, *CHANNELS[1:])
 _MODEL = "center_net_mobile_net_v2fpn_feature_extractor/model_1"
-_HEATMAPS = "kpt_heatmap_0/conv2d_7/BiasAdd"
+_HEATMAP_HEAD = "kpt_heatmap_0/conv2d_7/BiasAdd"
 # Input of MoveNet's heads (stride 4); at strides 8, 16 and 32 the outputs of its encoder and of its
 # feature pyramid.
 _OUTPUTS = [f"{_MODEL}/{name}" for name in (
     "re_lu_2/Relu", "model/block_5_add/add", "re_lu_1/Relu", "model/block_12_add/add",
     "re_lu/Relu", "model/block_15_add/add", "conv2d/BiasAdd")]
-_HIGHEST = 6.0  # value of a heat-map's maximum, as of other features (ReLU6)
+_REGRESSIONS = ["kpt_offset_0/conv2d_9/BiasAdd", "kpt_regress_0/conv2d_8/BiasAdd",
+                "center_0/conv2d_4/BiasAdd"]
+HIGHEST = 6.0  # value of a heat-map's maximum, as of other features (ReLU6)
 
 # Layers at stride 4: the first ones (9 feeds MoveNet's pyramid), and from 57 on the last ones of
 # the pyramid and the heat-maps: Adam's steps are too large for their small weights.
@@ -32,21 +39,26 @@ _FINE = tuple(f"layer{number}." for number in (*range(9), 10, *range(57, 68)))
 class MoveNetBackbone(nn.Module):
     """Features of `CHANNELS` at strides 4, 8, 16 and 32 of images (B, 3, H, W), 0..255."""
 
-    def __init__(self, frozen: str = "all") -> None:
+    def __init__(self, frozen: str = "all", regressions: bool = False) -> None:
         """Load MoveNet's layers.
 
         Args:
             frozen: layers that are not trained: "all", "fine" (below stride 8, and the heat-maps)
                 or "nothing".
+            regressions: the finest level has MoveNet's regressions, too: `REGRESSION_CHANNELS`.
         """
         super().__init__()
-        self.graph = load_tflite(fetch("movenet_multipose.tflite"), [_HEATMAPS, *_OUTPUTS])
+        more = _REGRESSIONS if regressions else []
+        self.regressions = len(more)
+        self.graph = load_tflite(fetch("movenet_multipose.tflite"),
+                                 [_HEATMAP_HEAD, *more, *_OUTPUTS])
         for name, weight in self.graph.named_parameters():
             is_fine = name.startswith(_FINE)
             weight.requires_grad_(frozen == "nothing" or (frozen == "fine" and not is_fine))
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        heatmaps, finest, *others = self.graph(x)
-        finest = torch.cat([finest, _HIGHEST * heatmaps.sigmoid()], 1)
+        heatmaps, *outputs = self.graph(x)
+        regressions, (finest, *others) = (outputs[:self.regressions], outputs[self.regressions:])
+        finest = torch.cat([finest, HIGHEST * heatmaps.sigmoid(), *regressions], 1)
         coarser = [torch.cat(pair, 1) for pair in zip(others[::2], others[1::2])]
         return [finest, *coarser]
