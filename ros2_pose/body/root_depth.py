@@ -35,7 +35,7 @@ class RootDepth(nn.Module):
     """An MLP from the features of `person_view` to gamma, the ray to the pelvis, and their errors.
     """
 
-    def __init__(self, width: int = 320) -> None:
+    def __init__(self, width: int = 192) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(_KEYPOINT_FEATURES * _K + 4, width), nn.GELU(), nn.Linear(width, width),

@@ -2,7 +2,7 @@
 
     python -m ros2_pose.training.train_root_depth --mocap cmu_theta_10hz.npz --out root_depth.pt
 
-About a quarter of an hour on one CPU core. Beside the weights lies their log (.csv). When it was
+About six minutes on one CPU core. Beside the weights lies their log (.csv). When it was
 interrupted, the same command resumes.
 """
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--mocap", type=Path, required=True,
                         help="npz with theta (N, 24, 3) rad and src (N,) trial names")
     parser.add_argument("--out", type=Path, default=FILE)
-    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--batch", type=int, default=512, help="people a step")
     parser.add_argument("--rate", type=float, default=2e-3)
     args = parser.parse_args()
