@@ -19,6 +19,7 @@ import pytest
 
 from ros2_pose import cli
 from ros2_pose.data.datasets import DATASETS
+from ros2_pose.networks.registry import trainable_networks
 
 _ROOT = Path(__file__).parent.parent
 _PAGES = sorted([*_ROOT.glob("*.md"), *_ROOT.glob("docs/*.md")])
@@ -79,8 +80,15 @@ def test_results_have_a_command_for_every_table():
     assert set(re.findall(r"^make (\w+)", text, re.M)) <= defined
 
 
-def test_every_dataset_is_in_the_table():
-    assert set(re.findall(r"^\| `(\w+)` \|", _TRAINING, re.M)) == set(DATASETS)
+def _in_the_tables_around(heading):
+    """Names in the tables of docs/training.md before and after a heading."""
+    before, after = _TRAINING.split(heading, 1)
+    return [set(re.findall(r"^\| `(\w+)` \|", part, re.M)) for part in (before, after)]
+
+
+def test_every_network_and_dataset_is_in_its_table():
+    networks, datasets = _in_the_tables_around("\n## 1. Data\n")
+    assert networks == set(trainable_networks()) and datasets == set(DATASETS)
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: page.name)
