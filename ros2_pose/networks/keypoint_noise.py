@@ -122,4 +122,6 @@ THUNDER_NOISE = _model({
     "ankle": (0.47, 0.0058, 0.07, 0.030),
 }, wide=4.88, person_std=0.18, joint_std=0.14, stretch_std=0.19)
 
+SAN_NOISE = THUNDER_NOISE
+
 KEYPOINT_NOISE = THUNDER_NOISE  # of the default network

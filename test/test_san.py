@@ -1,0 +1,341 @@
+"""The Self-Attention Network: attention, integral regression, losses, and people in crops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ros2_pose import oks
+from ros2_pose.camera import Camera
+from ros2_pose.config import ConfigError, PoseConfig, from_dict
+from ros2_pose.imaging.crop import crop_person
+from ros2_pose.networks.checkpoint import (
+    CheckpointError,
+    load_checkpoint,
+    load_layers,
+    save_checkpoint,
+)
+from ros2_pose.networks.refiner import Guide
+from ros2_pose.networks.registry import create_network, create_refiner, trainable_networks
+from ros2_pose.networks.san.config import SanConfig
+from ros2_pose.networks.san.network import CUBE_M, K, SanNet, SelfAttention, _integral
+from ros2_pose.networks.san.refiner import San, squared
+from ros2_pose.people import Frame
+from ros2_pose.skeleton import COCO17, SMPL24
+from ros2_pose.training.augment import Batch, collate, person_crop
+from ros2_pose.training.config import TrainingConfig
+
+_TINY = SanConfig(backbone="thunder", input_size=96, widths=(16, 16, 16), depth_cells=4,
+                  laterals=True)
+_UNKNOWN = np.full((17, 2), np.nan)
+
+
+@pytest.fixture(scope="module")
+def net():
+    torch.manual_seed(0)
+    return SanNet(_TINY).eval()
+
+
+@pytest.fixture(scope="module")
+def people(clip):
+    """The clip's first picture, and two people in it as the shipped MoveNet finds them."""
+    network = create_network(PoseConfig(network="movenet"))
+    return clip[0], network.detect([Frame(clip[0])])[0][:2]
+
+
+# ------------------------------------------------------------------------------ attention
+
+
+def test_without_its_share_attention_changes_nothing():
+    torch.manual_seed(0)
+    block, x = SelfAttention(16), torch.randn(2, 16, 3, 5)
+    assert block.delta.item() == 0
+    torch.testing.assert_close(block(x), x, rtol=0, atol=0)
+
+
+def test_attention_is_what_a_loop_over_the_cells_computes():
+    torch.manual_seed(0)
+    block, x = SelfAttention(16).double(), torch.randn(1, 16, 2, 3).double()
+    torch.nn.init.constant_(block.delta, 0.7)
+    query, key, value = (layer(x)[0].flatten(1) for layer in (block.query, block.key, block.value))
+    weights = block.attention(x)[0]
+    torch.testing.assert_close(weights.sum(1), torch.ones(6).double())
+    expected = x[0].flatten(1).clone()
+    for i in range(6):
+        products = [sum(query[c, i] * key[c, j] for c in range(2)).item() for j in range(6)]
+        share = np.exp(products) / np.exp(products).sum()
+        np.testing.assert_allclose(weights[i].detach().numpy(), share)
+        for j in range(6):
+            expected[:, i] = expected[:, i] + 0.7 * share[j] * value[:, j]
+    torch.testing.assert_close(block(x)[0].flatten(1), expected)
+
+
+def test_the_block_has_the_size_that_the_paper_reports():
+    """5 M parameters and 0.33 GMAC more at 2048 channels of 8 x 8 cells."""
+    block = SelfAttention(2048)
+    weights = sum(layer.weight.numel() for layer in (block.query, block.key, block.value))
+    assert weights == pytest.approx(5.24e6, rel=1e-3)
+    assert sum(p.numel() for p in block.parameters()) == pytest.approx(5.24e6, rel=2e-3)
+    assert 8 * 8 * weights == pytest.approx(0.336e9, rel=2e-3)
+
+
+# ---------------------------------------------------------------------- integral regression
+
+
+def test_the_integral_of_votes_for_one_cell_is_that_cell():
+    maps, depth = torch.full((1, 41, 6, 9), -60.0), torch.full((1, 41, 4), -60.0)
+    rng = np.random.default_rng(0)
+    row, column, layer = (rng.integers(count, size=41) for count in (6, 9, 4))
+    maps[0, range(41), row, column] = 0.0
+    depth[0, range(41), layer] = 0.0
+    x, y, z = _integral(maps, depth)[0].T.numpy()
+    np.testing.assert_allclose(x, column + 0.5, atol=1e-4)
+    np.testing.assert_allclose(y, row + 0.5, atol=1e-4)
+    np.testing.assert_allclose(z, ((layer + 0.5) / 4 - 0.5) * CUBE_M, atol=1e-4)
+
+
+def test_marginals_are_those_of_one_volume(net):
+    """The depth votes and the maps of the joints without Thunder's votes come from one softmax."""
+    out = net(255 * torch.rand(1, 3, 96, 96, generator=torch.Generator().manual_seed(0)))
+    for votes in (out["maps"][:, K:].flatten(2), out["depth"]):
+        torch.testing.assert_close(votes.exp().sum(2), torch.ones(1, votes.shape[1]))
+
+
+def test_it_starts_as_thunder(people):
+    """Volumes that say nothing leave the keypoints where Thunder's heat-maps put them."""
+    picture, found = people
+    torch.manual_seed(0)
+    net = SanNet(SanConfig(backbone="thunder", widths=(8, 8, 8), depth_cells=4, laterals=True))
+    torch.nn.init.zeros_(net.decoder.volume.weight)
+    crop = crop_person(Frame(picture), found.boxes[0], 256)
+    guide = Guide(crop.from_picture(found.keypoints[0]), np.array(crop.image.shape[1::-1]) / 2)
+    ours = San(PoseConfig(engine="torch"), net=net).refine([crop.image], [guide])[0]
+    theirs = create_refiner(PoseConfig(engine="torch")).refine([crop.image], [guide])[0]
+    sure = theirs.keypoint_scores > 0.5
+    assert sure.sum() >= 8
+    off = np.linalg.norm(ours.keypoints - theirs.keypoints, axis=1)
+    assert np.median(off[sure]) < 3 and off[sure].max() < 12
+    np.testing.assert_allclose(ours.keypoint_scores[sure], theirs.keypoint_scores[sure], atol=0.1)
+
+
+# ------------------------------------------------------------------------------- objective
+
+
+@pytest.fixture(scope="module")
+def batch(poses):
+    """Crops of synthetic people; the last one is a person with keypoints alone."""
+    from ros2_pose.data.synthetic.pictures import SyntheticPictures
+    pictures = SyntheticPictures(poses, seed=1)
+    crops = (person_crop(pictures[i], 96) for i in range(12))
+    made = collate([crop for crop in crops if len(crop.people["boxes"])][:4])
+    unknown = {name: getattr(made, name).clone() for name in ("theta", "betas", "joints", "root",
+                                                              "camera", "keypoint_std")}
+    for name, value in unknown.items():
+        value[-1] = 2.0 if name == "keypoint_std" else torch.nan
+    return made._replace(**unknown)
+
+
+def _objective(net):
+    from ros2_pose.body.model import BodyModel
+    from ros2_pose.training.san_objective import SanObjective
+    return SanObjective(net, TrainingConfig(keypoint_weight=0.05, vote_weight=0.05),
+                        BodyModel.load())
+
+
+def test_the_truth_of_joints_is_where_the_picture_shows_them(net, batch):
+    """Shoulders of both joint sets are close to each other, across and along the view."""
+    truth, _ = _objective(net).truth(batch)
+    for keypoint, joint in ((5, 16), (6, 17)):
+        off = (truth[:-1, keypoint] - truth[:-1, K + joint]).norm(dim=1)
+        assert float(off.nanmean()) < 96 / 4 / 10
+    assert truth[-1, :, 2].isnan().all() and truth[-1, K:].isnan().all()
+
+
+def test_true_votes_give_the_true_pose_but_for_the_size(net, batch):
+    objective = _objective(net)
+    truth, _ = objective.truth(batch)
+    joints = truth.clone()
+    joints[..., 2] *= CUBE_M * 4 / 96
+    known = truth[:, K:].isfinite().flatten(1).all(1)
+    assert known.any()
+    part = Batch(*[value[known] if name in Batch._fields[4:] else value
+                   for name, value in batch._asdict().items()])
+    logged = objective._logged({"keypoints": truth[known, :K, :2], "joints": joints[known]},
+                               truth[known], part)
+    assert float(logged["keypoint_percent"]) < 1e-3 or logged["keypoint_percent"].isnan()
+    assert float(logged["mpjpe_mm"]) < 80
+
+
+def test_a_person_known_in_2d_alone_teaches_no_depth(net, batch):
+    objective = _objective(net)
+    out = net(batch.images.float())
+    out["depth"].retain_grad()
+    truth, std = objective.truth(batch)
+    objective._vote_loss(out, truth, std).sum().backward()
+    grad = out["depth"].grad.abs().sum((1, 2))
+    assert (grad[:-1] > 0).all() and grad[-1] == 0
+    net.zero_grad()
+
+
+def test_losses_and_gradients_are_finite(batch):
+    torch.manual_seed(0)
+    net = SanNet(_TINY).train()
+    terms = _objective(net)(batch, 0)
+    terms["total"].backward()
+    assert all(value.isfinite() for value in terms.values())
+    for name, weight in net.named_parameters():
+        assert weight.requires_grad != net.is_given(name), name
+        if weight.requires_grad:
+            assert weight.grad.isfinite().all(), name
+    no_one = batch._replace(**{name: getattr(batch, name)[:0] for name in Batch._fields[3:]})
+    _objective(net)(no_one, 0)["total"].backward()
+
+
+def test_narrow_crops_keep_the_person():
+    from ros2_pose.training.san_objective import narrowed
+    crops = torch.ones(8, 3, 256, 256)
+    boxes = torch.tensor([[100.0, 26, 156, 231]]).repeat(8, 1)
+    shown = narrowed(crops, boxes, 0)
+    is_narrow = (shown == 0).flatten(1).any(1)
+    assert 0 < is_narrow.sum() < 8
+    assert (shown[:, :, 26:231, 100:156] == 1).all()
+    assert (shown[is_narrow][:, :, :, [0, 255]] == 0).all()
+
+
+# -------------------------------------------------------------------------------- refiner
+
+
+@pytest.fixture(scope="module")
+def san():
+    return create_refiner(PoseConfig(refiner="san"))
+
+
+def _crops(picture, found, refiner):
+    crops = [crop_person(Frame(picture), box, refiner.long_side) for box in found.boxes]
+    guides = [Guide(crop.from_picture(points), np.array(crop.image.shape[1::-1]) / 2)
+              for crop, points in zip(crops, found.keypoints)]
+    return crops, guides
+
+
+def test_crops_do_not_depend_on_each_other(san, people):
+    crops, guides = _crops(*people, san)
+    images = [crop.image for crop in crops]
+    first, second = san.refine(images, guides)
+    again, = san.refine(images[1:], guides[1:])
+    for a, b in zip(second, again):
+        np.testing.assert_array_equal(a, b)
+    assert not np.allclose(first.keypoints, second.keypoints)
+
+
+def test_a_mirrored_crop_gives_mirrored_keypoints(san, people):
+    crops, guides = _crops(*people, san)
+    image, guide = crops[0].image, guides[0]
+    width = image.shape[1]
+    flip = Guide(guide.keypoints[COCO17.mirror] * (-1, 1) + (width, 0),
+                 guide.middle * (-1, 1) + (width, 0))
+    one, = san.refine([image], [guide])
+    other, = san.refine([np.ascontiguousarray(image[:, ::-1])], [flip])
+    back = other.keypoints[COCO17.mirror] * (-1, 1) + (width, 0)
+    sure = one.keypoint_scores > 0.3
+    assert np.median(np.linalg.norm(back - one.keypoints, axis=1)[sure]) < 8
+    joints = other.joints[SMPL24.mirror] * (-1, 1, 1) + (width, 0, 0)
+    assert np.median(np.abs(joints - one.joints)[:, :2]) < 16
+
+
+def test_the_guide_says_which_of_two_people(san, people):
+    """Both are in one crop of the picture; each guide gets the one that it describes."""
+    picture, found = people
+    both = np.r_[found.boxes[:, :2].min(0), found.boxes[:, 2:].max(0)]
+    crop = crop_person(Frame(picture), both, san.long_side)
+    points = crop.from_picture(found.keypoints)
+    middles = (points.min(1) + points.max(1)) / 2
+    areas = np.prod(points.max(1) - points.min(1), axis=1)
+    for person in range(2):
+        refined, = san.refine([crop.image], [Guide(points[person], middles[person])])
+        own, other = oks.similarity(refined.keypoints[None], points, areas)[[person, 1 - person]]
+        assert own > 0.4 and own > 2 * other
+
+
+def test_without_keypoints_in_the_guide_the_middle_counts(san, people):
+    crops, guides = _crops(*people, san)
+    with_keypoints, = san.refine([crops[0].image], guides[:1])
+    without, = san.refine([crops[0].image], [Guide(_UNKNOWN, guides[0].middle)])
+    sure = with_keypoints.keypoint_scores > 0.5
+    off = np.linalg.norm(with_keypoints.keypoints - without.keypoints, axis=1)
+    assert np.median(off[sure]) < 4
+    assert without.center_score > 0.1
+
+
+def test_a_square_shows_the_crop_in_its_middle():
+    crop = np.full((64, 32, 3), 7, np.uint8)
+    square, corner = squared(crop, 96)
+    assert square.shape == (96, 96, 3) and corner.tolist() == [32, 16]
+    assert (square[16:80, 32:64] == 7).all() and square.sum() == crop.sum()
+    same, corner = squared(crop, 16)
+    assert same.shape == crop.shape and corner.tolist() == [0, 0]
+
+
+def test_joints_are_in_space_where_the_camera_is_known(people):
+    picture, _ = people
+    network = create_network(PoseConfig(refiner="san"))
+    assert network.detect([Frame(picture)])[0].joints is None
+    camera = Camera.from_fov(*picture.shape[1::-1], 60)
+    found = network.detect([Frame(picture, camera)])[0]
+    known = np.isfinite(found.root).all(1)
+    assert known.sum() >= 2
+    joints = found.joints[known]
+    np.testing.assert_array_equal(joints[:, 0], found.root[known])
+    edges = np.array(SMPL24.edges)
+    lengths2 = (joints[:, edges[:, 0]] - joints[:, edges[:, 1]])**2
+    from ros2_pose.body.placement import mean_lengths2
+    np.testing.assert_allclose(lengths2.sum((1, 2)), mean_lengths2(), rtol=1e-6)
+    wrists = camera.project(joints[:, [20, 21]])
+    near = np.linalg.norm(wrists - found.keypoints[known][:, [9, 10]], axis=2)
+    size = np.sqrt(oks.area(found.boxes[known]))[:, None]
+    assert np.median(near / size) < 0.25
+
+
+# ------------------------------------------------------------------------------- bad input
+
+
+def test_it_can_be_trained_by_its_name():
+    assert "san" in trainable_networks()
+
+
+def test_a_checkpoint_is_strict(net, tmp_path):
+    path = tmp_path / "san.pt"
+    save_checkpoint(path, net, "")
+    loaded = load_checkpoint(path)
+    for name, value in loaded.state_dict().items():
+        if net.is_given(name):
+            assert torch.equal(value, net.state_dict()[name])
+    saved = torch.load(path, weights_only=True)
+    del saved["weights"]["attention.delta"]
+    torch.save(saved, path)
+    with pytest.raises(CheckpointError, match="attention.delta"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"refiner": "movenet"}, "refiner: 'movenet' is not one of thunder, san"),
+    ({"network": "san"}, "network: 'san' is not one of top_down, movenet, tian"),
+    ({"finders": ["san"]}, "finders: 'san' is not one of movenet")])
+def test_a_network_in_the_wrong_place_is_named(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        from_dict(PoseConfig, settings)
+
+
+def test_a_checkpoint_of_another_network_is_refused(net, tmp_path):
+    from ros2_pose.networks.tian.network import TianNet
+    save_checkpoint(tmp_path / "san.pt", net, "")
+    with pytest.raises(CheckpointError, match="a checkpoint of san, not of tian"):
+        load_layers(tmp_path / "san.pt", TianNet)
+
+
+@pytest.mark.parametrize("settings, words", [
+    ({"widths": [16, 16]}, "widths"), ({"widths": [16, 16, 12]}, "multiples of 8"),
+    ({"input_size": 100}, "multiple of 32")])
+def test_an_architecture_that_is_not_possible_is_named(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        from_dict(SanConfig, settings)
