@@ -41,7 +41,7 @@ class Batch(NamedTuple):
     theta: Tensor  # (N, 24, 4) quat_xyzw, the root's in the camera frame
     betas: Tensor  # (N, 10)
     joints: Tensor  # (N, 24, 3) m from the pelvis, camera axes
-    root: Tensor  # (N, 3) m, pelvis in the camera frame
+    root: Tensor  # (N, 3) m, the pelvis in the camera frame
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
