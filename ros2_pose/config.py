@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_type_hints
 import yaml
 
 from ros2_pose.errors import PoseError, one_line
-from ros2_pose.networks.registry import DETECTORS, NETWORKS, REFINERS
+from ros2_pose.networks.registry import NETWORKS, REFINERS, finder_names
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -46,11 +46,12 @@ class PoseConfig:
     """Settings of the pipeline."""
 
     network: str = setting("top_down", "2D pose network; top_down: people found by `finders`, then "
-                           "refined in crops by `refiner`", choices=NETWORKS.keys())
+                           "refined in crops by `refiner`; top_down_bottom_up: the keypoints of "
+                           "both, fused", choices=NETWORKS.keys())
     finders: tuple[str, ...] = setting(
-        ("movenet", "nanodet"), "of network top_down: what searches the whole picture",
-        choices=[*(name for name in NETWORKS if name != "top_down"), *DETECTORS])
-    refiner: str = setting("thunder", "of network top_down: what refines people in crops",
+        ("movenet", "nanodet"), "of the networks top_down...: what searches the whole picture",
+        choices=finder_names())
+    refiner: str = setting("thunder", "of the networks top_down...: what refines people in crops",
                            choices=REFINERS.keys())
     checkpoint: str = setting("", "weights file of the network, or of a trained refiner, from "
                               "ros2_pose train; empty: the shipped one")
@@ -68,8 +69,9 @@ class PoseConfig:
                          "columns of tiles, for people of 25 to 60 px; tiles take turns",
                          low=1, high=4)
     search_every: int = setting(
-        0, "of network top_down: images between two searches of the whole picture while people are "
-        "followed; 1: each image is searched; 0: by time, so that newcomers are found within 0.3 s",
+        0, "of the networks top_down...: images between two searches of the whole picture while "
+        "people are followed; 1: each image is searched; 0: by time, so that newcomers are found "
+        "within 0.3 s",
         low=0, high=100, live=True)
     score_threshold: float = setting(0.3, "score from which a person is reported at once; lower "
                                      "scores are reported after repeated detections",
@@ -77,7 +79,10 @@ class PoseConfig:
     keypoint_threshold: float = setting(0.15, "least score of keypoints that the body is fitted "
                                         "to", low=0.0, high=1.0, live=True)
     max_people: int = setting(20, "maximum number of people per image", low=1, high=100, live=True)
-    body: bool = setting(True, "fit SMPL bodies; false: 2D keypoints only", live=True)
+    body: bool = setting(True, "fit SMPL bodies; false: 2D keypoints only, and with root_depth "
+                         "positions", live=True)
+    root_depth: bool = setting(False, "with body: false, estimate the positions of people by their "
+                               "size in the image; of one camera", live=True)
     correct: bool = setting(True, "report keypoints corrected by the fitted body; false: the "
                             "keypoints of the network", live=True)
     body_model: str = setting("", "SMPL model file (SMPL_*.npz or .pkl); empty: the shipped "

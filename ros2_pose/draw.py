@@ -193,18 +193,20 @@ def _draw_grid(canvas: np.ndarray, to_pixel: _ToPixel, reach: float) -> None:
 
 def _draw_from_above(canvas: np.ndarray, people: People, i: int, to_pixel: _ToPixel,
                      scale: float) -> None:
-    assert people.joints is not None and people.root is not None
+    assert people.root is not None
     name = _id(people, i)
-    own, joints = person_colour(name), to_pixel(people.joints[i])
-    for a, b in SMPL24.edges:
-        cv2.line(canvas, _cell(joints[a]), _cell(joints[b]), joint_colour(SMPL24, b, own), 2,
-                 cv2.LINE_AA)
+    own, pelvis = person_colour(name), to_pixel(people.root[i])
+    if people.joints is not None:
+        joints = to_pixel(people.joints[i])
+        for a, b in SMPL24.edges:
+            cv2.line(canvas, _cell(joints[a]), _cell(joints[b]), joint_colour(SMPL24, b, own), 2,
+                     cv2.LINE_AA)
     if people.root_cov is not None:
         px_per_m = np.diag([1.0, -1.0]) * scale  # z points up in the map
         ground_cov = people.root_cov[i][np.ix_([0, 2], [0, 2])]
-        _draw_ellipse(canvas, joints[0], px_per_m @ ground_cov @ px_per_m, own)
+        _draw_ellipse(canvas, pelvis, px_per_m @ ground_cov @ px_per_m, own)
     x, _, z = people.root[i]
-    cv2.putText(canvas, f"{name} ({x:+.1f}, {z:.1f})", _cell(joints[0] + (10, -8)),
+    cv2.putText(canvas, f"{name} ({x:+.1f}, {z:.1f})", _cell(pelvis + (10, -8)),
                 cv2.FONT_HERSHEY_SIMPLEX, 0.45, own, 1, cv2.LINE_AA)
 
 

@@ -16,6 +16,7 @@ from ros2_pose.body.fitter import BodyFit, Fitter, Previous, Sighting
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
+from ros2_pose.body.root_depth import RootDepth, root_with_cov
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 
 _PROPOSED_ROOT_STD = (0.05, 0.05, 0.2)  # to the side, down, log distance; of a network's bodies
 _LEAST_DETECTIONS = 20  # that the tracker chooses from, however few people are reported
+_NO_BODIES = "body is off: positions without bodies"
 CONTINUES = 1 / 3  # of score_threshold: score from which a detection continues a track
 
 
@@ -76,6 +78,7 @@ class Pipeline:
         self.body_name = Path(config.body_model).stem or "open_body"
         self.fitter = Fitter(self.body, PosePrior.load(), Lift.load())
         self.depth_gauge = DepthGauge(self.body)
+        self.root_depth = RootDepth.load()
         self.tracker = Tracker(config)
         self._schedule = SearchSchedule(config.search_every)
         self._quarter_turns = 0  # of the camera's mounting, see `imaging.upright`
@@ -160,7 +163,8 @@ class Pipeline:
         people, tracks = self.tracker.assign(people, frame.stamp, frame.camera,
                                              frame.camera_to_fixed)
         if frame.camera is not None:
-            people = self._with_bodies(people, tracks, frame, frame.camera)
+            add = self._with_bodies if self.config.body else self._with_positions
+            people = add(people, tracks, frame, frame.camera)
         note = prepared.note or people.note
         return self.tracker.report(people, tracks, frame.stamp).with_fields(note=note)
 
@@ -180,8 +184,8 @@ class Pipeline:
     def camera(self, frame: Frame) -> tuple[Camera | None, str]:
         """Return the camera that bodies of a frame are fitted with; None, and why, without one."""
         height, width = frame.image.shape[:2]
-        if not self.config.body:
-            return None, "body is off: 2D only"
+        if not (self.config.body or self.config.root_depth):
+            return None, "body and root_depth are off: 2D only"
         if frame.camera is None:
             if self.config.fov_deg:
                 return Camera.from_fov(width, height, self.config.fov_deg), ""
@@ -211,6 +215,15 @@ class Pipeline:
             track.body = tracked_body(bodies, row, int(previous.frames[row]) + 1, frame)
         people = _with_fit(people, bodies, joint_measured)
         return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
+
+    @torch.inference_mode()
+    def _with_positions(self, people: People, tracks: list[Track], frame: Frame,
+                        camera: Camera) -> People:
+        """People with positions by their size in the image, without bodies."""
+        sighting = self._sighting(people, frame, camera)
+        root, root_cov = root_with_cov(self.root_depth, sighting.points, sighting.cov,
+                                       sighting.up)
+        return people.without_bodies(_NO_BODIES).with_fields(root=root, root_cov=root_cov)
 
     def _sighting(self, people: People, frame: Frame, camera: Camera) -> Sighting:
         """What is known of people in an upright frame before bodies are fitted."""

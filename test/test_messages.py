@@ -273,10 +273,15 @@ def test_navigation_gets_places_and_velocities(make, header, some_people):
 def test_navigation_hears_of_an_empty_room_only_if_it_is_empty(make, header, some_people):
     assert list(external.navigation_people(make, header, People.nobody()).people) == []
     assert external.navigation_people(make, header, some_people.without_bodies("no TF")) is None
-    theta = some_people.theta.copy()
-    theta[0] = np.nan
-    some = external.navigation_people(make, header, some_people.with_fields(theta=theta))
+    root = some_people.root.copy()
+    root[0] = np.nan
+    some = external.navigation_people(make, header, some_people.with_fields(root=root))
     assert [p.name for p in some.people] == ["p2", "p3"]
+
+
+def test_navigation_needs_a_position_not_a_body(make, header, some_people):
+    flat = some_people.with_fields(theta=None, joints=None, betas=None)
+    assert len(external.navigation_people(make, header, flat).people) == len(flat)
 
 
 def test_a_detection_is_a_box_around_the_body(make, header, upright):

@@ -33,6 +33,7 @@ from ros2_pose.networks.tian.config import TianConfig
 from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.people import Frame, People
 from ros2_pose.training import objective as objective_module
+from ros2_pose.training import trainer as trainer_module
 from ros2_pose.training.augment import collate, example
 from ros2_pose.training.config import TrainingConfig, read_config
 from ros2_pose.training.examples import Endless
@@ -351,6 +352,28 @@ def test_stopped_and_run_again_writes_what_it_would_have_written(samples, tmp_pa
     assert [row["step"] for row in rows] == ["2", "4"]
     assert all(float(row[name]) > 0 for row in rows for name in ("total", "held_back_total"))
     assert load_checkpoint(out, tiny()).config == tiny()
+
+
+def test_a_training_by_time_ends_when_it_is_over_with_a_low_rate(samples, tmp_path, monkeypatch):
+    """A step takes ten seconds of a clock of its own, and the budget is a minute and a half."""
+    clock = itertools.count(0, 10)
+    monkeypatch.setattr(trainer_module.time, "monotonic", lambda: next(clock))
+
+    def told(self, batch):
+        self.step += 1
+        self.schedule.step()
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        return {"total": 1.0}
+
+    rates: list[float] = []
+    monkeypatch.setattr(Trainer, "train_step", told)
+    training = made(samples, config=settings(steps=1000, log_every=10**6, minutes=1.5, warmup=1))
+    train(training, samples[:1], tmp_path / "net.pt")
+    assert training.step in (8, 9, 10) and rates[-1] < 0.1 * rates[0]
+    assert not (tmp_path / "net.resume.pt").exists()
+    steps = [int(row["step"]) for row in
+             csv.DictReader((tmp_path / "net.csv").read_text().splitlines())]
+    assert len(steps) >= 2 and steps[-1] == training.step  # a checkpoint each minute, and the last
 
 
 def test_the_log_says_means_of_the_steps_that_have_a_term(samples, tmp_path, monkeypatch):

@@ -112,7 +112,7 @@ class Fitter:
         points, cov = image_keypoints(sighting.points, sighting.cov)
         points, cov = points.to(dtype), cov.to(dtype)
         if self.joint_set is not COCO17:
-            points, cov = _as_coco(points, cov, self.joint_set)
+            points, cov = as_coco(points, cov, self.joint_set)
         lifted = self.lift(points, cov, sighting.up).to(torch.float64)
         return lifted if sighting.proposed is None else _with_proposed(lifted, sighting.proposed)
 
@@ -192,7 +192,7 @@ class Fitter:
         return cost.argmin(1)
 
 
-def _as_coco(points: Tensor, cov: Tensor, joint_set: JointSet) -> tuple[Tensor, Tensor]:
+def as_coco(points: Tensor, cov: Tensor, joint_set: JointSet) -> tuple[Tensor, Tensor]:
     """Keypoints (P, K, 2), cov (P, K, 2, 2) in COCO's order; NaN where the set lacks a joint."""
     coco, own = common_joints(COCO17, joint_set)
     coco_points = points.new_full((len(points), len(COCO17), 2), torch.nan)

@@ -26,6 +26,7 @@ def add_parser(commands) -> None:
     train.add_argument("--out", type=Path, required=True, help="the checkpoint to write")
     train.add_argument("--init", type=Path, help="a checkpoint to start from")
     train.add_argument("--steps", type=int, help="number of steps, instead of the config's")
+    train.add_argument("--minutes", type=float, help="of training, instead of the config's")
     train.set_defaults(run=run)
 
 

@@ -11,12 +11,14 @@ from ros2_pose.evaluation.benchmarks import (
     following,
     keypoints,
     multiview,
+    occlusion,
     refinement,
     tracking,
 )
 
 GROUPS = {"body": body, "tracking": tracking, "following": following, "multiview": multiview,
-          "calibration": calibration, "keypoints": keypoints, "refinement": refinement}
+          "calibration": calibration, "keypoints": keypoints, "refinement": refinement,
+          "occlusion": occlusion}
 BENCHMARKS = {name if name == group else f"{group}/{name}": benchmark
               for group, module in GROUPS.items()
               for name, benchmark in module.BENCHMARKS.items()}

@@ -10,6 +10,7 @@ import numpy as np
 from ros2_pose.messages.people import (
     body_rotation,
     has_body,
+    has_position,
     person_id,
     pose_with_covariance,
 )
@@ -41,7 +42,7 @@ def navigation_people(make: Make, header, people: People):
         None if there are people but no position is known: an empty list would mean an empty room.
     """
     present = [i for i in range(len(people)) if people.state_of(i) in _STATES]
-    located = [i for i in present if has_body(people, i)]
+    located = [i for i in present if has_position(people, i)]
     if present and not located:
         return None
     return make("people_msgs/msg/People", header=header,

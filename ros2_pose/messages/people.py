@@ -5,6 +5,7 @@ Pixel coordinates of messages have the centre of the first pixel at 0; `People` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,7 +63,7 @@ def status_of(people: People) -> int:
     """Return STATUS_OK or, with a note on what is missing, STATUS_2D_ONLY or STATUS_PARTIAL."""
     if not people.note:
         return STATUS_OK
-    return STATUS_2D_ONLY if people.joints is None else STATUS_PARTIAL
+    return STATUS_2D_ONLY if people.root is None else STATUS_PARTIAL
 
 
 # Filling ----------------------------------------------------------------------------------------
@@ -112,11 +113,13 @@ def _empty(name: str) -> np.ndarray:
 
 
 def pose_with_covariance(make: Make, people: People, i: int):
-    """Return a geometry_msgs/PoseWithCovariance of a person's pelvis, m; NaN without a body."""
-    xyz, quat_xyzw = np.full(3, np.nan), np.full(4, np.nan)
+    """Return a geometry_msgs/PoseWithCovariance of a person's pelvis, m.
+
+    Without a body the rotation is NaN, and the position unless it is known by itself.
+    """
+    xyz, quat_xyzw = _row(people.root, i, 3), np.full(4, np.nan)
     if has_body(people, i):
         assert people.theta is not None
-        xyz = _row(people.root, i, 3)
         quat_xyzw = body_rotation(people.theta[i, 0]).as_quat()
     return make("geometry_msgs/msg/PoseWithCovariance", pose=pose_message(make, xyz, quat_xyzw),
                 covariance=_row(people.root_cov, i, 36))
@@ -136,6 +139,11 @@ def has_body(people: People, i: int) -> bool:
     """Return whether a body was fitted to person i."""
     parts = (people.theta, people.betas, people.root, people.joints)
     return all(part is not None and bool(np.isfinite(part[i]).all()) for part in parts)
+
+
+def has_position(people: People, i: int) -> bool:
+    """Return whether the position of person i is known, with or without a body."""
+    return people.root is not None and bool(np.isfinite(people.root[i]).all())
 
 
 def body_rotation(root_quat_xyzw: np.ndarray) -> Rotation:
@@ -171,6 +179,7 @@ def people_from_message(message) -> People:
     if any(person.has_body for person in persons):
         for name, of_message in _BODY_ARRAYS.items():
             values[name] = _decoded(persons, name, *of_message)
+    if any(math.isfinite(person.pose.pose.position.x) for person in persons):
         values["root"] = _stacked([_xyz(p.pose.pose.position) for p in persons], (3,))
         values["root_cov"] = _stacked([p.pose.covariance for p in persons], (6, 6))
         values["velocity"] = _stacked([_xyz(p.velocity) for p in persons], (3,))

@@ -100,7 +100,7 @@ class MultiPipeline:
                                  "camera: leave them 0; several have poses, up and floor_m")
         self.config = config
         for camera in self.cameras:  # not corrected: the fusion needs keypoints as measured
-            camera.configure(replace(config, correct=False))
+            camera.configure(replace(config, correct=False, root_depth=False))
         self.fuser = Fuser(self.cameras[0].fitter, self.fuser.up, config.keypoint_threshold)
         self.tracker.configure(replace(config, max_people=_MOST_TRACKED))
 

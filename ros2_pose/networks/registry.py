@@ -36,6 +36,8 @@ class NetworkEntry(NamedTuple):
 
 NETWORKS: dict[str, NetworkEntry] = {
     "top_down": NetworkEntry("ros2_pose.networks.top_down:TopDown"),
+    "top_down_bottom_up": NetworkEntry(
+        "ros2_pose.networks.top_down_bottom_up:TopDownBottomUp"),
     "movenet": NetworkEntry("ros2_pose.networks.movenet:MoveNet"),
     "tian": NetworkEntry("ros2_pose.networks.tian.detector:Tian",
                          "ros2_pose.networks.tian.network:TianNet",
@@ -44,6 +46,15 @@ NETWORKS: dict[str, NetworkEntry] = {
 
 # What may search the whole picture besides the networks: detectors of boxes.
 DETECTORS: dict[str, str] = {"nanodet": "ros2_pose.networks.nanodet:NanoDet"}
+
+# What a finder of another network may not be: it has finders itself.
+_WITH_FINDERS = ("top_down", "top_down_bottom_up")
+
+
+def finder_names() -> list[str]:
+    """Return what the setting `finders` may name: networks without finders, and detectors."""
+    return [*(name for name in NETWORKS if name not in _WITH_FINDERS), *DETECTORS]
+
 
 # Top-down networks: they find the keypoints of one person in a crop.
 REFINERS: dict[str, NetworkEntry] = {

@@ -298,10 +298,12 @@ class Tracker:
         growth = both.T @ (root.predicted(stamp, _UNSEEN_PROCESS_NOISE)[1] - root.cov) @ both
         root_cov = person.root_cov.copy()
         root_cov[:, :3, :3] += growth[:3, :3]
-        return person.with_fields(root=person.root + step, root_cov=root_cov,
-                                  joints=person.joints + step,
+        person = person.with_fields(root=person.root + step, root_cov=root_cov,
+                                    velocity_cov=person.velocity_cov + growth[3:, 3:])
+        if person.joints is None:
+            return person
+        return person.with_fields(joints=person.joints + step,
                                   joint_cov=person.joint_cov + growth[:3, :3],
-                                  velocity_cov=person.velocity_cov + growth[3:, 3:],
                                   joint_source=np.zeros_like(person.joint_source))
 
 

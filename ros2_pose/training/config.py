@@ -17,6 +17,9 @@ class TrainingConfig:
     """How a network is trained; weights of losses are of tian, those of Tian et al. 2023."""
 
     steps: int = setting(100_000, "of the optimiser", low=1, high=10**8)
+    minutes: float = setting(0.0, "of training, after which it ends with a low learning rate, as "
+                             "after its steps; a checkpoint each minute; 0: no limit",
+                             low=0.0, high=10**6)
     batch: int = setting(16, "images per step and device", low=1, high=4096)
     rate: float = setting(2e-4, "AdamW's highest learning rate", low=0.0, high=1.0)
     backbone_rate: float = setting(2e-5, "the same for the backbone", low=0.0, high=1.0)

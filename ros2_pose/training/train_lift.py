@@ -12,10 +12,12 @@ import argparse
 import csv
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import trange
 
 from ros2_pose.body.kinematics import pose_rig
@@ -65,7 +67,7 @@ def losses(lifted: Lifted, truth: Projections, model: BodyModel) -> dict[str, Te
     error_m = (joints - true_joints).norm(dim=3)  # (P, H, 24)
     relative = rotmats.transpose(3, 4) @ truth.rotmats[:, None]
     squared_angle = _squared_angle(relative)
-    shift = _relative_shift(lifted.root, root)
+    shift = relative_shift(lifted.root, root)
     terms = {
         "shape": shape_loss(lifted.betas, betas.expand_as(lifted.betas)),
         "pose": pose_loss(lifted.theta, quat_from_rotmat(truth.rotmats)[:, None]),
@@ -94,17 +96,22 @@ def _squared_angle(rotmats: Tensor) -> Tensor:
     return (3 - rotmats.diagonal(dim1=-2, dim2=-1).sum(-1)).clamp(min=0)
 
 
-def _relative_shift(root: Tensor, truth: Tensor) -> Tensor:
+def relative_shift(root: Tensor, truth: Tensor) -> Tensor:
     """Return the errors (P, H, 3) of roots relative to the distance: right, down, log distance."""
     distance, true_distance = root.norm(dim=2, keepdim=True), truth.norm(dim=2, keepdim=True)
     aside = root[..., :2] / distance - truth[..., :2] / true_distance
     return torch.cat([aside, (distance / true_distance).log()], 2)
 
 
-class LiftTrainer:
-    """The lift, its averaged weights, and the state that resuming needs."""
+Losses = Callable[[Any, Projections, BodyModel], dict[str, Tensor]]
 
-    def __init__(self, projector: Projector, steps: int, batch: int, rate: float) -> None:
+
+class LiftTrainer:
+    """A network of simulated keypoints, its averaged weights, and the state that resuming needs.
+    """
+
+    def __init__(self, projector: Projector, steps: int, batch: int, rate: float,
+                 network: type[nn.Module] = Lift, losses: Losses = losses) -> None:
         """Prepare a training.
 
         Args:
@@ -112,10 +119,13 @@ class LiftTrainer:
             steps: of the training.
             batch: people per step.
             rate: AdamW's highest learning rate.
+            network: class of the network that is trained.
+            losses: from its outputs, the people's truth and the body model to the terms.
         """
+        self.losses = losses
         self.projector, self.steps, self.batch = projector, steps, batch
         torch.manual_seed(0)
-        self.network, self.average = Lift(), Lift()
+        self.network, self.average = network(), network()
         self.average.load_state_dict(self.network.state_dict())
         self.optimizer = torch.optim.AdamW(self.network.parameters(), rate, weight_decay=0.01)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
@@ -137,7 +147,7 @@ class LiftTrainer:
             PoseError: the loss is not finite.
         """
         truth = self.projector.draw(self.batch)
-        terms = losses(self.network(truth.points, truth.cov), truth, self.projector.model)
+        terms = self.losses(self.network(truth.points, truth.cov), truth, self.projector.model)
         if not terms["total"].isfinite():
             listed = ", ".join(f"{name} {float(v.detach()):g}" for name, v in terms.items())
             raise PoseError(f"step {self.step}: the loss is not finite: {listed}")
@@ -174,11 +184,11 @@ class LiftTrainer:
 
 
 @torch.no_grad()
-def validate(network: Lift, projector: Projector, people: int = 2048) -> dict[str, float]:
-    """Return the terms of the loss for held-back people, the same at every call."""
+def validate(training: LiftTrainer, projector: Projector, people: int = 2048) -> dict[str, float]:
+    """Return the averaged network's terms for held-back people, the same at every call."""
     projector.random.manual_seed(1)
     truth = projector.draw(people)
-    terms = losses(network(truth.points, truth.cov), truth, projector.model)
+    terms = training.losses(training.average(truth.points, truth.cov), truth, projector.model)
     return {f"held_back_{name}": float(value) for name, value in terms.items()}
 
 
@@ -198,7 +208,7 @@ def train(training: LiftTrainer, held_back: Projector, out: Path) -> None:
     for _ in trange(training.step, training.steps, unit="step", mininterval=10):
         terms = training.train_step()
         if training.step % _LOG_EVERY == 0 or training.step == training.steps:
-            line = {"step": training.step} | terms | validate(training.average, held_back)
+            line = {"step": training.step} | terms | validate(training, held_back)
             training.lines.append({name: round(value, 5) for name, value in line.items()})
             torch.save(training.state(), unfinished)
             _write(training, out)

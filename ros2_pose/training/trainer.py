@@ -14,6 +14,7 @@ import logging
 import math
 import os
 import subprocess
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from ros2_pose.training.examples import Endless
 log = logging.getLogger(__name__)
 
 CALIBRATED_ON = 200  # images
+_SAVED_EVERY_S = 60.0  # of a training by time
 _LEAST_RATE = 0.02  # learning rate at the end, of the highest
 
 
@@ -64,6 +66,7 @@ class Trainer:
             world: number of processes.
         """
         self.config, self.device, self.rank, self.world = config, device, rank, world
+        self.step, self.elapsed_s = 0, 0.0
         self.body = BodyModel.load().to(device)
         self.net = net.to(device, memory_format=torch.channels_last)
         if config.parts != "all":
@@ -87,7 +90,6 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(_groups(net, config), weight_decay=config.decay)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self._rate)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self._is_half)
-        self.step = 0
         self.lines: list[dict] = []
 
     @property
@@ -97,8 +99,28 @@ class Trainer:
     def _rate(self, step: int) -> float:
         """Return the learning rate relative to the highest: a warm-up, then half a cosine."""
         warm = min(1.0, (step + 1) / self.config.warmup)
-        cosine = (1 + math.cos(math.pi * min(1.0, step / self.config.steps))) / 2
+        cosine = (1 + math.cos(math.pi * min(1.0, self._progress(step)))) / 2
         return warm * (_LEAST_RATE + (1 - _LEAST_RATE) * cosine)
+
+    def _progress(self, step: int) -> float:
+        """Return the share of the training that is done at a step, by steps or by time."""
+        by_steps = step / self.config.steps
+        if not self.config.minutes:
+            return by_steps
+        return max(by_steps, self.elapsed_s / (60 * self.config.minutes))
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done, or the time is over."""
+        return self._progress(self.step) >= 1
+
+    def took(self, seconds: float) -> None:
+        """Add to the time of the training, the same for all processes: that of the first."""
+        if self.world > 1:
+            together = torch.tensor([seconds], device=self.device)
+            torch.distributed.broadcast(together, 0)
+            seconds = float(together)
+        self.elapsed_s += seconds
 
     def batches(self) -> DataLoader:
         """Return this device's batches from the next step on."""
@@ -148,7 +170,8 @@ class Trainer:
         """Return the state that `resume` needs."""
         return {"network": self.net.state_dict(), "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict(),
-                "scaler": self.scaler.state_dict(), "step": self.step, "lines": self.lines,
+                "scaler": self.scaler.state_dict(), "step": self.step,
+                "elapsed_s": self.elapsed_s, "lines": self.lines,
                 "config": asdict(self.net.config) | asdict(self.config)}
 
     def resume(self, state: dict[str, Any]) -> None:
@@ -169,6 +192,7 @@ class Trainer:
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.lines = state["step"], state["lines"]
+        self.elapsed_s = state["elapsed_s"]
 
 
 def _groups(net: TrainableNet, config: TrainingConfig) -> list[dict]:
@@ -227,10 +251,15 @@ def train(training: Trainer, held_back: Samples, out: Path) -> None:
     bar: Iterable[Batch] = tqdm(training.batches(), initial=training.step,
                                 total=training.config.steps, unit="step", mininterval=10,
                                 disable=training.rank > 0)
+    started = saved = time.monotonic()
     for batch in bar:
         for name, value in training.train_step(batch).items():
             values.setdefault(name, []).append(value)
-        if training.step % training.config.log_every and training.step < training.config.steps:
+        if training.config.minutes:
+            started, before = time.monotonic(), started
+            training.took(started - before)
+        is_due = training.config.minutes and started - saved >= _SAVED_EVERY_S
+        if not (is_due or training.is_over or training.step % training.config.log_every == 0):
             continue
         if training.rank == 0:
             line: dict[str, float] = {"step": training.step}
@@ -240,7 +269,9 @@ def train(training: Trainer, held_back: Samples, out: Path) -> None:
             _replace(unfinished, training.state())
             save_checkpoint(out, training.average, commit)
             _write_log(training.lines, out.with_suffix(".csv"))
-        values = {}
+        values, saved = {}, time.monotonic()
+        if training.is_over:
+            break
     unfinished.unlink(missing_ok=True)
 
 
@@ -310,6 +341,8 @@ def run(args: argparse.Namespace) -> None:
     config, training_config = read_config(args.config, args.network)
     if args.steps is not None:
         training_config = replace(training_config, steps=args.steps)
+    if args.minutes is not None:
+        training_config = replace(training_config, minutes=args.minutes)
     samples = Mixed(*(opened(words) for words in args.data), shares=training_config.shares)
     held_back = opened(args.held_back, "validation") if args.held_back else samples
     device, rank, world = _device()

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ros2_pose.body.depth import DepthGauge
 from ros2_pose.body.fitter import BodyFit, FitSettings, Sighting
 from ros2_pose.body.kinematics import project
+from ros2_pose.body.root_depth import RootDepth, root_with_cov
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
@@ -42,23 +43,27 @@ def depth(options: Options) -> Iterator[Row]:
     sighting = Sighting(points, isotropic(torch.full(points.shape[:2], PIXEL_STD), 2))
     fit = fitter(options, FitSettings(keypoint_error_m=0.005))
     alone = fit_all(fit, sighting)
-    yield _row("camera alone", alone, state, "6 %")
+    yield _row("camera alone", alone.root, alone.root_cov, state, "6 %")
+    root, root_cov = root_with_cov(RootDepth.load(), sighting.points, sighting.cov)
+    yield _row("camera alone, without a body (k times gamma)", torch.from_numpy(root),
+               torch.from_numpy(root_cov), state, "")
     tall = fit_all(fit, sighting._replace(height=statures))
-    yield _row("height given", tall, state, "2 %")
+    yield _row("height given", tall.root, tall.root_cov, state, "2 %")
     chosen = _in_range(bodies.keypoints, state.root[:, 2])[:_IMAGES]
     truth = state.rows(chosen)
     measured, std = _measured(options.seed, truth,
                               BodyFit(*(value[chosen] for value in alone)))
     found = fit_all(fit, Sighting(points[chosen], sighting.cov[chosen], depth=measured,
                                   depth_std=std))
-    row = _row("depth image", found, truth, "1 %")
+    row = _row("depth image", found.root, found.root_cov, truth, "1 %")
     yield row._replace(protocol=f"{row.protocol}; of those in sight of a 640x480 depth camera, "
                        f"1-8 m, simulated noise, {measured.isfinite().float().mean():.0%} measured")
 
 
-def _row(name: str, found: BodyFit, truth: BodyState, target: str) -> Row:
-    z, true_z = found.root[:, 2].numpy(), truth.root[:, 2].numpy()
-    sigmas = np.abs(z - true_z) / found.root_cov[:, 2, 2].sqrt().numpy()
+def _row(name: str, root: Tensor, root_cov: Tensor, truth: BodyState, target: str) -> Row:
+    """Row of estimated positions (P, 3) m with covariances (P, 6, 6)."""
+    z, true_z = root[:, 2].numpy(), truth.root[:, 2].numpy()
+    sigmas = np.abs(z - true_z) / root_cov[:, 2, 2].sqrt().numpy()
     sigmas = sigmas[np.isfinite(sigmas)]
     return Row(f"root depth, {name}",
                f"{len(z)} held-back mocap poses, adults, 1-15 m, true 2D and noise of "

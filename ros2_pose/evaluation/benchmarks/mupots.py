@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ros2_pose.body.fitter import BodyFit, Sighting
+from ros2_pose.body.fitter import BodyFit, Sighting, as_coco
+from ros2_pose.body.root_depth import RootDepth, root_with_cov
 from ros2_pose.data.mupots import MupotsPeople, read_people
 from ros2_pose.evaluation.benchmarks.fitting import body_model, fit_all, fitter, isotropic
 from ros2_pose.evaluation.harness import Curve, Options, Row
@@ -87,6 +88,11 @@ def noisy_joints(options: Options) -> Iterator[Row | Curve]:
     found = fit_all(fit, sighting)
     row = _row("MuPoTS, noisy 2D, 17 joints, height unknown", truth, found, options, "")
     yield row._replace(protocol=f"{_DETECTOR}; {row.protocol}")
+    root, _ = root_with_cov(RootDepth.load(), *as_coco(sighting.points, sighting.cov, MUPOTS17))
+    yield Row("root depth, MuPoTS, noisy 2D, without a body (k times gamma)",
+              "the same people as the row before: median relative error of the pelvis' depth",
+              {"root depth error, %":
+               100 * median_depth_error(root[:, 2], truth.poses[:, _PELVIS, 2])})
     corrected, corrected_cov, _, _ = fit.correct(sighting, found)
     definition_cov = fit.settings.keypoint_error_m**2 * np.eye(3)
     gaussians = {
