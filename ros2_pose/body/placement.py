@@ -32,7 +32,7 @@ def placed_joints(rays: Tensor, depths: Tensor, lengths2: float) -> tuple[Tensor
     lengths is a quadratic function of D.
 
     Args:
-        rays (N, 24, 3): directions, of any length, whose component along the line of sight is 1.
+        rays (N, 24, 3): directions, scaled to a component of 1 along the line of sight.
         depths (N, 24): m, along the line of sight, relative to the root.
         lengths2: sum of the squared lengths of the bones, m^2.
     Returns:

@@ -52,7 +52,7 @@ class ThunderFeatures(nn.Module):
 
         Returns:
             Features (N, channels, h / stride, w / stride) with mean 0 and deviation 1 of a crop's,
-            because they differ in scale; and heads as of `Thunder.heads`.
+            because they differ in scale; and the heads of `Thunder.heads`.
         """
         outputs = self.graph(crops)
         heads, maps = outputs[:len(HEADS)], iter(outputs[len(HEADS):])
