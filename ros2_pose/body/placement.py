@@ -25,7 +25,7 @@ def mean_lengths2() -> float:
     return float((rest[_PARENTS] - rest[_CHILDREN]).square().sum())
 
 
-def placed_joints(rays: Tensor, depths: Tensor, lengths2: float) -> tuple[Tensor, Tensor]:
+def placed_joints(rays: Tensor, depths: Tensor, lengths2: Tensor | float) -> tuple[Tensor, Tensor]:
     """Place joints along their rays such that the bones have the given lengths in total.
 
     A bone is a vector D d + e with the distance D of the root, so that the sum of the squared
@@ -34,7 +34,7 @@ def placed_joints(rays: Tensor, depths: Tensor, lengths2: float) -> tuple[Tensor
     Args:
         rays (N, 24, 3): directions, scaled to a component of 1 along the line of sight.
         depths (N, 24): m, along the line of sight, relative to the root.
-        lengths2: sum of the squared lengths of the bones, m^2.
+        lengths2: sum of the squared lengths of the bones, m^2; (N,) or of everyone.
     Returns:
         joints (N, 24, 3) m, and ok (N,) bool: there is such a distance, and it is plausible. NaN
         where not ok.
@@ -43,7 +43,7 @@ def placed_joints(rays: Tensor, depths: Tensor, lengths2: float) -> tuple[Tensor
     d = rays[:, _CHILDREN] - rays[:, _PARENTS]
     e = offsets[:, _CHILDREN] - offsets[:, _PARENTS]
     a, b, c = d.square().sum((1, 2)), (d * e).sum((1, 2)), e.square().sum((1, 2)) - lengths2
-    distance = ((b.square() - a * c).clamp(min=0).sqrt() - b) / a.clamp(min=1e-12)
+    distance = ((b.square() - a * c).clamp(min=1e-12).sqrt() - b) / a.clamp(min=1e-12)
     ok = (c < 0) & (distance > _NEAREST_M) & (distance < _FARTHEST_M)
     joints = rays * distance[:, None, None] + offsets
     return torch.where(ok[:, None, None], joints, torch.nan), ok

@@ -41,6 +41,7 @@ class Refined(NamedTuple):
         center_score: score of the person's centre, 0..1.
         joints (24, 3): SMPL order; x, y px of the crop, z m from the pelvis, along the line of
             sight to the middle of the crop. None from a network in 2D.
+        size: of the bones between these joints in total, relative to the mean body's.
     """
 
     keypoints: np.ndarray
@@ -48,6 +49,7 @@ class Refined(NamedTuple):
     keypoint_scores: np.ndarray
     center_score: float
     joints: np.ndarray | None = None
+    size: float = 1.0
 
 
 class Refiner(ABC):
@@ -82,17 +84,19 @@ class Refiner(ABC):
         """
 
 
-def joints_in_camera(joints: np.ndarray, crop: Crop, camera: Camera) -> np.ndarray:
+def joints_in_camera(refined: Refined, crop: Crop, camera: Camera) -> np.ndarray:
     """Place the joints that a refiner found in space, at the distance that fits their size.
 
     Args:
-        joints (24, 3): as in `Refined`.
+        refined: with joints.
         crop: that they were found in.
         camera: of the picture.
     Returns:
         (24, 3) m in the camera frame; NaN if there is no such distance, or the lens does not reach
         so far.
     """
+    joints = refined.joints
+    assert joints is not None
     middle = np.array(crop.image.shape[1::-1]) / 2
     pixels = crop.to_picture(np.concatenate([joints[:, :2], middle[None]]))
     rays = np.c_[camera.normalise(pixels), np.ones(len(pixels))]
@@ -100,5 +104,5 @@ def joints_in_camera(joints: np.ndarray, crop: Crop, camera: Camera) -> np.ndarr
     rays = rays[:-1] / (rays[:-1] @ view)[:, None]
     depths = joints[:, 2] - joints[0, 2]
     placed, _ = placed_joints(torch.from_numpy(rays[None]), torch.from_numpy(depths[None]),
-                              mean_lengths2())
+                              refined.size**2 * mean_lengths2())
     return placed[0].numpy()

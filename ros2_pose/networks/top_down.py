@@ -193,7 +193,7 @@ class TopDown(PoseNetwork):
         seen = self._as_person(person, row < proposals.followed, keypoints, votes_cov, refined)
         if refined.joints is None or frame.camera is None:
             return seen
-        joints = joints_in_camera(refined.joints, crop, frame.camera)[None]
+        joints = joints_in_camera(refined, crop, frame.camera)[None]
         return seen.with_fields(joints=joints, root=joints[:, 0])
 
     def _as_person(self, person: People, followed: bool, keypoints: np.ndarray,

@@ -16,6 +16,7 @@ from ros2_pose.training.losses import vote_loss
 
 _FITTED_STD = 1.0  # cells, of joints of bodies that were fitted to labels
 _LEAST_DEPTH_M = 0.1
+_LEAST_SHOWN = 4  # visible keypoints of a person who counts
 _POSED, _GUESS_STD = 0.7, 0.04  # share of people found with keypoints; errors in box sides
 _CROP_STEP = 32  # px: sides of a refiner's crops are multiples of it
 _PERCENT, _MM = 100.0, 1000.0
@@ -37,28 +38,32 @@ class SanObjective(nn.Module):
             seed: of the crops that are narrowed, and of what the finder told of the people.
         Returns:
             Terms, means over people: "keypoint", L1 of x, y and z, of all joints; "vote", the
-            cross-entropy of the votes; "total", their weighted sum; for the log "keypoint_percent"
-            of the box's diagonal and "mpjpe_mm", of joints relative to the pelvis.
+            cross-entropy of the votes; "size", L1 of the joints as they are placed; "total", their
+            weighted sum; for the log "keypoint_percent" of the box's diagonal and "mpjpe_mm", of
+            joints relative to the pelvis.
         """
+        batch = _shown(batch)
         if not len(batch.boxes):
             return {"total": sum(0 * w.sum() for w in self.net.parameters() if w.requires_grad)}
-        crops = batch.images[batch.image].float()
-        guess = None
+        crops, guess = batch.images[batch.image].float(), None
         if self.net.training:
             crops, guess = narrowed(crops, batch.boxes, seed), guessed(batch, seed)
         out = self.net(crops, guess)
         truth, std = self.truth(batch)
-        weight = 1 / (1 + std.square())
         cell_m = CUBE_M * STRIDE / self.net.picture_size
         read = torch.cat([out["keypoints"], out["joints"][:, K:, :2]], 1)
         found = torch.cat([read, out["joints"][..., 2:] / cell_m], 2)
-        known = truth.isfinite()
-        error = torch.where(known, found - truth, 0.0).abs()
-        terms = {"keypoint": (weight * error).sum((1, 2)).mean(),
+        error = self.placed(out, batch) - batch.joints
+        terms = {"keypoint": (_known(found - truth) / (1 + std.square())).sum((1, 2)).mean(),
+                 "size": _known(error / cell_m).sum((1, 2)).mean(),
                  "vote": self._vote_loss(out, truth, std).mean()}
-        total = self.config.keypoint_weight * terms["keypoint"] \
+        total = self.config.keypoint_weight * (terms["keypoint"] + terms["size"]) \
             + self.config.vote_weight * terms["vote"]
-        return terms | {"total": total} | self._logged(out, truth, batch)
+        off = STRIDE * (out["keypoints"] - truth[:, :K, :2]).norm(dim=2)
+        diagonal = (batch.boxes[:, 2:] - batch.boxes[:, :2]).norm(dim=1, keepdim=True)
+        percent = torch.where(batch.visible, _PERCENT * off / diagonal, torch.nan).nanmean()
+        return terms | {"total": total, "keypoint_percent": percent.detach(),
+                        "mpjpe_mm": _MM * error.detach().norm(dim=2).nanmean()}
 
     def truth(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the true x, y and z (N, 41, 3) of all joints, and their std (N, 41, 1), in cells.
@@ -95,20 +100,32 @@ class SanObjective(nn.Module):
         depth = ratio * truth[..., 2:] + out["depth"].shape[-1] / 2
         return loss + vote_loss((out["depth"],), depth, ratio * std)
 
-    @torch.no_grad()
-    def _logged(self, out: dict[str, Tensor], truth: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Return errors for the log, means over what is known."""
-        error = STRIDE * (out["keypoints"] - truth[:, :K, :2]).norm(dim=2)
-        error = torch.where(batch.visible, error, torch.nan)
-        diagonal = (batch.boxes[:, 2:] - batch.boxes[:, :2]).norm(dim=1, keepdim=True)
-        joints = out["joints"][:, K:]
-        rays, axis = _rays(STRIDE * joints[..., :2], batch, self.net.picture_size)
-        rays = rays / (rays * axis[:, None]).sum(2, keepdim=True)
-        depths = joints[..., 2] - joints[:, :1, 2]
-        placed, _ = placed_joints(rays, depths, mean_lengths2())
-        distance = (placed - placed[:, :1] - batch.joints).norm(dim=2)
-        return {"keypoint_percent": _PERCENT * (error / diagonal).nanmean(),
-                "mpjpe_mm": _MM * distance.nanmean()}
+    def placed(self, out: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Return the joints (N, 24, 3) m from the pelvis, camera axes; NaN: no camera, or no way.
+
+        Nothing but the size gets a gradient.
+        """
+        joints = out["joints"][:, K:].detach()
+        rays, view = _rays(STRIDE * joints[..., :2], batch, self.net.picture_size)
+        rays = rays / (rays * view[:, None]).sum(2, keepdim=True)
+        lengths2 = out["size"].square() * mean_lengths2()
+        placed, _ = placed_joints(rays.nan_to_num(), joints[..., 2] - joints[:, :1, 2], lengths2)
+        placed = torch.where(batch.camera.isfinite().all(1)[:, None, None], placed, torch.nan)
+        return placed - placed[:, :1]
+
+
+def _known(error: Tensor) -> Tensor:
+    """Return absolute errors (...), 0 where the truth is not known."""
+    return torch.where(error.isfinite(), error, 0.0).abs()
+
+
+def _shown(batch: Batch) -> Batch:
+    """Return the batch without the people of whom the crop shows too little."""
+    side = batch.images.shape[-1]
+    inside = ((batch.keypoints > 0) & (batch.keypoints < side)).all(2)
+    shown = (inside & batch.visible).sum(1) >= _LEAST_SHOWN
+    per_person = Batch._fields[Batch._fields.index("image"):]
+    return batch._replace(**{name: getattr(batch, name)[shown] for name in per_person})
 
 
 def narrowed(crops: Tensor, boxes: Tensor, seed: int) -> Tensor:

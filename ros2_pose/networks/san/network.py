@@ -29,6 +29,7 @@ CUBE_M = 2.2  # extent of the volumes along the line of sight, with the pelvis i
 K = len(COCO17)
 _ALL = K + len(SMPL24)
 _LEAST = 1e-30  # share of votes
+_SHARPNESS = 10.0  # factor of the volumes: their weights alone would grow too slowly
 
 
 class SelfAttention(nn.Module):
@@ -70,7 +71,7 @@ class Decoder(nn.Module):
         self.laterals = nn.ModuleList(nn.Conv2d(i, o, 1) for i, o in pairs)
         self.depth_cells = config.depth_cells
         self.volume = nn.Linear(config.widths[-1], _ALL * config.depth_cells, bias=False)
-        nn.init.normal_(self.volume.weight, std=0.01)
+        nn.init.normal_(self.volume.weight, std=0.001)
 
     def forward(self, levels: list[Tensor]) -> Tensor:
         """Return volumes (N, 41, depth_cells, h, w) of features, coarsest first, of 1/4 px."""
@@ -81,7 +82,7 @@ class Decoder(nn.Module):
                 x = x + self.laterals[number](levels[number + 1])
             x = norm(x).relu()
         volumes = self.volume.weight @ x.flatten(2)  # a convolution of 1x1, in the order needed
-        return volumes.view(len(x), _ALL, self.depth_cells, *x.shape[2:])
+        return _SHARPNESS * volumes.view(len(x), _ALL, self.depth_cells, *x.shape[2:])
 
 
 class SanNet(TrainableNet):
@@ -98,6 +99,9 @@ class SanNet(TrainableNet):
         channels = self.features.channels
         self.attention = SelfAttention(channels[0]) if config.attention else nn.Identity()
         self.decoder = Decoder(channels, config)
+        self.size = nn.Linear(channels[0], 1)
+        nn.init.zeros_(self.size.weight)
+        nn.init.zeros_(self.size.bias)
         self.lifted = LiftedVotes() if config.lift else None
         self.heat_gain = nn.Parameter(torch.ones(K))
         self.guess_gain = nn.Parameter(torch.ones(K))
@@ -138,10 +142,13 @@ class SanNet(TrainableNet):
             "keypoints", "keypoint_std" (N, 17, 2): x, y near the peak of the maps, cells;
             "joints" (N, 41, 3): means of the votes, x, y in cells, z in m from the pelvis along the
             line of sight;
+            "size" (N,): of the bones between these joints, relative to the mean body's: the means
+            of uncertain votes are closer to each other than the joints;
             "keypoint_scores" (N, 17) and "center_scores" (N,): 0..1.
         """
         levels, heads = self.features(crops)
-        volumes = self.decoder([self.attention(levels[0]), *levels[1:]]).float()
+        coarsest = self.attention(levels[0])
+        volumes = self.decoder([coarsest, *levels[1:]]).float()
         shares = volumes.flatten(2).softmax(2).view_as(volumes)
         maps, depth = ((_LEAST + shares.sum(axes)).log() for axes in (2, (3, 4)))
         maps, places, center = self._with_thunder(maps, heads, guess, middle)
@@ -151,6 +158,7 @@ class SanNet(TrainableNet):
             maps, depth = self._with_lifted(maps, depth, points, std, scores)
         return {"maps": maps, "depth": depth, "keypoints": points, "keypoint_std": std,
                 "joints": _integral(maps, depth), "keypoint_scores": scores,
+                "size": self.size(coarsest.mean((2, 3)))[:, 0].float().exp(),
                 "center_scores": scores.mean(1) if center is None else center}
 
     def _with_thunder(self, maps: Tensor, heads: tuple[Tensor, ...], guess: Tensor | None,

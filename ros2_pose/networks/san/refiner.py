@@ -49,11 +49,12 @@ class San(nn.Module, Refiner):
         guess = self._tensor(guide.keypoints + corner) if known else None
         out = self.net(batch, guess, self._tensor(guide.middle + corner))
         values = {name: out[name][0].double().cpu().numpy() for name in
-                  ("keypoints", "keypoint_std", "joints", "keypoint_scores", "center_scores")}
+                  ("keypoints", "keypoint_std", "joints", "size", "keypoint_scores",
+                                                   "center_scores")}
         joints = values["joints"][K:] * (STRIDE, STRIDE, 1) - (*corner, 0)
         cov = (STRIDE * values["keypoint_std"])[..., None]**2 * np.eye(2)
         return Refined(STRIDE * values["keypoints"] - corner, cov, values["keypoint_scores"],
-                       float(values["center_scores"]), joints)
+                       float(values["center_scores"]), joints, float(values["size"]))
 
     def _tensor(self, points: np.ndarray) -> Tensor:
         """Return points (..., 2) px as a batch of one (1, ..., 2)."""
