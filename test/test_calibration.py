@@ -31,7 +31,13 @@ def _known_noise():
     votes, floor = np.full(17, 0.3), np.full(17, 0.015)
     hips = [_HIP, COCO17.mirror[_HIP]]
     votes[hips], floor[hips] = 0.5, 0.03
-    return replace(KEYPOINT_NOISE, votes=votes, floor=floor, outliers=np.full(17, 0.05), wide=5.0)
+    return replace(KEYPOINT_NOISE, votes=votes, floor=floor, outliers=np.full(17, 0.05), wide=5.0,
+                   by_score=-2.0)
+
+
+def _scores(rng, people: int):
+    """Keypoint scores (P, 17)."""
+    return rng.uniform(0.3, 0.9, (people, 17))
 
 
 def _votes(rng, people: int):
@@ -46,21 +52,23 @@ def _made_up(noise, people: int, seed: int = 0) -> Errors:
     """Errors as a noise model has them, three people a picture."""
     rng = np.random.default_rng(seed)
     votes, areas = _votes(rng, people)
-    factor = np.linalg.cholesky(noise.cov(votes, areas[:, None]))
+    scores = _scores(rng, people)
+    factor = np.linalg.cholesky(noise.cov(votes, areas[:, None], scores))
     length = np.where(rng.random((people, 17)) < noise.outliers, noise.wide, 1)
     error = factor @ (length[..., None] * rng.normal(size=(people, 17, 2)))[..., None]
     person = np.repeat(np.arange(people), 17)
     return Errors(error.reshape(-1, 2), votes.reshape(-1, 2, 2), np.repeat(areas, 17),
-                  np.tile(np.arange(17), people), person, person // 3)
+                  scores.ravel(), np.tile(np.arange(17), people), person, person // 3)
 
 
 def test_constants_are_found_again_in_spite_of_outliers():
     truth = _known_noise()
-    found = calibration.fit(_made_up(truth, 300))
+    found = calibration.fit(_made_up(truth, 500))
     assert found.votes == pytest.approx(truth.votes, rel=0.2)
     assert found.floor == pytest.approx(truth.floor, rel=0.15)
     assert found.outliers == pytest.approx(truth.outliers, abs=0.02)
     assert found.wide == pytest.approx(truth.wide, rel=0.15)
+    assert found.by_score == pytest.approx(truth.by_score, abs=0.25)
     assert found.votes[_HIP] > 1.3 * found.votes[0] and found.floor[_HIP] > 1.7 * found.floor[0]
 
 
@@ -90,35 +98,48 @@ def test_few_errors_of_one_joint_still_make_constants_for_all():
 def test_covariances_stay_positive_definite_and_the_votes_can_be_had_back():
     votes, areas = _votes(np.random.default_rng(1), 20)
     votes[0] = 0  # every vote for one cell
-    cov = KEYPOINT_NOISE.cov(votes, areas[:, None])
+    scores = _scores(np.random.default_rng(2), 20)
+    cov = KEYPOINT_NOISE.cov(votes, areas[:, None], scores)
     assert (np.linalg.eigvalsh(cov) > 0).all()
     assert np.allclose(cov, cov.swapaxes(-1, -2))
-    back = KEYPOINT_NOISE.votes_cov(cov, areas[:, None])
+    back = KEYPOINT_NOISE.votes_cov(cov, areas[:, None], scores)
     assert np.allclose(back, votes, atol=1e-9 * areas.max())
     assert (np.linalg.eigvalsh(KEYPOINT_NOISE.with_outliers(cov) - cov) > 0).all()
 
 
 def test_a_person_alone_and_among_others_and_a_joint_alone_are_the_same():
     votes, areas = _votes(np.random.default_rng(2), 5)
-    together = KEYPOINT_NOISE.cov(votes, areas[:, None])
-    assert np.array_equal(KEYPOINT_NOISE.cov(votes[3:4], areas[3:4, None])[0], together[3])
+    scores = _scores(np.random.default_rng(3), 5)
+    together = KEYPOINT_NOISE.cov(votes, areas[:, None], scores)
+    alone = KEYPOINT_NOISE.cov(votes[3:4], areas[3:4, None], scores[3:4])
+    assert np.array_equal(alone[0], together[3])
     joints = np.array([4, 0, 4])
-    some = KEYPOINT_NOISE.at(joints).cov(votes[:3][np.arange(3), joints], areas[:3])
+    some = KEYPOINT_NOISE.at(joints).cov(votes[:3][np.arange(3), joints], areas[:3],
+                                          scores[np.arange(3), joints])
     assert np.allclose(some, together[np.arange(3), joints])
 
 
 def test_covariances_go_with_the_square_of_the_picture():
     votes, areas = _votes(np.random.default_rng(3), 5)
-    assert np.allclose(KEYPOINT_NOISE.cov(9 * votes, 9 * areas[:, None]),
-                       9 * KEYPOINT_NOISE.cov(votes, areas[:, None]))
+    scores = _scores(np.random.default_rng(4), 5)
+    assert np.allclose(KEYPOINT_NOISE.cov(9 * votes, 9 * areas[:, None], scores),
+                       9 * KEYPOINT_NOISE.cov(votes, areas[:, None], scores))
+
+
+def test_the_lower_the_peak_the_larger_the_covariance():
+    noise = _known_noise()
+    votes, areas = _votes(np.random.default_rng(3), 5)
+    low, high = (noise.cov(votes, areas[:, None], np.full((5, 17), score)) for score in (0.2, 0.7))
+    assert np.allclose(low, np.exp(1.0) * high)
 
 
 def test_drawn_errors_fit_their_covariances_and_outliers_do_not():
     error, cov = KEYPOINT_NOISE.draw(np.random.default_rng(4), 4000)
     assert error.shape == (4000, 17, 2) and cov.shape == (4000, 17, 2, 2)
     errors = Errors(error.reshape(-1, 2), cov.reshape(-1, 2, 2), np.ones(4000 * 17),
-                    np.tile(np.arange(17), 4000), np.repeat(np.arange(4000), 17), np.arange(4000))
-    as_drawn = replace(KEYPOINT_NOISE, votes=np.ones(17), floor=np.full(17, 1e-6))
+                    np.full(4000 * 17, 0.5), np.tile(np.arange(17), 4000),
+                    np.repeat(np.arange(4000), 17), np.arange(4000))
+    as_drawn = replace(KEYPOINT_NOISE, votes=np.ones(17), floor=np.full(17, 1e-6), by_score=0)
     judged = calibration.judge(as_drawn, errors)
     every = np.ones(len(errors))
     assert calibration.coverage(judged["calibrated"], every) == \

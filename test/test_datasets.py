@@ -524,3 +524,24 @@ def test_many_bad_samples_are_an_error(share):
     with pytest.raises(DataError, match="of 100 samples cannot be read"):
         samples[0]
     assert len(samples.bad) == (6 if share < 1 else 100)
+
+
+@pytest.mark.parametrize("writer", [coco, labelled])
+@pytest.mark.parametrize("joints", [14, 16, 18])
+def test_labels_of_another_joint_set_are_named(tmp_path, writer, joints):
+    """Also where the numbers of all people together could be cut into people of 17 joints."""
+    mini = writer(tmp_path)
+    table = json.loads(mini.file.read_text())
+    table["annotations"] = [one | {"keypoints": [1, 1, 2] * joints}
+                            for one in table["annotations"][:1] * 17]
+    mini.file.write_text(json.dumps(table))
+    with pytest.raises(DataError, match=f"{joints} keypoints.*expected.*17 keypoints"):
+        load(writer.__name__, tmp_path, mini.split)
+
+
+def test_labels_without_their_pictures_are_named(tmp_path):
+    mini = labelled(tmp_path)
+    for picture in (tmp_path / "mini").iterdir():
+        picture.unlink()
+    with pytest.raises(DataError, match="mini/.*does not exist.*ros2_pose label"):
+        load("labelled", tmp_path, mini.split)

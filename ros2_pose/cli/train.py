@@ -32,6 +32,6 @@ def add_parser(commands) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train; return the exit status."""
-    from ros2_pose.training.trainer import run as train  # torch takes seconds to import
+    from ros2_pose.training.run import run as train  # torch takes seconds to import
     train(options)
     return 0

@@ -52,6 +52,9 @@ class Coco:
         for image in table["images"]:
             self.names.append(image["file_name"])
             for person in people_of[image["id"]]:
+                if len(person["keypoints"]) != 3 * len(COCO17):
+                    raise ValueError(f"a person of {image['file_name']} has "
+                                     f"{len(person['keypoints']) / 3:g} keypoints")
                 boxes.append(person["bbox"])
                 points.append(person["keypoints"])
                 labelled.append(person["num_keypoints"] > 0 and not person["iscrowd"])

@@ -13,12 +13,13 @@ from ros2_pose.evaluation.benchmarks import (
     multiview,
     occlusion,
     refinement,
+    systems,
     tracking,
 )
 
 GROUPS = {"body": body, "tracking": tracking, "following": following, "multiview": multiview,
           "calibration": calibration, "keypoints": keypoints, "refinement": refinement,
-          "occlusion": occlusion}
+          "occlusion": occlusion, "systems": systems}
 BENCHMARKS = {name if name == group else f"{group}/{name}": benchmark
               for group, module in GROUPS.items()
               for name, benchmark in module.BENCHMARKS.items()}

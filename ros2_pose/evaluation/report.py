@@ -41,7 +41,11 @@ def report(config: PoseConfig, name: str, root: Path, split: str,
         parts += published.ablation(ablation, protocol)
     if name in _PUBLISHED:
         parts += published.comparison(_PUBLISHED[name], scores, protocol)
-    return tables(parts)
+    *alone, _ = scores.items()  # the last one has the body layer
+    without = [title for title, one in alone if one.bodies and not one.bodies_found]
+    notes = [f"\n{title}: gives no 3D, so there are no figures of bodies; \"+ fit\" has them"
+             for title in without]
+    return tables(parts) + "\n".join(["", *notes] if notes else [])
 
 
 class _First:

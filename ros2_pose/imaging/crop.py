@@ -7,7 +7,6 @@ perspective view of a person whom the lens bends. Pixel centres are at +0.5, in 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import cv2
@@ -24,19 +23,19 @@ _SHRINKS = 2.0  # px of the picture in one of the crop from which the picture is
 _OUTSIDE = -1e5  # px: coordinate of pixels that the lens does not see
 
 
-@dataclass(frozen=True, eq=False)
 class Crop:
-    """A part of a picture as a top-down network sees it.
+    """A part of a picture as a top-down network sees it."""
 
-    Args:
-        image (h, w, 3): uint8 RGB, h and w multiples of 32, 0 outside the picture.
-        homography (3, 3): from px of the crop to px of the picture, or to rays of the camera.
-        camera: of the picture, if the crop is a perspective view; else None.
-    """
+    def __init__(self, image: np.ndarray, homography: np.ndarray,
+                 camera: Camera | None = None) -> None:
+        """Describe a crop.
 
-    image: np.ndarray
-    homography: np.ndarray
-    camera: Camera | None = None
+        Args:
+            image (h, w, 3): uint8 RGB, h and w multiples of 32, 0 outside the picture.
+            homography (3, 3): from px of the crop to px of the picture, or to rays of the camera.
+            camera: of the picture, if the crop is a perspective view; else None.
+        """
+        self.image, self.homography, self.camera = image, homography, camera
 
     def to_picture(self, points: np.ndarray, cov: np.ndarray | None = None):
         """Map points (..., 2), px of the crop, to px of the picture.
@@ -127,7 +126,7 @@ def _warped(image: np.ndarray, homography: np.ndarray, size: tuple[int, int],
     padded = cv2.resize(nodes.astype(np.float32), (width + 2 * _CELL_PX, height + 2 * _CELL_PX))
     cv2.patchNaNs(padded, _OUTSIDE)
     pixels = padded[_CELL_PX:-_CELL_PX, _CELL_PX:-_CELL_PX]
-    return replace(crop, image=cv2.remap(part_image, pixels, None, cv2.INTER_LINEAR))
+    return Crop(cv2.remap(part_image, pixels, None, cv2.INTER_LINEAR), homography, camera)
 
 
 @lru_cache(maxsize=32)

@@ -8,8 +8,6 @@ could give a person to a weak duplicate.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from ros2_pose.boxes import overlaps, shares_within
@@ -21,13 +19,19 @@ PELVIS, HIPS = SMPL24.index("pelvis"), (SMPL24.index("left_hip"), SMPL24.index("
 SAME_PERSON = 0.5  # overlap of two boxes, COCO's AP50
 
 
-class EvaluatedImage(NamedTuple):
+class EvaluatedImage:
     """People found in a picture and its ground truth, boxes in px of the same picture."""
 
-    found: People
-    truth: People
-    ignored: np.ndarray  # (M, 4) px: detections there are not wrong
-    complete: bool  # all people are labelled: other detections are wrong
+    def __init__(self, found: People, truth: People, ignored: np.ndarray, complete: bool) -> None:
+        """Put both side by side.
+
+        Args:
+            found, truth: people.
+            ignored: (M, 4) px, boxes in which detections are not wrong.
+            complete: all people are labelled: other detections are wrong.
+        """
+        self.found, self.truth = found, truth
+        self.ignored, self.complete = ignored, complete
 
     @staticmethod
     def of(found: People, sample: Sample) -> EvaluatedImage:

@@ -11,16 +11,23 @@ import numpy as np
 
 from ros2_pose.skeleton import COCO17
 
+_USUAL_SCORE = 0.6  # keypoint score at which `by_score` changes nothing
+
 
 @dataclass(frozen=True)
 class KeypointNoise:
     """Errors of the network at each COCO keypoint; the scatter of the labels is included.
 
     The size s of a person is the square root of `oks.area` of the box, as in OKS. An error is
-    normally distributed with covariance V = votes * C + (floor * s)^2, where C is the covariance of
-    the heat-map's votes; with probability `outliers` it is `wide` times as long (a hard pose,
-    another person's limb, left and right confused, a wrong label). C scales with the heat-map's
-    cell, the floor with the person: annotators know where a hip is to a share of the body.
+    normally distributed with covariance
+
+        V = (votes * C + (floor * s)^2) * exp(by_score * (score - 0.6)),
+
+    where C is the covariance of the heat-map's votes and `score` the keypoint's; with probability
+    `outliers` it is `wide` times as long (a hard pose, another person's limb, left and right
+    confused, a wrong label). C scales with the heat-map's cell, the floor with the person:
+    annotators know where a hip is to a share of the body. The lower a heat-map's peak, the more of
+    a guess is its place, however sharp it is.
 
     The other fields say how V varies between people, for simulations of the network: the geometric
     mean of its axes is s times a log-normal number with median `median_std`, of which one part is
@@ -35,24 +42,31 @@ class KeypointNoise:
     person_std: float  # of the log-normal number's logarithm, between people
     joint_std: float  # the same between the joints of a person
     stretch_std: float  # of log(longer / shorter axis of V)
+    by_score: float = 0.0  # change of the variance's logarithm by a keypoint score of 1
 
     def at(self, joints: np.ndarray) -> KeypointNoise:
         """Return the model of a list of joints (N,), N in place of 17 in every field."""
         return replace(self, votes=self.votes[joints], floor=self.floor[joints],
                        outliers=self.outliers[joints], median_std=self.median_std[joints])
 
-    def cov(self, votes_cov: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    def cov(self, votes_cov: np.ndarray, areas: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Return V (..., 17, 2, 2) px^2.
 
         Args:
             votes_cov (..., 17, 2, 2): C, px^2.
             areas (..., 17 or 1): s^2, px^2.
+            scores (..., 17): keypoint scores, 0..1.
         """
-        return self.votes[:, None, None] * votes_cov + self._floor_cov(areas)
+        cov = self.votes[:, None, None] * votes_cov + self._floor_cov(areas)
+        return cov * self._by_score(scores)
 
-    def votes_cov(self, cov: np.ndarray, areas: np.ndarray) -> np.ndarray:
+    def votes_cov(self, cov: np.ndarray, areas: np.ndarray, scores: np.ndarray) -> np.ndarray:
         """Return C (..., 17, 2, 2) px^2 of V: the inverse of `cov`."""
+        cov = cov / self._by_score(scores)
         return (cov - self._floor_cov(areas)) / self.votes[:, None, None]
+
+    def _by_score(self, scores: np.ndarray) -> np.ndarray:
+        return np.exp(self.by_score * (scores - _USUAL_SCORE))[..., None, None]
 
     def _floor_cov(self, areas: np.ndarray) -> np.ndarray:
         return (self.floor**2 * areas)[..., None, None] * np.eye(2)
@@ -86,11 +100,12 @@ class KeypointNoise:
 
 
 def _model(by_kind: dict[str, tuple[float, float, float, float]], wide: float,
-           person_std: float, joint_std: float, stretch_std: float) -> KeypointNoise:
+           person_std: float, joint_std: float, stretch_std: float,
+           by_score: float = 0.0) -> KeypointNoise:
     """Return the model with votes, floor, outliers and median_std by kind of keypoint."""
     votes, floor, outliers, median_std = np.array([by_kind[kind] for kind in COCO17.kinds]).T
     return KeypointNoise(votes, floor, outliers, median_std, wide, person_std, joint_std,
-                         stretch_std)
+                         stretch_std, by_score)
 
 
 # Both were printed by `python -m ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json
@@ -111,16 +126,16 @@ MOVENET_NOISE = _model({
 
 # Thunder's, guided by the finders, by the 54 pictures with people of the development set.
 THUNDER_NOISE = _model({
-    "nose": (0.44, 0.0056, 0.07, 0.022),
-    "eye": (0.34, 0.0038, 0.06, 0.018),
-    "ear": (0.42, 0.0065, 0.06, 0.024),
-    "shoulder": (0.65, 0.0065, 0.07, 0.035),
-    "elbow": (0.50, 0.0050, 0.08, 0.031),
-    "wrist": (0.34, 0.0052, 0.07, 0.026),
-    "hip": (0.64, 0.0379, 0.07, 0.054),
-    "knee": (0.50, 0.0056, 0.06, 0.032),
-    "ankle": (0.47, 0.0058, 0.07, 0.030),
-}, wide=4.88, person_std=0.18, joint_std=0.14, stretch_std=0.19)
+    "nose": (0.38, 0.0072, 0.08, 0.021),
+    "eye": (0.29, 0.0042, 0.07, 0.018),
+    "ear": (0.34, 0.0083, 0.08, 0.023),
+    "shoulder": (0.62, 0.0104, 0.08, 0.035),
+    "elbow": (0.40, 0.0053, 0.10, 0.030),
+    "wrist": (0.30, 0.0057, 0.09, 0.026),
+    "hip": (0.48, 0.0377, 0.09, 0.052),
+    "knee": (0.41, 0.0073, 0.08, 0.030),
+    "ankle": (0.44, 0.0076, 0.08, 0.030),
+}, wide=4.17, person_std=0.23, joint_std=0.20, stretch_std=0.18, by_score=-1.38)
 
 SAN_NOISE = THUNDER_NOISE
 

@@ -102,7 +102,7 @@ class MoveNet(TorchNetwork):
             scales.append(_to_px(detections, cell_px))
         scores, keypoints, votes_cov, keypoint_scores, boxes = map(np.concatenate, zip(*scales))
         areas = oks.area(boxes)
-        cov = MOVENET_NOISE.cov(votes_cov, areas[:, None])
+        cov = MOVENET_NOISE.cov(votes_cov, areas[:, None], keypoint_scores)
         scores = scores * oks.expected(MOVENET_NOISE.with_outliers(cov), keypoint_scores, areas)
         keep = oks.suppress(keypoints, areas, scores, self.score_threshold)[:self.max_people]
         return People(boxes[keep], scores[keep], keypoints[keep], cov[keep], keypoint_scores[keep])

@@ -202,7 +202,7 @@ class TopDown(PoseNetwork):
         box = person.boxes[0]
         if followed:
             box = _moved_box(box, person.keypoints[0], keypoints, refined.keypoint_scores)
-        cov = self.refiner.noise.cov(votes_cov, oks.area(box))
+        cov = self.refiner.noise.cov(votes_cov, oks.area(box), refined.keypoint_scores)
         proposal_scores = person.proposal_scores
         assert proposal_scores is not None
         if np.isnan(person.keypoints).any():

@@ -11,7 +11,6 @@ import logging
 import math
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
 
 from scipy.spatial.transform import Rotation, Slerp
 
@@ -26,14 +25,15 @@ _MOST_SAMPLES = 4096  # of one frame, whatever its rate
 _MOST_FRAMES = 1024  # bounds the memory if a publisher makes up new names for ever
 
 
-@dataclass
 class _Link:
     """The transform of a frame to its parent over time, as numbers; most are never looked up."""
 
-    parent: str
-    is_static: bool = False  # one sample, valid at all times
-    stamps: list[int] = field(default_factory=list)  # ns, rising
-    samples: list[Sequence[float]] = field(default_factory=list)  # xyz_quat, parent from child
+    def __init__(self, parent: str, static: Sequence[float] | None = None) -> None:
+        """Begin a history; `static`, xyz_quat, is the only sample and holds at all times."""
+        self.parent, self.is_static = parent, static is not None
+        self.stamps: list[int] = []  # ns, rising
+        # xyz_quat, parent from child
+        self.samples: list[Sequence[float]] = [] if static is None else [static]
 
     def put(self, stamp: int, xyz_quat: Sequence[float], history: int) -> None:
         """Insert a sample in the order of time; a known or too old one (history, ns) is ignored."""
@@ -109,7 +109,7 @@ class TransformBuffer:
     def add_static(self, parent: str, child: str, xyz_quat: Sequence[float]) -> None:
         """Add a transform from child to parent that holds at all times; see `add`."""
         self._check(parent, child, 0, xyz_quat)
-        self._links[child] = _Link(parent, True, samples=[xyz_quat])
+        self._links[child] = _Link(parent, xyz_quat)
 
     def take_in(self, message, is_static: bool, left_out: Collection[str] = ()) -> None:
         """Add the transforms of a tf2_msgs/TFMessage; one that cannot be used is logged.

@@ -37,7 +37,8 @@ from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.skeleton import COCO17
 from ros2_pose.training.calibrate import calibrate
 from ros2_pose.training.config import TrainingConfig, read_config
-from ros2_pose.training.trainer import CALIBRATED_ON, Trainer, train
+from ros2_pose.training.run import CALIBRATED_ON
+from ros2_pose.training.trainer import Trainer, train
 
 _VALIDATIONS = 4  # during a training
 _PEOPLE, _TIMES = 10, 50  # timed: reading the maps of 10 people, 50 times

@@ -1,22 +1,14 @@
-"""Train a network of the registry.
-
-    ros2_pose train config/networks/tian_tiny.yaml --data synthetic mocap.npz --out run/tiny.pt
-    torchrun --nproc-per-node 4 -m ros2_pose.cli train ...           on several GPUs
-
-When it was interrupted, the same command resumes with the same next step.
-"""
+"""The training of a network of the registry: steps, averaged weights, checkpoints, resuming."""
 
 from __future__ import annotations
 
-import argparse
 import csv
 import logging
 import math
-import os
 import subprocess
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,20 +20,17 @@ from tqdm import tqdm
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.config import ConfigError
-from ros2_pose.data.datasets import Mixed, opened
 from ros2_pose.data.sample import Samples
 from ros2_pose.errors import PoseError
 from ros2_pose.networks.checkpoint import load_checkpoint, save_checkpoint
-from ros2_pose.networks.registry import layers_class, objective_class
+from ros2_pose.networks.registry import objective_class
 from ros2_pose.networks.trainable import TrainableNet
 from ros2_pose.training.augment import Batch, collate, example, person_crop
-from ros2_pose.training.calibrate import calibrate
-from ros2_pose.training.config import TrainingConfig, read_config
+from ros2_pose.training.config import TrainingConfig
 from ros2_pose.training.examples import Endless
 
 log = logging.getLogger(__name__)
 
-CALIBRATED_ON = 200  # images
 _SAVED_EVERY_S = 60.0  # of a training by time
 _LEAST_RATE = 0.02  # learning rate at the end, of the highest
 
@@ -246,7 +235,6 @@ def train(training: Trainer, held_back: Samples, out: Path) -> None:
     if unfinished.exists():
         training.resume(torch.load(unfinished, map_location=training.device, weights_only=True))
         log.info("resumed at step %d", training.step)
-    commit = _commit()
     values: dict[str, list[float]] = {}
     bar: Iterable[Batch] = tqdm(training.batches(), initial=training.step,
                                 total=training.config.steps, unit="step", mininterval=10,
@@ -267,7 +255,7 @@ def train(training: Trainer, held_back: Samples, out: Path) -> None:
             line |= validate(training, held_back)
             training.lines.append({name: round(value, 5) for name, value in line.items()})
             _replace(unfinished, training.state())
-            save_checkpoint(out, training.average, commit)
+            save_checkpoint(out, training.average, commit())
             _write_log(training.lines, out.with_suffix(".csv"))
         values, saved = {}, time.monotonic()
         if training.is_over:
@@ -289,7 +277,7 @@ def _write_log(lines: list[dict], path: Path) -> None:
         writer.writerows(lines)
 
 
-def _commit() -> str:
+def commit() -> str:
     """Return the git commit of this source, "" outside of a repository."""
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent,
                           capture_output=True, text=True)
@@ -324,33 +312,3 @@ def _initialised(net: TrainableNet, source: TrainableNet) -> TrainableNet:
         log.warning("new, because --init has no such weights: %s", ", ".join(missing))
     net.load_state_dict(taken, strict=False)
     return net
-
-
-def _device() -> tuple[torch.device, int, int]:
-    """Return this process's device and rank, and the number of processes, as torchrun sets them."""
-    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    local = int(os.environ.get("LOCAL_RANK", 0))
-    device = torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
-    if world > 1 and not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return device, rank, world
-
-
-def run(args: argparse.Namespace) -> None:
-    """Train as the arguments of `ros2_pose train` say, then calibrate the uncertainties."""
-    config, training_config = read_config(args.config, args.network)
-    if args.steps is not None:
-        training_config = replace(training_config, steps=args.steps)
-    if args.minutes is not None:
-        training_config = replace(training_config, minutes=args.minutes)
-    samples = Mixed(*(opened(words) for words in args.data), shares=training_config.shares)
-    held_back = opened(args.held_back, "validation") if args.held_back else samples
-    device, rank, world = _device()
-    torch.manual_seed(training_config.seed)
-    net = start(layers_class(args.network)(config), args.init, training_config.detector)
-    training = Trainer(net, training_config, samples, device, rank, world)
-    train(training, held_back, args.out)
-    if rank == 0:
-        if not net.ONE_PERSON:
-            calibrate(training.average, held_back, CALIBRATED_ON)
-        save_checkpoint(args.out, training.average, _commit())

@@ -49,6 +49,7 @@ _SQUARED = -2 * np.log1p(-_ELLIPSES)  # squared radii of those ellipses, in stan
 _KINDS = tuple(dict.fromkeys(COCO17.kinds))
 _KIND = np.array([_KINDS.index(kind) for kind in COCO17.kinds])  # (17,)
 _SPREAD = np.array([0.3, 1.5, 0.2])[:, None]  # of votes, floor^2, outliers
+_BY_SCORE_STD = 3.0
 _GUESS, _GUESS_STD = np.array([-1.5, -8.5, -2.5]), 1.0
 
 
@@ -59,6 +60,7 @@ class Errors:
     error: np.ndarray  # (N, 2) px, detected less labelled
     votes_cov: np.ndarray  # (N, 2, 2) px^2, of the heat-map's votes
     area: np.ndarray  # (N,) px^2, of the person by the detection's box
+    score: np.ndarray  # (N,) of the keypoint, 0..1
     joint: np.ndarray  # (N,) COCO order
     person: np.ndarray  # (N,) numbers of the people
     picture: np.ndarray  # (N,) numbers of the pictures
@@ -71,7 +73,7 @@ class Errors:
 
     def cov(self, noise: KeypointNoise) -> np.ndarray:
         """(N, 2, 2) px^2: the covariances by a noise model."""
-        return noise.at(self.joint).cov(self.votes_cov, self.area)
+        return noise.at(self.joint).cov(self.votes_cov, self.area, self.score)
 
 
 # ------------------------------------------------------------------------------- pictures
@@ -122,14 +124,15 @@ def _errors(people: People, truth: np.ndarray, areas: np.ndarray, picture: int,
     labelled = np.where(truth[..., 2:] > 0, truth[..., :2], np.nan)
     similarities = oks.similarity(people.keypoints[:, None], labelled[None], areas)
     sizes = oks.area(people.boxes)
-    votes = noise.votes_cov(people.keypoint_cov, sizes[:, None])
+    votes = noise.votes_cov(people.keypoint_cov, sizes[:, None], people.keypoint_scores)
     found = []
     for row, person in zip(*linear_sum_assignment(-similarities)):
         joints = np.flatnonzero((truth[person, :, 2] == _VISIBLE)
                                 & (people.keypoint_scores[row] >= threshold))
         if similarities[row, person] > _SAME_PERSON and len(joints):
             found.append(Errors((people.keypoints[row] - labelled[person])[joints],
-                                votes[row, joints], np.full(len(joints), sizes[row]), joints,
+                                votes[row, joints], np.full(len(joints), sizes[row]),
+                                people.keypoint_scores[row, joints], joints,
                                 np.full(len(joints), person), np.full(len(joints), picture)))
     return found
 
@@ -144,11 +147,11 @@ def fit(errors: Errors) -> KeypointNoise:
     A single normal would have to be as wide as the worst errors. The tails are similar to those of
     the body fit's Cauchy loss.
     """
-    start = np.r_[np.repeat(_GUESS, len(_KINDS)), _GUESS, np.log(3.0)]
+    start = np.r_[np.repeat(_GUESS, len(_KINDS)), _GUESS, np.log(3.0), 0.0]
     scaled = _scaled(errors)
     best = minimize(_cost, start, (scaled,), method="L-BFGS-B").x
-    kinds, _, log_wide = _unpack(best)
-    return _with_deviations(_noise(kinds, log_wide), scaled)
+    kinds, _, log_wide, by_score = _unpack(best)
+    return _with_deviations(_noise(kinds, log_wide, by_score), scaled)
 
 
 def _scaled(errors: Errors) -> Errors:
@@ -158,28 +161,28 @@ def _scaled(errors: Errors) -> Errors:
                    area=np.ones_like(errors.area))
 
 
-def _unpack(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _unpack(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:
     """The unknowns of the fit.
 
     Returns: (3, 9) log votes, log floor^2 and logit of the outliers' share of each kind of
-        keypoint; their means over all kinds (3,); log of `wide`.
+        keypoint; their means over all kinds (3,); log of `wide`; `by_score`.
     """
-    return values[:-4].reshape(3, -1), values[-4:-1], values[-1]
+    return values[:-5].reshape(3, -1), values[-5:-2], values[-2], values[-1]
 
 
-def _noise(kinds: np.ndarray, log_wide: float) -> KeypointNoise:
+def _noise(kinds: np.ndarray, log_wide: float, by_score: float) -> KeypointNoise:
     """The noise model of the unknowns (see `_unpack`)."""
     votes, floor2, odds = kinds[:, _KIND]
     return replace(KEYPOINT_NOISE, votes=np.exp(votes), floor=np.exp(floor2 / 2),
-                   outliers=expit(odds), wide=np.exp(log_wide))
+                   outliers=expit(odds), wide=np.exp(log_wide), by_score=by_score)
 
 
 def _cost(values: np.ndarray, errors: Errors) -> float:
     """Negative log posterior."""
-    kinds, mean, log_wide = _unpack(values)
-    inlier, outlier, _ = log_densities(_noise(kinds, log_wide), errors)
+    kinds, mean, log_wide, by_score = _unpack(values)
+    inlier, outlier, _ = log_densities(_noise(kinds, log_wide, by_score), errors)
     prior = (((kinds - mean[:, None]) / _SPREAD) ** 2).sum() \
-        + (((mean - _GUESS) / _GUESS_STD) ** 2).sum()
+        + (((mean - _GUESS) / _GUESS_STD) ** 2).sum() + (by_score / _BY_SCORE_STD) ** 2
     return prior / 2 - np.logaddexp(inlier, outlier).sum()
 
 
@@ -306,7 +309,7 @@ def constants(noise: KeypointNoise) -> str:
     first = [int(np.flatnonzero(kind == _KIND)[0]) for kind in range(len(_KINDS))]
     lines = [f'"{name}": ({noise.votes[j]:.2f}, {noise.floor[j]:.4f}, {noise.outliers[j]:.2f}, '
              f"{noise.median_std[j]:.3f})," for name, j in zip(_KINDS, first)]
-    names = ("wide", "person_std", "joint_std", "stretch_std")
+    names = ("wide", "person_std", "joint_std", "stretch_std", "by_score")
     return "\n".join(lines + [f"{name} = {getattr(noise, name):.2f}" for name in names])
 
 
