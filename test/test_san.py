@@ -21,6 +21,7 @@ from ros2_pose.networks.checkpoint import (
 from ros2_pose.networks.kblock import axis_votes
 from ros2_pose.networks.refiner import Guide
 from ros2_pose.networks.registry import create_network, create_refiner, trainable_networks
+from ros2_pose.networks.san import backbone
 from ros2_pose.networks.san.config import SanConfig
 from ros2_pose.networks.san.lifted import LiftedVotes
 from ros2_pose.networks.san.network import CUBE_M, K, SanNet, SelfAttention, _integral
@@ -194,10 +195,11 @@ def test_true_votes_give_the_true_pose_but_for_the_size(net, batch):
     assert known.any()
     part = Batch(*[value[known] if name in Batch._fields[4:] else value
                    for name, value in batch._asdict().items()])
-    logged = objective._logged({"keypoints": truth[known, :K, :2], "joints": joints[known]},
-                               truth[known], part)
-    assert float(logged["keypoint_percent"]) < 1e-3 or logged["keypoint_percent"].isnan()
-    assert float(logged["mpjpe_mm"]) < 80
+    placed = objective.placed({"joints": joints[known], "size": torch.ones(len(part.boxes))}, part)
+    assert (placed - part.joints).norm(dim=2).mean() < 0.08
+    larger = objective.placed({"joints": joints[known], "size": torch.full((len(placed),), 1.1)},
+                              part)
+    assert (larger.norm(dim=2).mean(1) > 1.02 * placed.norm(dim=2).mean(1)).all()
 
 
 def test_a_person_known_in_2d_alone_teaches_no_depth(net, batch):
@@ -225,8 +227,9 @@ def test_losses_and_gradients_are_finite(batch):
     _objective(net)(no_one, 0)["total"].backward()
 
 
-def test_the_paper_s_backbone_learns_too():
+def test_the_paper_s_backbone_learns_too(monkeypatch):
     """A ResNet has no heads: its votes are the volumes' alone, and its weights learn."""
+    monkeypatch.setitem(backbone._DEPTHS, "resnet50", [1, 1, 1, 1])
     torch.manual_seed(0)
     net = SanNet(SanConfig(input_size=64, widths=(8, 8, 8), depth_cells=4)).eval()
     out = net(255 * torch.rand(1, 3, 64, 64))
@@ -270,10 +273,6 @@ def test_joints_are_in_space_where_the_camera_is_known(people):
     assert known.sum() >= 2
     joints = found.joints[known]
     np.testing.assert_array_equal(joints[:, 0], found.root[known])
-    edges = np.array(SMPL24.edges)
-    lengths2 = (joints[:, edges[:, 0]] - joints[:, edges[:, 1]])**2
-    from ros2_pose.body.placement import mean_lengths2
-    np.testing.assert_allclose(lengths2.sum((1, 2)), mean_lengths2(), rtol=1e-6)
     wrists = camera.project(joints[:, [20, 21]])
     near = np.linalg.norm(wrists - found.keypoints[known][:, [9, 10]], axis=2)
     size = np.sqrt(oks.area(found.boxes[known]))[:, None]
