@@ -53,8 +53,8 @@ class PoseConfig:
         choices=finder_names())
     refiner: str = setting("thunder", "of the networks top_down...: what refines people in crops",
                            choices=REFINERS.keys())
-    checkpoint: str = setting("", "weights file of the network, from ros2_pose train; empty: "
-                              "the shipped one")
+    checkpoint: str = setting("", "weights file of the network, or of a trained refiner, from "
+                              "ros2_pose train; empty: the shipped one")
     device: str = setting("auto", "device of the networks; auto: a GPU if there is one",
                           choices=("auto", "cpu", "cuda"))
     require_gpu: bool = setting(False, "do not start without a GPU, instead of running slowly on "

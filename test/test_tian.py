@@ -240,7 +240,8 @@ def test_a_second_look_reads_what_thunder_reads(clip):
     """Its votes alone, decoded as Google decodes them: the refiner's, from the same square."""
     from ros2_pose.networks.refiner import Guide
     from ros2_pose.networks.thunder import Thunder
-    from ros2_pose.networks.tian.second_look import SecondLook, read_votes
+    from ros2_pose.networks.tian.second_look import SecondLook
+    from ros2_pose.networks.votes import read_votes
     picture = clip[0]
     box = torch.tensor([[100.0, 300, 356, 556]])  # 256 px: nothing is resampled
     pictures = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None].float()

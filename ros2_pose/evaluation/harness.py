@@ -24,7 +24,7 @@ from ros2_pose.body.lift import FILE as LIFT
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.evaluation.tables import Row, tables
-from ros2_pose.networks.registry import NETWORKS
+from ros2_pose.networks.registry import NETWORKS, REFINERS
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Options:
     images: Path | None = None
     fit: bool = False
     network: str = PoseConfig.network
+    refiner: str = PoseConfig.refiner
 
 
 _HELP = {
@@ -63,7 +64,7 @@ _HELP = {
     "annotations": "COCO keypoints file (person_keypoints_*.json)",
     "images": "folder of the pictures of --annotations",
     "fit": "fit new constants of the covariances, and judge those",
-    "network": "network that is evaluated"}
+    "network": "network that is evaluated", "refiner": "what refines people, of network top_down"}
 
 
 class Curve(NamedTuple):
@@ -225,6 +226,6 @@ def _add_options(parser: argparse.ArgumentParser, benchmarks: dict[str, Benchmar
             parser.add_argument(f"--{name}", action="store_true", help=text)
         elif name in used:
             kind = {"int": int, "str": str}.get(str(field.type).split(" |")[0], Path)
-            choices = NETWORKS if name == "network" else None
+            choices = {"network": NETWORKS, "refiner": REFINERS}.get(name)
             parser.add_argument(f"--{name}", type=kind, default=field.default, help=text,
                                 choices=choices)

@@ -24,7 +24,7 @@ import numpy as np
 
 from ros2_pose.camera import Camera
 
-_MARGIN = 1.1  # side of the region in sides of what the box contains
+MARGIN = 1.1  # side of the region in sides of what the box contains
 _STRIDE = 32  # px: sides of crops are multiples of it
 _LEAST_SIDE = 96  # px, of a crop
 _TILT_RAD = np.radians(10.0)  # of up in the picture from which the region is rotated
@@ -70,7 +70,7 @@ def region_around(box: np.ndarray, long_side: int) -> Region:
     """
     left, top, right, bottom = box.tolist()
     size = _crop_size(right - left, bottom - top, long_side)
-    scale = _MARGIN * max(right - left, bottom - top) / long_side
+    scale = MARGIN * max(right - left, bottom - top) / long_side
     width, height = (max(round(side * scale), 1) for side in size)
     return Region(round((left + right - width) / 2), round((top + bottom - height) / 2), width,
                   height, size)
@@ -134,7 +134,7 @@ def _region_of(points: np.ndarray, long_side: int) -> tuple[tuple[int, int], np.
     """Size of the crop that shows points (N, 2), px, and the map (3, 3) from it to them."""
     (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
     size = _crop_size(right - left, bottom - top, long_side)
-    scale = _MARGIN * max(right - left, bottom - top) / long_side
+    scale = MARGIN * max(right - left, bottom - top) / long_side
     points_from_crop = np.array([[scale, 0, (left + right - scale * size[0]) / 2],
                                  [0, scale, (top + bottom - scale * size[1]) / 2], [0, 0, 1]])
     return size, points_from_crop
@@ -198,7 +198,7 @@ class _LensGrid:
         width, height = box[2:] - box[:2]
         # Half of the second-order term at the edge of the ellipse: the best affine map takes half.
         weights = np.array([width**2, width * height, height**2]) / 16
-        scale = long_side / (_MARGIN * max(width, height))
+        scale = long_side / (MARGIN * max(width, height))
         deviation = (self.bend[part].max((0, 1)) @ weights).min() * scale
         return not (deviation <= _BENT_PX and self.stretch[part].mean() <= _STRETCH)
 

@@ -21,10 +21,11 @@ from ros2_pose.errors import PoseError
 from ros2_pose.networks import movenet, nanodet, thunder
 from ros2_pose.networks.heads import graph_file
 from ros2_pose.networks.onnx_engine import OnnxEngine
+from ros2_pose.networks.san import backbone
 
 # Loaders of the torch modules by the name of their graph.
 NETWORKS = {"movenet": movenet.load_heads, "thunder": thunder.load_heads,
-            "nanodet": nanodet.load_heads}
+            "nanodet": nanodet.load_heads, "thunder_features": backbone.load_features}
 
 _OPSET = 17  # onnxruntime 1.12 and later
 _PREFIX = "module."

@@ -12,7 +12,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ros2_pose.body.placement import mean_lengths2, placed_joints
+from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
+from ros2_pose.imaging.crop import Crop
 from ros2_pose.networks.keypoint_noise import KeypointNoise
 
 
@@ -36,12 +39,17 @@ class Refined(NamedTuple):
         votes_cov (17, 2, 2): covariance of the heat-map's votes, px^2.
         keypoint_scores (17,): 0..1.
         center_score: score of the person's centre, 0..1.
+        joints (24, 3): SMPL order; x, y px of the crop, z m from the pelvis, along the line of
+            sight to the middle of the crop. None from a network in 2D.
+        size: of the bones between these joints in total, relative to the mean body's.
     """
 
     keypoints: np.ndarray
     votes_cov: np.ndarray
     keypoint_scores: np.ndarray
     center_score: float
+    joints: np.ndarray | None = None
+    size: float = 1.0
 
 
 class Refiner(ABC):
@@ -74,3 +82,27 @@ class Refiner(ABC):
         Returns:
             One person a crop; the result for a crop does not depend on the others.
         """
+
+
+def joints_in_camera(refined: Refined, crop: Crop, camera: Camera) -> np.ndarray:
+    """Place the joints that a refiner found in space, at the distance that fits their size.
+
+    Args:
+        refined: with joints.
+        crop: that they were found in.
+        camera: of the picture.
+    Returns:
+        (24, 3) m in the camera frame; NaN if there is no such distance, or the lens does not reach
+        so far.
+    """
+    joints = refined.joints
+    assert joints is not None
+    middle = np.array(crop.image.shape[1::-1]) / 2
+    pixels = crop.to_picture(np.concatenate([joints[:, :2], middle[None]]))
+    rays = np.c_[camera.normalise(pixels), np.ones(len(pixels))]
+    view = rays[-1] / np.linalg.norm(rays[-1])
+    rays = rays[:-1] / (rays[:-1] @ view)[:, None]
+    depths = joints[:, 2] - joints[0, 2]
+    placed, _ = placed_joints(torch.from_numpy(rays[None]), torch.from_numpy(depths[None]),
+                              refined.size**2 * mean_lengths2())
+    return placed[0].numpy()

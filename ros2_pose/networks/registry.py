@@ -59,6 +59,9 @@ def finder_names() -> list[str]:
 # Top-down networks: they find the keypoints of one person in a crop.
 REFINERS: dict[str, NetworkEntry] = {
     "thunder": NetworkEntry("ros2_pose.networks.thunder:Thunder"),
+    "san": NetworkEntry("ros2_pose.networks.san.refiner:San",
+                        "ros2_pose.networks.san.network:SanNet",
+                        "ros2_pose.training.san_objective:SanObjective"),
 }
 
 
@@ -95,6 +98,11 @@ def network_title(config: PoseConfig) -> str:
 def trainable_networks() -> list[str]:
     """Return the names of the networks that `ros2_pose train` can train."""
     return [name for name, entry in (NETWORKS | REFINERS).items() if entry.layers]
+
+
+def is_trained(refiner: str) -> bool:
+    """Return whether a network of `REFINERS` has a checkpoint that `ros2_pose train` wrote."""
+    return bool(REFINERS[refiner].layers)
 
 
 def layers_class(name: str) -> type[TrainableNet]:

@@ -19,7 +19,7 @@ from ros2_pose.networks.refiner import Guide, Refined, Refiner
 from ros2_pose.networks.tfjs import load_tfjs
 from ros2_pose.weights import fetch
 
-_HEADS = [f"StatefulPartitionedCall/{name}/BiasAdd" for name in (
+HEADS = [f"StatefulPartitionedCall/{name}/BiasAdd" for name in (
     "center_0/conv2d_4", "kpt_heatmap_0/conv2d_5", "kpt_offset_0/conv2d_7",
     "kpt_regress_0/conv2d_6")]
 STRIDE = 4  # px of the crop per cell of the heads
@@ -29,7 +29,7 @@ _VOTE_RADIUS = 3  # cells: the neighbourhood that votes for the covariance
 
 def load_heads() -> fx.GraphModule:
     """Return the module that computes the heads; see `Thunder.heads`."""
-    return load_tfjs(fetch("movenet_thunder.json"), fetch("movenet_thunder.bin"), _HEADS)
+    return load_tfjs(fetch("movenet_thunder.json"), fetch("movenet_thunder.bin"), HEADS)
 
 
 class Thunder(nn.Module, Refiner):

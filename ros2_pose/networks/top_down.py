@@ -12,6 +12,7 @@ reporting a neighbour in the same crop.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +25,8 @@ from ros2_pose.errors import one_line
 from ros2_pose.imaging.crop import Crop, crop_person
 from ros2_pose.networks.base import Finder, PoseNetwork
 from ros2_pose.networks.keypoint_noise import KeypointNoise
-from ros2_pose.networks.refiner import Guide, Refined
-from ros2_pose.networks.registry import create_finder, create_refiner
+from ros2_pose.networks.refiner import Guide, Refined, joints_in_camera
+from ros2_pose.networks.registry import create_finder, create_refiner, is_trained
 from ros2_pose.people import Frame, People, concatenated
 
 log = logging.getLogger(__name__)
@@ -69,9 +70,11 @@ class TopDown(PoseNetwork):
 
         Args:
             config: settings; read are `finders`, `refiner` and those of each of these networks.
+                `checkpoint` is of the refiner if that is a trained one.
             device: torch device that the networks compute on.
         """
-        searches = [create_finder(name, config, device).searches() for name in config.finders]
+        of_finders = replace(config, checkpoint="") if is_trained(config.refiner) else config
+        searches = [create_finder(name, of_finders, device).searches() for name in config.finders]
         # Part k of the search is the k-th part of each finder that has so many.
         self._parts: list[list[Finder]] = [
             [parts[k] for parts in searches if k < len(parts)]
@@ -169,7 +172,7 @@ class TopDown(PoseNetwork):
                 seen[row] = self._refined(frame, proposals, row)
             except Exception as error:  # one crop must not end the frame
                 errors.append(one_line(error))
-        people = concatenated(seen) if seen else People.nobody()
+        people = concatenated(_alike(seen)) if seen else People.nobody()
         people = people[np.isfinite(people.keypoints).all((1, 2))]
         if errors:
             note = f"the refiner failed on {len(errors)} of {len(seen)} people: {errors[0]}"
@@ -187,7 +190,11 @@ class TopDown(PoseNetwork):
         keypoints, votes_cov = crop.to_picture(refined.keypoints, refined.votes_cov)
         if not (np.isfinite(keypoints).all() and np.isfinite(votes_cov).all()):
             return proposals.found[[row]]  # the lens does not reach so far
-        return self._as_person(person, row < proposals.followed, keypoints, votes_cov, refined)
+        seen = self._as_person(person, row < proposals.followed, keypoints, votes_cov, refined)
+        if refined.joints is None or frame.camera is None:
+            return seen
+        joints = joints_in_camera(refined, crop, frame.camera)[None]
+        return seen.with_fields(joints=joints, root=joints[:, 0])
 
     def _as_person(self, person: People, followed: bool, keypoints: np.ndarray,
                    votes_cov: np.ndarray, refined: Refined) -> People:
@@ -280,6 +287,16 @@ def _as_found(expected: People, candidates: People, is_same: np.ndarray) -> Peop
     best = np.where(is_same, candidates.scores, 0.0).argmax(1) if len(candidates) else []
     return concatenated([candidates[[best[row]]] if is_same[row].any() else unseen[[row]]
                          for row in range(len(expected))])
+
+
+def _alike(seen: list[People]) -> list[People]:
+    """People of which all have joints if any has; NaN where they are not known."""
+    with_joints = next((people for people in seen if people.joints is not None), None)
+    if with_joints is None:
+        return seen
+    joints = np.full_like(with_joints.joints, np.nan)
+    return [people if people.joints is not None
+            else people.with_fields(joints=joints, root=joints[:, 0]) for people in seen]
 
 
 def _guide(person: People, crop: Crop) -> Guide:

@@ -24,7 +24,7 @@ from scipy.stats import chi2
 from tqdm import trange
 
 from ros2_pose.body.so3 import angle_between
-from ros2_pose.config import PoseConfig
+from ros2_pose.config import ConfigError, PoseConfig
 from ros2_pose.data.datasets import opened
 from ros2_pose.data.sample import OUTSIDE, Samples
 from ros2_pose.metrics.matching import PELVIS, EvaluatedImage, known, matched_pairs
@@ -54,7 +54,13 @@ def calibrate(net: TrainableNet, samples: Samples, pictures: int) -> tuple[float
     Returns:
         Shares of the keypoints inside their 68 and 95 % ellipses, each half of the people by the
         constants of the other half.
+    Raises:
+        ConfigError: it is a refiner, which has constants in the code.
     """
+    if net.ONE_PERSON:
+        raise ConfigError(f"{net.NAME} is a refiner: fit its constants by python -m "
+                          "ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json PICTURES "
+                          f"--fit --refiner {net.NAME}")
     net.votes.fill_(1.0)
     net.floor.fill_(0.0)
     detector = network_class(net.NAME)(PoseConfig(), net.votes.device, net)  # type: ignore

@@ -82,7 +82,7 @@ def kblock_loss(points: Tensor, std: Tensor, truth: Tensor, regulariser: str = "
     return torch.where(known, loss, 0.0).sum((-2, -1))
 
 
-def vote_loss(votes: tuple[Tensor, Tensor], truth: Tensor,
+def vote_loss(votes: tuple[Tensor, ...], truth: Tensor,
               truth_std: Tensor | None = None) -> Tensor:
     """Return the cross-entropy (N,) of the k-block's votes with a Gaussian of 1 cell at the truth.
 
@@ -91,9 +91,9 @@ def vote_loss(votes: tuple[Tensor, Tensor], truth: Tensor,
     between them; the cross-entropy does not.
 
     Args:
-        votes: logits (N, K, w) and (N, K, h) for x and y.
-        truth (N, K, 2): cells.
-        truth_std (N, K, 2): cells; makes the Gaussian wider.
+        votes: logits (N, K, cells) for each axis: for x (N, K, w), for y (N, K, h).
+        truth (N, K, axes): cells.
+        truth_std (N, K, axes): cells; makes the Gaussian wider.
     """
     known = truth.isfinite()
     variance = 1.0 if truth_std is None else 1 + truth_std.square()

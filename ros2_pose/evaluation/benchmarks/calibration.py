@@ -1,7 +1,7 @@
 """Calibration of a network's covariances, and the fit of their constants.
 
     python -m ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json PICTURES [--fit]
-                                                          [--network movenet]
+                                                          [--network movenet] [--refiner san]
 
 ANNOTATIONS.json is a COCO keypoints file, PICTURES the folder of its pictures. Detections are
 matched to labelled people by OKS; of those, keypoints count that are labelled as visible and that
@@ -316,7 +316,7 @@ def constants(noise: KeypointNoise) -> str:
 def calibration(options: Options) -> Iterator[Row | Curve]:
     """Judge the constants in the code; with Options.fit new ones, which are printed, too."""
     assert options.annotations is not None and options.images is not None
-    config = PoseConfig(network=options.network)
+    config = PoseConfig(network=options.network, refiner=options.refiner)
     errors = collect(options.annotations, options.images, config)
     stated = create_network(config).keypoint_noise
     assert stated is not None
@@ -329,7 +329,8 @@ def calibration(options: Options) -> Iterator[Row | Curve]:
 
 
 BENCHMARKS = {"calibration": Benchmark(calibration, ("--annotations", "--images"),
-                                       ("annotations", "images", "fit", "network"))}
+                                       ("annotations", "images", "fit", "network",
+                                                       "refiner"))}
 
 if __name__ == "__main__":
     harness.main(BENCHMARKS, __doc__, positional=("annotations", "images"))

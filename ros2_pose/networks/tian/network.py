@@ -23,7 +23,7 @@ from ros2_pose.networks.kblock import kblock
 from ros2_pose.networks.tian import roi
 from ros2_pose.networks.tian.config import TianConfig
 from ros2_pose.networks.tian.deformable_detr import channels, deformable_detr, pixel_statistics
-from ros2_pose.networks.tian.second_look import SecondLook, read_votes
+from ros2_pose.networks.tian.second_look import SecondLook
 from ros2_pose.networks.tian.smpl_head import (
     SmplHead,
     camera_from_box,
@@ -31,6 +31,7 @@ from ros2_pose.networks.tian.smpl_head import (
     with_canonical_signs,
 )
 from ros2_pose.networks.trainable import TrainableNet
+from ros2_pose.networks.votes import read_votes
 from ros2_pose.skeleton import COCO17, SMPL24
 
 _K, _J = len(COCO17), len(SMPL24)

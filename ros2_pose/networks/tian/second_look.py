@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from ros2_pose.networks import thunder
 from ros2_pose.networks.tian import roi
+from ros2_pose.networks.votes import expected_joints, thunder_votes
 from ros2_pose.skeleton import COCO17
 
 CELLS = 64  # of a joint's map, each way
 _SIDE = thunder.STRIDE * CELLS  # px of a resampled square
 _STRIDES = (1, 2, 4)  # of the pictures that squares are resampled from
-_WINDOW = 3  # cells around the peak that state its position
 _K = len(COCO17)
 
 
@@ -48,48 +48,5 @@ class SecondLook(nn.Module):
         with torch.no_grad():
             crops = roi.roi_align(levels, squares, image, _SIDE, _STRIDES)
             center, heat, offset, displacement = self.graph(crops)
-            guess = _guess(center, displacement)
-        rows = torch.arange(CELLS, device=heat.device, dtype=heat.dtype)
-        distance2 = ((rows - guess[..., 0, None])**2)[..., :, None] \
-            + ((rows - guess[..., 1, None])**2)[..., None, :]
-        near = (distance2.sqrt() + thunder.WIDTH).log()
-        votes = self.heat_gain[:, None, None] * F.logsigmoid(heat) \
-            - self.guess_gain[:, None, None] * near
-        shift = offset.unflatten(1, (_K, 2)).flip(2)
-        places = torch.stack(torch.meshgrid(rows, rows, indexing="xy"))
-        return votes, places + shift
-
-
-def _guess(center: Tensor, displacement: Tensor) -> Tensor:
-    """Where Thunder expects the joints (N, 17, 2) y, x of the person in the middle, in cells."""
-    cells = torch.arange(CELLS, device=center.device, dtype=center.dtype)
-    from_middle = (cells - CELLS / 2)**2
-    distance = (from_middle[:, None] + from_middle[None]).sqrt()
-    best = (center[:, 0].sigmoid() / (distance + thunder.WIDTH)).flatten(1).argmax(1)
-    row, column = best // CELLS, best % CELLS
-    person = torch.arange(len(center), device=center.device)
-    moved = displacement[person, :, row, column].unflatten(1, (_K, 2))
-    return moved + torch.stack([row, column], 1)[:, None]
-
-
-def read_votes(votes: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """Read each joint at the peak of its votes.
-
-    Args:
-        votes (N, K, h, w): log-votes; places (N, K, 2, h, w): what each cell votes for, cells.
-    Returns:
-        Points (N, K, 2) x, y: mean of the votes near the peak; standard deviations (N, K, 2) of all
-        votes from there, in cells.
-    """
-    height, width = votes.shape[-2:]
-    best = votes.flatten(2).argmax(2)
-    row, column = best // width, best % width
-    rows = torch.arange(height, device=votes.device)
-    columns = torch.arange(width, device=votes.device)
-    near = ((rows - row[..., None]).abs() <= _WINDOW)[..., :, None] \
-        & ((columns - column[..., None]).abs() <= _WINDOW)[..., None, :]
-    local = votes.masked_fill(~near, -torch.inf).flatten(2).softmax(2)
-    points = (places.flatten(3) * local[:, :, None]).sum(3)
-    share = votes.flatten(2).softmax(2)
-    squared = (places.flatten(3) - points[..., None]).square()
-    return points, (squared * share[:, :, None]).sum(3).sqrt()
+            guess, _ = expected_joints(center, displacement)
+        return thunder_votes(heat, offset, guess, self.heat_gain, self.guess_gain)
