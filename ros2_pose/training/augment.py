@@ -41,6 +41,7 @@ class Batch(NamedTuple):
     theta: Tensor  # (N, 24, 4) quat_xyzw, the root's in the camera frame
     betas: Tensor  # (N, 10)
     joints: Tensor  # (N, 24, 3) m from the pelvis, camera axes
+    root: Tensor  # (N, 3) m, the pelvis in the camera frame
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -207,6 +208,7 @@ def _placed(sample: Sample, size: int, linear: np.ndarray, shift: np.ndarray) ->
     rolled[:2, :2] = linear / scale
     people["theta"] = with_root_rotated(people["theta"], Rotation.from_matrix(rolled))
     people["joints"] = people["joints"] @ rolled.T
+    people["root"] = people["root"] @ rolled.T
     whole = _boxes_placed(people["boxes"], linear, shift)
     people["boxes"] = whole.clip(0, size)
     left = areas(people["boxes"]) / np.maximum(areas(whole), 1e-9)
@@ -279,7 +281,7 @@ def _known(sample: Sample) -> dict[str, np.ndarray]:
             "keypoint_std": np.sqrt(variance),
             "visible": people.keypoint_scores == VISIBLE, "camera": np.tile(K, (count, 1)),
             "theta": field(people.theta, len(SMPL24), 4), "betas": field(people.betas, 10),
-            "joints": joints - joints[:, :1]}
+            "joints": joints - joints[:, :1], "root": joints[:, 0]}
 
 
 def _drawn(image: np.ndarray, size: int, linear: np.ndarray, shift: np.ndarray) -> np.ndarray:
