@@ -42,7 +42,7 @@ def levels_of(batch: Batch, centers: Tensor, reaches: Sequence[int]) -> Tensor:
     distance = (batch.keypoints - centers[:, None]).norm(dim=2)
     distance = torch.where(distance.isfinite(), distance, 0.0)
     greatest = distance.amax(1) if len(distance) else distance.new_zeros(0)
-    return torch.bucketize(greatest, distance.new_tensor(reaches))
+    return torch.bucketize(greatest, distance.new_tensor(reaches[1:]))
 
 
 def positives(places: Tensor, centers: Tensor, stride: int) -> tuple[Tensor, Tensor]:

@@ -19,8 +19,9 @@ class DasConfig:
                           "strides below 8", choices=("all", "fine", "nothing"))
     strides: tuple[int, ...] = setting((8,), "of the levels on which people are found, px, finest "
                                        "first", low=8, high=64)
-    reaches: tuple[int, ...] = setting((), "greatest distance of a joint from the centre on each "
-                                       "level but the last, px", low=1, high=4096)
+    reaches: tuple[int, ...] = setting((0,), "on each level, from which distance of the farthest "
+                                       "joint from the centre on people are found, px", low=0,
+                                       high=4096)
     center: str = setting("pelvis", "where people are found: at the pelvis, or the middle of the "
                           "box", choices=("pelvis", "box"))
     input_size: int = setting(512, "long side of the pictures that are read, px", low=64, high=4096)
@@ -38,9 +39,10 @@ class DasConfig:
                 or list(self.strides) != sorted(set(self.strides)):
             raise ConfigError(f"strides: {list(self.strides)} must be increasing, of "
                               f"{', '.join(map(str, STRIDES))}")
-        if len(self.reaches) != len(self.strides) - 1:
-            raise ConfigError(f"reaches: {list(self.reaches)} must have one number for each level "
-                              f"but the last of strides {list(self.strides)}")
+        if len(self.reaches) != len(self.strides) or self.reaches[0] != 0 \
+                or list(self.reaches) != sorted(self.reaches):
+            raise ConfigError(f"reaches: {list(self.reaches)} must be 0 and increasing numbers, one "
+                              f"for each of strides {list(self.strides)}")
         for name in ("input_size", "crop"):
             if getattr(self, name) % 32:
                 raise ConfigError(f"{name}: {getattr(self, name)} must be a multiple of 32")

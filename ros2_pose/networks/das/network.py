@@ -30,6 +30,7 @@ from ros2_pose.networks.tian.roi import Pyramid
 from ros2_pose.networks.trainable import TrainableNet
 
 _PERSON_LOGIT = -3.0  # of centres before training
+_REACH = 0.12  # of the first update's sources, see `pose.Update`
 LEAST_PEAK = 3  # cells each way in which a centre is the best one
 
 
@@ -56,8 +57,8 @@ class DasNet(TrainableNet):
         nn.init.normal_(self.center.weight, std=0.01)
         nn.init.constant_(self.center.bias, _PERSON_LOGIT)
         self.first = FirstEstimate()
-        self.updates = nn.ModuleList(Update(width, config.sources)
-                                     for _ in range(config.recursions))
+        self.updates = nn.ModuleList(Update(width, config.sources, _REACH / (1 + number))
+                                     for number in range(config.recursions))
         self.poses = nn.ModuleList(PoseLayer(width, config.hidden)
                                    for _ in range(1 + config.recursions))
         # Of the standardised errors of keypoints and joints, of each estimate; for training alone.

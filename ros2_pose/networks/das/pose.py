@@ -36,10 +36,9 @@ Z_M = 0.5  # greatest standard deviation of z, m
 Pose = dict[str, Tensor]
 _LEAST_SIZE = 4.0  # px
 _MEDIAN_SIZE_M = 1.0  # of a person, as `size` measures it
-_STD_LOGIT = -2.0  # of standard deviations before training
+_STD_LOGIT = -1.5  # of standard deviations before training
 _HEAT_GAIN, _HEAT_MIDDLE = 10.0, 0.2  # of the gate, before training
 _LEAST_HEAT = 1e-3
-_REACH = 0.12  # radius of the sources around a joint before training, relative to the size
 
 # COCO keypoints in the middle of which an SMPL joint is taken to be, where the names differ.
 _BESIDE = {"pelvis": "hip hip hip", "spine1": "hip hip shoulder", "spine2": "hip shoulder",
@@ -139,17 +138,24 @@ class Update(nn.Module):
 
     disc: Tensor
 
-    def __init__(self, width: int, sources: int) -> None:
+    def __init__(self, width: int, sources: int, reach: float) -> None:
+        """Create the layers.
+
+        Args:
+            width: channels of the features.
+            sources: number of points around the centre, and around each joint.
+            reach: radius of those around a joint before training, relative to the size.
+        """
         super().__init__()
         self.sources = sources
         self.register_buffer("disc", disc(sources), persistent=False)
         self.place = nn.Linear(width, (K + J) * 2 * sources * 2)
         nn.init.normal_(self.place.weight, std=1e-3)
         nn.init.zeros_(self.place.bias)
-        self.log_reach = nn.Parameter(torch.full((K + J,), math.log(_REACH)))
+        self.log_reach = nn.Parameter(torch.full((K + J,), math.log(reach)))
         self.prior = nn.Parameter(torch.zeros(K + J, 2))  # confidence of the two kinds of sources
         self.gate_gain = nn.Parameter(torch.tensor(_HEAT_GAIN))
-        self.heat_gain = nn.Parameter(torch.tensor(1.0))
+        self.heat_gain = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, maps: dict[str, Tensor], image: Tensor, centers: Tensor, stride: int,
                 features: Tensor, pose: Pose) -> Pose:
