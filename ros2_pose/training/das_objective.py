@@ -94,17 +94,18 @@ class DasObjective(nn.Module):
     @torch.no_grad()
     def _errors(self, pose: Pose, keypoints: Tensor, person: Tensor,
                 batch: Batch) -> dict[str, Tensor]:
-        """Return errors of the last poses, for the log."""
+        """Return errors of the last poses, for the log; none where no truth is known."""
         error_px = (pose["keypoints"] - keypoints).norm(dim=2)
         error_px = torch.where(batch.visible[person], error_px, torch.nan)
         boxes = batch.boxes[person]
         diagonal = (boxes[:, 2:] - boxes[:, :2]).norm(dim=1, keepdim=True)
         joints = in_metres(pose, batch.camera[person])
         joints = joints - joints[:, :1]
-        return {"keypoint_percent": _PERCENT * (error_px / diagonal).nanmean(),
-                "depth_percent": _PERCENT * (pose["log_depth"]
-                                             - true_log_depth(batch)[person]).abs().nanmean(),
-                "mpjpe_mm": _MM * (joints - batch.joints[person]).norm(dim=2).nanmean()}
+        depth_error = (pose["log_depth"] - true_log_depth(batch)[person]).abs()
+        errors = {"keypoint_percent": _PERCENT * (error_px / diagonal).nanmean(),
+                  "depth_percent": _PERCENT * depth_error.nanmean(),
+                  "mpjpe_mm": _MM * (joints - batch.joints[person]).norm(dim=2).nanmean()}
+        return {name: error for name, error in errors.items() if error.isfinite()}
 
 
 def targets(batch: Batch, centers: Tensor, on_level: Tensor, places: Tensor,

@@ -14,7 +14,7 @@ class DasConfig:
     """Architecture of the network; stored in its checkpoints."""
 
     backbone: str = setting("movenet", "network that the image's features come from",
-                            choices=("movenet", "resnet50"))
+                            choices=("movenet", "resnet18", "resnet50"))
     frozen: str = setting("all", "which of MoveNet's features are not trained; fine: those of "
                           "strides below 8", choices=("all", "fine", "nothing"))
     strides: tuple[int, ...] = setting((8,), "of the levels on which people are found, px, finest "
@@ -41,8 +41,8 @@ class DasConfig:
                               f"{', '.join(map(str, STRIDES))}")
         if len(self.reaches) != len(self.strides) or self.reaches[0] != 0 \
                 or list(self.reaches) != sorted(self.reaches):
-            raise ConfigError(f"reaches: {list(self.reaches)} must be 0 and increasing numbers, one "
-                              f"for each of strides {list(self.strides)}")
+            raise ConfigError(f"reaches: {list(self.reaches)} must be 0 and increasing numbers, "
+                              f"one for each of strides {list(self.strides)}")
         for name in ("input_size", "crop"):
             if getattr(self, name) % 32:
                 raise ConfigError(f"{name}: {getattr(self, name)} must be a multiple of 32")

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ros2_pose.networks.das.config import STRIDES, DasConfig
-from ros2_pose.networks.das.features import MoveNetFeatures
+from ros2_pose.networks.das.features import MoveNetFeatures, ResNetFeatures
 from ros2_pose.networks.das.flow import RealNvp
 from ros2_pose.networks.das.pose import (
     JOINT_CHANNELS,
@@ -44,7 +44,9 @@ class DasNet(TrainableNet):
     def __init__(self, config: DasConfig = DasConfig()) -> None:
         super().__init__(config)
         width = config.width
-        self.features = MoveNetFeatures(config)
+        self.features: MoveNetFeatures | ResNetFeatures = (
+            MoveNetFeatures(config) if config.backbone == "movenet"
+            else ResNetFeatures(config.backbone))
         self.pyramid = Pyramid(self.features.channels, width, top_down=True)
         self.coarsest = nn.Conv2d(width, width, 3, 2, 1) if 64 in config.strides else None
         self.center_branch = _branch(width, config.layers)
@@ -76,9 +78,20 @@ class DasNet(TrainableNet):
         """Layers of the backbone."""
         return self.features.backbone
 
+    def load_pretrained(self, detector: str) -> None:
+        """Load a ResNet trained on ImageNet; MoveNet's layers come with their weights.
+
+        Args:
+            detector: of a ResNet, a name on Hugging Face or a folder; empty: random.
+        """
+        if detector and isinstance(self.features, ResNetFeatures):
+            self.features.load(detector)
+        else:
+            super().load_pretrained(detector)
+
     def is_given(self, name: str) -> bool:
-        """Return whether a weight is of a frozen backbone, or of the flows, which serve training
-        alone: checkpoints lack it."""
+        """Return whether checkpoints lack a weight: of a frozen backbone, or of the flows, which
+        serve training alone."""
         is_frozen = self.config.backbone == "movenet" and self.config.frozen == "all"
         return name.startswith("flows.") or (is_frozen and name.startswith("features.backbone."))
 

@@ -3,7 +3,7 @@
 A pose is a dict of tensors of N people, px and m:
     keypoints (N, 17, 2): px, COCO order.
     offsets (N, 24, 3): of the SMPL joints; x, y from where the keypoints put them, relative to the
-        size, and z from the pelvis, m.
+        size, and z, m, of which the pelvis's is subtracted in `joints`.
     evidence (N, 17, 2): height of the heat-map at the keypoint, and standard deviation of the
         sources' estimates relative to the size.
     size (N,): px, twice the root mean square distance of the keypoints from their mean.
@@ -24,7 +24,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ros2_pose.networks.das.features import START_CHANNELS, START_STRIDE, start_points
+from ros2_pose.networks.das.features import START_STRIDE, start_points
 from ros2_pose.networks.das.sampling import disc, sample
 from ros2_pose.skeleton import COCO17, SMPL24
 
@@ -91,17 +91,21 @@ class PoseLayer(nn.Module):
         keypoints = pose["keypoints"] + size[:, None, None] * move.unflatten(1, (K, 2))
         offsets = pose["offsets"] + lift.unflatten(1, (J, 3))
         unit = torch.stack([size, size, torch.full_like(size, Z_M)], 1)[:, None]
+        scales = _scale(joint_std).unflatten(1, (J, 3))
+        exact = scales.new_zeros(J, 3, dtype=torch.bool)
+        exact[0, 2] = True  # z of the pelvis is 0: there is nothing to learn
         return self._with_joints({
             "keypoints": keypoints, "offsets": offsets, "evidence": pose["evidence"], "size": size,
             "keypoint_std": _scale(keypoint_std).unflatten(1, (K, 2)) * unit[..., :2],
-            "joint_std": _scale(joint_std).unflatten(1, (J, 3)) * unit,
+            "joint_std": torch.where(exact, 1.0, scales) * unit,
             "log_depth": depth[:, 0] - (size / _MEDIAN_SIZE_M).log(),
             "boxes": _around(keypoints, size[:, None] * box)})
 
     def _with_joints(self, pose: Pose) -> Pose:
         x_y = self.weights @ pose["keypoints"] \
             + pose["size"][:, None, None] * pose["offsets"][..., :2]
-        return pose | {"joints": torch.cat([x_y, pose["offsets"][..., 2:]], 2)}
+        z = pose["offsets"][..., 2:] - pose["offsets"][:, :1, 2:]
+        return pose | {"joints": torch.cat([x_y, z], 2)}
 
 
 class FirstEstimate(nn.Module):
@@ -159,7 +163,7 @@ class Update(nn.Module):
 
     def forward(self, maps: dict[str, Tensor], image: Tensor, centers: Tensor, stride: int,
                 features: Tensor, pose: Pose) -> Pose:
-        """Return the updated pose; arguments as of `FirstEstimate` and `PoseLayer`."""
+        """Return the updated pose; arguments are those of `FirstEstimate` and `PoseLayer`."""
         points = self.points(centers, stride, features, pose)
         start = sample(maps["start"], image, start_points(points[:, :K]), START_STRIDE)
         learned = sample(maps["keypoints"], image, points[:, :K], stride)
@@ -207,13 +211,7 @@ def _scale(raw: Tensor) -> Tensor:
 
 
 def _around(keypoints: Tensor, margins: Tensor) -> Tensor:
-    """Return the boxes (N, 4) of keypoints (N, 17, 2), less margins at the low sides, plus them at
-    the high ones."""
+    """Return the boxes (N, 4) of keypoints (N, 17, 2), wider by margins (N, 4) at their sides."""
     keypoints = keypoints.detach()
     low, high = keypoints.amin(1) - margins[:, :2], keypoints.amax(1) + margins[:, 2:]
     return torch.cat([torch.minimum(low, high - 1), high], 1)
-
-
-def no_start(images: Tensor) -> Tensor:
-    """Return first estimates of a backbone that has none, (B, 17, START_CHANNELS, 1, 1)."""
-    return images.new_zeros(len(images), K, START_CHANNELS, 1, 1)
