@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.config import ConfigError, PoseConfig
 from ros2_pose.networks.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from ros2_pose.networks.das.config import DasConfig
 from ros2_pose.networks.das.detector import Das, in_space
 from ros2_pose.networks.das.flow import RealNvp
+from ros2_pose.networks.das.lifting import LiftedPose
 from ros2_pose.networks.das.network import DasNet, locations, scores_of
 from ros2_pose.networks.das.pose import J, K, Update, joints_from_keypoints, size_of
 from ros2_pose.networks.das.sampling import disc, sample
@@ -183,7 +185,7 @@ def test_a_body_that_is_not_in_front_of_the_camera_is_unknown():
 
 def test_maps_made_from_the_truth_decode_to_it():
     """Without recursion; layers that see the whole pose change nothing."""
-    net = made(recursions=0).eval()
+    net = made(recursions=0, lift=False).eval()
     net.poses[0].layers[-1].weight.data.zero_()
     keypoints = torch.tensor(np.random.default_rng(0).uniform(10, 80, (1, K, 2))).float()
     joints = torch.tensor(np.random.default_rng(1).uniform(10, 80, (1, J, 2))).float()
@@ -276,6 +278,30 @@ def test_sources_fill_the_disc():
     assert torch.cdist(points, points).fill_diagonal_(9).min() > 0.2
 
 
+# ------------------------------------------------------------------------------------------ lift
+
+
+def test_the_lift_puts_a_body_where_its_keypoints_are():
+    """A body seen from the front, turned upright, right of the middle of the picture."""
+    body, layer = BodyModel.load(), LiftedPose(4, 8)
+    layer.layers[-1].weight.data.zero_()
+    theta = torch.zeros(1, J, 4)
+    theta[..., 3] = 1
+    theta[:, 0] = torch.tensor([1.0, 0, 0, 0])
+    model, root = body(theta, torch.zeros(1, 10)), torch.tensor([0.5, 0.1, 4.0])
+    camera = torch.tensor([[500.0, 500, 250, 200]])
+    space = model.keypoints + root
+    keypoints = 500 * space[..., :2] / space[..., 2:] + camera[:, None, 2:]
+    pose = {"keypoints": keypoints, "keypoint_std": torch.full((1, K, 2), 2.0),
+            "evidence": torch.zeros(1, K, 2), "offsets": torch.zeros(1, J, 3),
+            "size": size_of(keypoints), "log_depth": torch.zeros(1)}
+    found = in_metres(layer(torch.zeros(1, 4), pose, torch.tensor([500.0, 400])), camera)
+    error = found - (model.joints - model.joints[:, :1] + root)
+    assert error.norm(dim=2).mean() < 0.4 and error[..., :2].norm(dim=2).mean() < 0.15
+    relative = found - found[:, :1] - (model.joints - model.joints[:, :1])
+    assert relative.norm(dim=2).mean() < 0.15
+
+
 # ------------------------------------------------------------------------------------ likelihood
 
 
@@ -341,7 +367,7 @@ def test_uncertain_labels_count_less():
 
 
 @pytest.mark.parametrize("changes", [
-    {}, dict(flow=False), dict(recursions=0), dict(recursions=2, center="box"),
+    {}, dict(flow=False), dict(recursions=0), dict(recursions=2, center="box", lift=False),
     dict(strides=(8, 16, 32, 64), reaches=(0, 20, 40, 80)),
     dict(backbone="resnet18", strides=(16, 32), reaches=(0, 30))])
 def test_losses_and_gradients_are_finite(changes):

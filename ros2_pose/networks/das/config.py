@@ -32,6 +32,7 @@ class DasConfig:
     recursions: int = setting(1, "updates of the joints", low=0, high=8)
     sources: int = setting(4, "points that an update reads around the centre, and around the "
                            "joint", low=1, high=32)
+    lift: bool = setting(True, "joints in space start from the lift's estimate (body/lift.py)")
     flow: bool = setting(True, "errors have a learned distribution instead of Laplace's")
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ros2_pose.networks.das.config import STRIDES, DasConfig
 from ros2_pose.networks.das.features import MoveNetFeatures, ResNetFeatures
 from ros2_pose.networks.das.flow import RealNvp
+from ros2_pose.networks.das.lifting import LiftedPose
 from ros2_pose.networks.das.pose import (
     JOINT_CHANNELS,
     KEYPOINT_CHANNELS,
@@ -31,6 +32,7 @@ from ros2_pose.networks.trainable import TrainableNet
 
 _PERSON_LOGIT = -3.0  # of centres before training
 _REACH = 0.12  # of the first update's sources, see `pose.Update`
+_GIVEN = ("flows.", "space.lift.", "space.body.")
 LEAST_PEAK = 3  # cells each way in which a centre is the best one
 
 
@@ -63,10 +65,11 @@ class DasNet(TrainableNet):
                                      for number in range(config.recursions))
         self.poses = nn.ModuleList(PoseLayer(width, config.hidden)
                                    for _ in range(1 + config.recursions))
+        self.space = LiftedPose(width, config.hidden) if config.lift else None
         # Of the standardised errors of keypoints and joints, of each estimate; for training alone.
         self.flows = nn.ModuleList(
             nn.ModuleDict({"keypoints": RealNvp(2), "joints": RealNvp(3)})
-            for _ in range(1 + config.recursions)) if config.flow else None
+            for _ in range(1 + config.recursions + config.lift)) if config.flow else None
 
     @property
     def picture_size(self) -> int:
@@ -90,10 +93,10 @@ class DasNet(TrainableNet):
             super().load_pretrained(detector)
 
     def is_given(self, name: str) -> bool:
-        """Return whether checkpoints lack a weight: of a frozen backbone, or of the flows, which
-        serve training alone."""
+        """Return whether checkpoints lack a weight: of a frozen backbone, of the lift, or of the
+        flows, which serve training alone."""
         is_frozen = self.config.backbone == "movenet" and self.config.frozen == "all"
-        return name.startswith("flows.") or (is_frozen and name.startswith("features.backbone."))
+        return name.startswith(_GIVEN) or (is_frozen and name.startswith("features.backbone."))
 
     def forward(self, images: Tensor) -> list[dict[str, Tensor]]:
         """Compute the maps of images (B, 3, H, W), RGB, 0..255; H and W are multiples of 32.
@@ -134,7 +137,8 @@ class DasNet(TrainableNet):
             image (N,): index of the image of each person.
             centers (N, 2): centres of cells, px.
         Returns:
-            Poses: the first estimate and each of its updates, the best last; see `pose.py`.
+            Poses: the first estimate, each of its updates and that in space, the best last; see
+            `pose.py`.
         """
         features = sample(maps["features"][:, None], image, centers[:, None, None],
                           stride)[:, 0, 0]
@@ -143,6 +147,10 @@ class DasNet(TrainableNet):
         for update, layer in zip(self.updates, self.poses[1:]):
             pose = layer(features, update(maps, image, centers, stride, features, pose))
             poses.append(pose)
+        if self.space is not None:
+            height, width = maps["centers"].shape[-2:]
+            picture = centers.new_tensor((width, height)) * stride
+            poses.append(self.space(features, pose, picture))
         return poses
 
 

@@ -90,22 +90,36 @@ class PoseLayer(nn.Module):
         move, lift, keypoint_std, joint_std, depth, box = self.layers(seen).split(self.parts, 1)
         keypoints = pose["keypoints"] + size[:, None, None] * move.unflatten(1, (K, 2))
         offsets = pose["offsets"] + lift.unflatten(1, (J, 3))
-        unit = torch.stack([size, size, torch.full_like(size, Z_M)], 1)[:, None]
-        scales = _scale(joint_std).unflatten(1, (J, 3))
-        exact = scales.new_zeros(J, 3, dtype=torch.bool)
-        exact[0, 2] = True  # z of the pelvis is 0: there is nothing to learn
-        return self._with_joints({
+        return with_joints({
             "keypoints": keypoints, "offsets": offsets, "evidence": pose["evidence"], "size": size,
-            "keypoint_std": _scale(keypoint_std).unflatten(1, (K, 2)) * unit[..., :2],
-            "joint_std": torch.where(exact, 1.0, scales) * unit,
+            "keypoint_std": _scale(keypoint_std).unflatten(1, (K, 2)) * size[:, None, None],
+            "joint_std": joint_scales(joint_std, size),
             "log_depth": depth[:, 0] - (size / _MEDIAN_SIZE_M).log(),
-            "boxes": _around(keypoints, size[:, None] * box)})
+            "boxes": _around(keypoints, size[:, None] * box)}, self.weights)
 
-    def _with_joints(self, pose: Pose) -> Pose:
-        x_y = self.weights @ pose["keypoints"] \
-            + pose["size"][:, None, None] * pose["offsets"][..., :2]
-        z = pose["offsets"][..., 2:] - pose["offsets"][:, :1, 2:]
-        return pose | {"joints": torch.cat([x_y, z], 2)}
+
+def joint_scales(raw: Tensor, size: Tensor) -> Tensor:
+    """Return the joints' standard deviations (N, 24, 3): x, y px, z m.
+
+    Args:
+        raw (N, 72): of a layer.
+        size (N,): of the poses, px.
+    """
+    unit = torch.stack([size, size, torch.full_like(size, Z_M)], 1)[:, None]
+    exact = torch.zeros(J, 3, dtype=torch.bool, device=raw.device)
+    exact[0, 2] = True  # z of the pelvis is 0: there is nothing to learn
+    return torch.where(exact, 1.0, _scale(raw).unflatten(1, (J, 3))) * unit
+
+
+def with_joints(pose: Pose, weights: Tensor) -> Pose:
+    """Return the pose with the joints that keypoints and offsets say.
+
+    Args:
+        weights (24, 17): see `joints_from_keypoints`.
+    """
+    x_y = weights @ pose["keypoints"] + pose["size"][:, None, None] * pose["offsets"][..., :2]
+    z = pose["offsets"][..., 2:] - pose["offsets"][:, :1, 2:]
+    return pose | {"joints": torch.cat([x_y, z], 2)}
 
 
 class FirstEstimate(nn.Module):
