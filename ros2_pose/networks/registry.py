@@ -42,6 +42,9 @@ NETWORKS: dict[str, NetworkEntry] = {
     "tian": NetworkEntry("ros2_pose.networks.tian.detector:Tian",
                          "ros2_pose.networks.tian.network:TianNet",
                          "ros2_pose.training.objective:Objective"),
+    "das": NetworkEntry("ros2_pose.networks.das.detector:Das",
+                        "ros2_pose.networks.das.network:DasNet",
+                        "ros2_pose.training.das_objective:DasObjective"),
 }
 
 # What may search the whole picture besides the networks: detectors of boxes.

@@ -1,0 +1,1 @@
+"""DAS, the distribution-aware single-stage network of Wang et al. 2022."""

@@ -1,0 +1,124 @@
+"""The network of Wang et al. 2022 as one that the pipeline can use."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ros2_pose import oks
+from ros2_pose.camera import Camera
+from ros2_pose.config import PoseConfig
+from ros2_pose.imaging.resize import resized
+from ros2_pose.networks.base import PAD, TorchNetwork, input_size, padded_length
+from ros2_pose.networks.checkpoint import load_layers
+from ros2_pose.networks.das.network import LEAST_PEAK, DasNet, locations, scores_of
+from ros2_pose.people import Frame, People
+
+_LOST = 0.25  # of the box: a standard deviation at which a joint counts as not found
+_LEAST_DEPTH_M = 0.05
+_FIELDS = ("boxes", "keypoints", "keypoint_std", "joints", "log_depth")
+
+
+class Das(TorchNetwork):
+    """Detector of people with keypoints and, where the camera is known, joints in space."""
+
+    def __init__(self, config: PoseConfig = PoseConfig(), device: torch.device | str = "cpu",
+                 net: DasNet | None = None) -> None:
+        """Load the network.
+
+        Args:
+            config: settings; read is `checkpoint`.
+            device: torch device that the network computes on.
+            net: layers to use in place of the checkpoint's.
+        """
+        super().__init__(config, device)
+        self.net = load_layers(config.checkpoint, DasNet) if net is None else net
+        self.net.eval().to(device, memory_format=torch.channels_last)
+
+    @classmethod
+    def title(cls, config: PoseConfig) -> str:
+        """Return the network and its checkpoint, e.g. "das, as shipped"."""
+        return f"{config.network}, {config.checkpoint or 'as shipped'}"
+
+    def prepare(self, image: np.ndarray) -> list[Tensor]:
+        """Return the image (3, h, w) at the network's size, 0..255, padded for its strides."""
+        width, height = input_size((image.shape[1], image.shape[0]), self.net.config.input_size)
+        method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
+        padded = np.full((padded_length(height), padded_length(width), 3), PAD, np.uint8)
+        padded[:height, :width] = resized(image, (width, height), method)
+        return [torch.from_numpy(padded).permute(2, 0, 1)]
+
+    def forward(self, batch: Tensor) -> tuple[list[Tensor], ...]:
+        """Detect and describe the people of images (B, 3, h, w).
+
+        Returns:
+            Lists with one tensor an image: scores (P,), and of the pose (see `das/pose.py`) boxes,
+            keypoints, keypoint_std, joints and log_depth, in px of the input.
+        """
+        levels = self.net(batch.float())
+        found = [self._on_level(maps, stride)
+                 for maps, stride in zip(levels, self.net.config.strides)]
+        image, *values = (torch.cat(parts) for parts in zip(*found))
+        return tuple([value[image == i] for i in range(len(batch))] for value in values)
+
+    def _on_level(self, maps: dict[str, Tensor], stride: int) -> tuple[Tensor, ...]:
+        """Return image (P,), scores (P,) and the poses of the best peaks of a level."""
+        scores = scores_of(maps)
+        highest = F.max_pool2d(scores[:, None], LEAST_PEAK, 1, LEAST_PEAK // 2)[:, 0]
+        peaks = torch.where(scores == highest, scores, 0.0).flatten(1)
+        best, index = peaks.topk(min(2 * self.max_people, peaks.shape[1]), dim=1)
+        image, rank = (best > max(self.score_threshold, 1e-6)).nonzero(as_tuple=True)
+        places = locations(maps, stride).flatten(0, 1)[index[image, rank]]
+        pose = self.net.describe(maps, stride, image, places)[-1]
+        return (image, best[image, rank], *(pose[name] for name in _FIELDS))
+
+    def decode(self, raw: list[tuple], frame: Frame) -> People:
+        """Return the people of one frame; with root and joints if it has a camera."""
+        height, width = frame.image.shape[:2]
+        input_px = torch.tensor(input_size((width, height), self.net.config.input_size))
+        scale = torch.tensor((width, height)).double() / input_px
+        scores, boxes, keypoints, std, joints, log_depth = (v.cpu().double() for v in raw[0])
+        boxes = boxes * scale.repeat(2)
+        sides = self.net.lengths(boxes)[:, None]
+        variance = self.net.votes.cpu()[:, None] * (std * scale).square() \
+            + self.net.floor.cpu()[:, None] * sides.square()
+        relative_std = (variance.sqrt() / sides).amax(2)
+        keypoint_scores = (1 - relative_std / _LOST).clamp(0, 1)
+        # The joints of a false or cut detection are uncertain.
+        scores = scores.sqrt() * keypoint_scores.mean(1).sqrt()
+        people = People(boxes=boxes.numpy().clip(0, (width, height) * 2), scores=scores.numpy(),
+                        keypoints=(keypoints * scale).numpy(),
+                        keypoint_cov=variance.diag_embed().numpy(),
+                        keypoint_scores=keypoint_scores.numpy())
+        keep = oks.suppress(people.keypoints, oks.area(people.boxes), people.scores,
+                            self.score_threshold)[:self.max_people]
+        people = people[keep]
+        if frame.camera is None or not len(people):
+            return people
+        pixels = (joints[keep, :, :2] * scale).numpy()
+        depth = log_depth[keep].exp() / scale.prod().sqrt()  # m by px of the picture
+        return people.with_fields(**in_space(pixels, joints[keep, :, 2].numpy(), depth.numpy(),
+                                             frame.camera))
+
+
+def in_space(pixels: np.ndarray, z: np.ndarray, depth: np.ndarray,
+             camera: Camera) -> dict[str, np.ndarray]:
+    """Return the fields root (P, 3) and joints (P, 24, 3) of `People`, m, in the camera frame.
+
+    People with a joint that is not in front of the camera are NaN.
+
+    Args:
+        pixels (P, 24, 2): joints, px.
+        z (P, 24): from the pelvis, m.
+        depth (P,): of the pelvis, relative to the focal length, m / px.
+        camera: of the frame.
+    """
+    ahead = (depth * np.sqrt(camera.fx * camera.fy))[:, None] + z
+    rays = camera.normalise(pixels)
+    joints = np.concatenate([rays * ahead[..., None], ahead[..., None]], 2)
+    is_known = np.isfinite(joints).all((1, 2)) & (ahead > _LEAST_DEPTH_M).all(1)
+    joints = np.where(is_known[:, None, None], joints, np.nan)
+    return {"root": joints[:, 0], "joints": joints}
