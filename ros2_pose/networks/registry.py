@@ -42,6 +42,11 @@ NETWORKS: dict[str, NetworkEntry] = {
     "tian": NetworkEntry("ros2_pose.networks.tian.detector:Tian",
                          "ros2_pose.networks.tian.network:TianNet",
                          "ros2_pose.training.objective:Objective"),
+    "hourglass": NetworkEntry("ros2_pose.networks.hourglass.detector:HourglassTags",
+                              "ros2_pose.networks.hourglass.network:HourglassNet",
+                              "ros2_pose.training.hourglass_objective:HourglassObjective"),
+    # The same layers, joints grouped by fields instead of tags.
+    "paf": NetworkEntry("ros2_pose.networks.hourglass.detector:HourglassFields"),
 }
 
 # What may search the whole picture besides the networks: detectors of boxes.
