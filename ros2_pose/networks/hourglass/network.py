@@ -39,6 +39,7 @@ class HourglassNet(TrainableNet):
     NAME = "hourglass"
     CONFIG = HourglassConfig
     config: HourglassConfig
+    model_std: Tensor
 
     def __init__(self, config: HourglassConfig = HourglassConfig()) -> None:
         super().__init__(config)
@@ -66,6 +67,8 @@ class HourglassNet(TrainableNet):
         self.again = nn.ModuleList(nn.Conv2d(outputs + width, width, 1)
                                    for _ in range(config.stacks - 1))
         self.mean_bones = nn.Parameter(torch.zeros(J, 3))  # m, of the people learned from
+        # Measured after training, as `votes` and `floor`.
+        self.register_buffer("model_std", torch.tensor(0.08))  # m, of the joints
         for head in self.heads:
             nn.init.normal_(head.weight, std=0.01)
             nn.init.zeros_(head.bias)
