@@ -21,7 +21,7 @@ from ros2_pose.networks.hourglass.network import HourglassNet, sampled
 from ros2_pose.people import Frame, People, concatenated
 from ros2_pose.skeleton import COCO17
 
-_LEAST_PEAK = 0.1  # score of a peak
+_LEAST_PEAK = 0.2  # score of a peak
 _MOST_PEAKS = 40  # of a kind of keypoint
 _LEAST_KEYPOINTS = 3  # of a person
 _LEAST_READ = 0.2  # score of a keypoint at which 3D is read
@@ -154,7 +154,11 @@ class HourglassTags(TorchNetwork):
         cov = self.net.votes[:, None, None] * found["cov"][:, :_KEYPOINTS] + floor
         cov = cov + 0.01 * torch.eye(2).to(cov)
         values = (boxes, bodies.person_scores(scores, found["found"]), points, cov, scores)
-        return People(*(value.double().cpu().numpy() for value in values))
+        people = People(*(value.double().cpu().numpy() for value in values))
+        # Of two detections of a person, the sharper one is better.
+        expected = oks.expected(people.keypoint_cov, people.keypoint_scores,
+                                oks.area(people.boxes))
+        return people.with_fields(scores=people.scores * expected)
 
 
 class HourglassFields(HourglassTags):

@@ -13,7 +13,7 @@ from torch import Tensor
 from ros2_pose.networks.hourglass.joints import LIMBS, ORDER, K
 from ros2_pose.networks.hourglass.network import sampled
 
-TAG_GATE = 1.2  # distance of a tag from the person's mean at which it is another person's
+TAG_GATE = 1.5  # distance of a tag from the person's mean at which it is another person's
 _SAMPLES = 10  # of a field along a limb
 _LEAST_INTEGRAL = 0.15
 _LEAST_ALONG, _LEAST_SHARE = 0.05, 0.7  # so many samples must point along the limb
