@@ -22,8 +22,8 @@ _LEAST_ALONG, _LEAST_SHARE = 0.05, 0.7  # so many samples must point along the l
 def group_by_tags(keypoint: np.ndarray, scores: np.ndarray, tags: np.ndarray) -> np.ndarray:
     """Group peaks greedily, one kind of keypoint after the other, trunk first.
 
-    A peak is given to the person whose mean tag is near, high scores first; a peak that is near no
-    one begins another person.
+    A peak belongs to the person with a mean tag near its own, high scores first; a peak without
+    such a person begins another one.
 
     Args:
         keypoint (N,): kinds of the peaks.
