@@ -19,7 +19,7 @@ from ros2_pose.training.config import TrainingConfig
 
 _JITTER_PX = 3.0  # of the points at which maps are read in training: errors of detections
 # Weights of the terms: gradients of similar size on the shared layers.
-_WEIGHTS = {"heat": 0.1, "pull": 0.3, "push": 1.0, "fields": 0.5, "orpm": 10.0, "mean": 1.0}
+_WEIGHTS = {"heat": 0.03, "pull": 2.0, "push": 3.0, "fields": 3.0, "orpm": 30.0, "mean": 1.0}
 _MM = 1000.0
 
 
