@@ -45,6 +45,11 @@ NETWORKS: dict[str, NetworkEntry] = {
     "das": NetworkEntry("ros2_pose.networks.das.detector:Das",
                         "ros2_pose.networks.das.network:DasNet",
                         "ros2_pose.training.das_objective:DasObjective"),
+    "hourglass": NetworkEntry("ros2_pose.networks.hourglass.detector:HourglassTags",
+                              "ros2_pose.networks.hourglass.network:HourglassNet",
+                              "ros2_pose.training.hourglass_objective:HourglassObjective"),
+    # The same layers, joints grouped by fields instead of tags.
+    "paf": NetworkEntry("ros2_pose.networks.hourglass.detector:HourglassFields"),
 }
 
 # What may search the whole picture besides the networks: detectors of boxes.
