@@ -55,7 +55,7 @@ class Das(TorchNetwork):
         """Detect and describe the people of images (B, 3, h, w).
 
         Returns:
-            Lists with one tensor an image: scores (P,), and of the pose (see `das/pose.py`) boxes,
+            Lists with one tensor an image: confidences (P,), and of the pose (`das/pose.py`) boxes,
             keypoints, keypoint_std, joints and log_depth, in px of the input.
         """
         levels = self.net(batch.float())
@@ -65,34 +65,36 @@ class Das(TorchNetwork):
         return tuple([value[image == i] for i in range(len(batch))] for value in values)
 
     def _on_level(self, maps: dict[str, Tensor], stride: int) -> tuple[Tensor, ...]:
-        """Return image (P,), scores (P,) and the poses of the best peaks of a level."""
+        """Return image (P,), confidence (P,) and the poses of the best peaks of a level."""
         scores = scores_of(maps)
         highest = F.max_pool2d(scores[:, None], LEAST_PEAK, 1, LEAST_PEAK // 2)[:, 0]
         peaks = torch.where(scores == highest, scores, 0.0).flatten(1)
         best, index = peaks.topk(min(2 * self.max_people, peaks.shape[1]), dim=1)
-        image, rank = (best > max(self.score_threshold, 1e-6)).nonzero(as_tuple=True)
+        confidence = maps["centers"][:, 0].sigmoid().flatten(1).gather(1, index)
+        # A person's score is at most the root of the confidence, see `_score`.
+        is_clear = (best > 0) & (confidence.sqrt() > self.score_threshold)
+        image, rank = is_clear.nonzero(as_tuple=True)
         places = locations(maps, stride).flatten(0, 1)[index[image, rank]]
         pose = self.net.describe(maps, stride, image, places)[-1]
-        return (image, best[image, rank], *(pose[name] for name in _FIELDS))
+        return (image, confidence[image, rank], *(pose[name] for name in _FIELDS))
 
     def decode(self, raw: list[tuple], frame: Frame) -> People:
         """Return the people of one frame; with root and joints if it has a camera."""
         height, width = frame.image.shape[:2]
         input_px = torch.tensor(input_size((width, height), self.net.config.input_size))
         scale = torch.tensor((width, height)).double() / input_px
-        scores, boxes, keypoints, std, joints, log_depth = (v.cpu().double() for v in raw[0])
+        confidence, boxes, keypoints, std, joints, log_depth = (v.cpu().double() for v in raw[0])
         boxes = boxes * scale.repeat(2)
         sides = self.net.lengths(boxes)[:, None]
         variance = self.net.votes.cpu()[:, None] * (std * scale).square() \
             + self.net.floor.cpu()[:, None] * sides.square()
         relative_std = (variance.sqrt() / sides).amax(2)
-        keypoint_scores = (1 - relative_std / _LOST).clamp(0, 1)
-        # The joints of a false or cut detection are uncertain.
-        scores = scores.sqrt() * keypoint_scores.mean(1).sqrt()
-        people = People(boxes=boxes.numpy().clip(0, (width, height) * 2), scores=scores.numpy(),
-                        keypoints=(keypoints * scale).numpy(),
-                        keypoint_cov=variance.diag_embed().numpy(),
-                        keypoint_scores=keypoint_scores.numpy())
+        keypoint_scores = (1 - relative_std / _LOST).clamp(0, 1).numpy()
+        cov = variance.diag_embed().numpy()
+        people = People(boxes=boxes.numpy().clip(0, (width, height) * 2),
+                        scores=_score(confidence.numpy(), keypoint_scores, cov, boxes.numpy()),
+                        keypoints=(keypoints * scale).numpy(), keypoint_cov=cov,
+                        keypoint_scores=keypoint_scores)
         keep = oks.suppress(people.keypoints, oks.area(people.boxes), people.scores,
                             self.score_threshold)[:self.max_people]
         people = people[keep]
@@ -102,6 +104,21 @@ class Das(TorchNetwork):
         depth = log_depth[keep].exp() / scale.prod().sqrt()  # m by px of the picture
         return people.with_fields(**in_space(pixels, joints[keep, :, 2].numpy(), depth.numpy(),
                                              frame.camera))
+
+
+def _score(confidence: np.ndarray, keypoint_scores: np.ndarray, cov: np.ndarray,
+           boxes: np.ndarray) -> np.ndarray:
+    """Return the scores (P,) of people: the joints of a false or cut detection are uncertain.
+
+    The paper's confidence times centerness chooses locations. It ranks people worse: centerness is
+    nearly the same at all peaks, while the expected OKS says how good the joints are.
+
+    Args:
+        confidence (P,): of the centres.
+        keypoint_scores (P, 17), cov (P, 17, 2, 2), boxes (P, 4): see `People`.
+    """
+    expected = oks.expected(cov, np.ones_like(keypoint_scores), oks.area(boxes))
+    return np.sqrt(confidence * keypoint_scores.mean(1)) * expected
 
 
 def in_space(pixels: np.ndarray, z: np.ndarray, depth: np.ndarray,
