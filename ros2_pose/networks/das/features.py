@@ -55,7 +55,7 @@ class MoveNetFeatures(nn.Module):
         return [torch.cat([fine, coarser[0]], 1), *coarser[1:]], start, F.avg_pool2d(center, 2)
 
 
-class ResNetFeatures(nn.Module):
+class ResNetMaps(nn.Module):
     """A ResNet's features at strides 8, 16 and 32; it has no estimates of keypoints.
 
     Its batch normalisation stays as it was trained: batches are small.
@@ -85,7 +85,7 @@ class ResNetFeatures(nn.Module):
         """Load weights trained on ImageNet: a name on Hugging Face, or a folder."""
         self.backbone = _transformers().ResNetBackbone.from_pretrained(name, out_features=_STAGES)
 
-    def train(self, mode: bool = True) -> ResNetFeatures:
+    def train(self, mode: bool = True) -> ResNetMaps:
         """Set the mode of all layers but those of batch normalisation."""
         super().train(mode)
         for module in self.modules():

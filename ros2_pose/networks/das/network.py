@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ros2_pose.networks.das.config import STRIDES, DasConfig
-from ros2_pose.networks.das.features import MoveNetFeatures, ResNetFeatures
+from ros2_pose.networks.das.features import MoveNetFeatures, ResNetMaps
 from ros2_pose.networks.das.flow import RealNvp
 from ros2_pose.networks.das.lifting import LiftedPose
 from ros2_pose.networks.das.pose import (
@@ -46,9 +46,9 @@ class DasNet(TrainableNet):
     def __init__(self, config: DasConfig = DasConfig()) -> None:
         super().__init__(config)
         width = config.width
-        self.features: MoveNetFeatures | ResNetFeatures = (
+        self.features: MoveNetFeatures | ResNetMaps = (
             MoveNetFeatures(config) if config.backbone == "movenet"
-            else ResNetFeatures(config.backbone))
+            else ResNetMaps(config.backbone))
         self.pyramid = Pyramid(self.features.channels, width, top_down=True)
         self.coarsest = nn.Conv2d(width, width, 3, 2, 1) if 64 in config.strides else None
         self.center_branch = _branch(width, config.layers)
@@ -87,7 +87,7 @@ class DasNet(TrainableNet):
         Args:
             detector: of a ResNet, a name on Hugging Face or a folder; empty: random.
         """
-        if detector and isinstance(self.features, ResNetFeatures):
+        if detector and isinstance(self.features, ResNetMaps):
             self.features.load(detector)
         else:
             super().load_pretrained(detector)
