@@ -38,9 +38,9 @@ class SanObjective(nn.Module):
             seed: of the crops that are narrowed, and of what the finder told of the people.
         Returns:
             Terms, means over people: "keypoint", L1 of x, y and z, of all joints; "vote", the
-            cross-entropy of the votes; "size", L1 of the joints as they are placed; "total", their
-            weighted sum; for the log "keypoint_percent" of the box's diagonal and "mpjpe_mm", of
-            joints relative to the pelvis.
+            cross-entropy of the votes; "joint", L1 of the joints as they are placed in space;
+            "total", their weighted sum; for the log "keypoint_percent" of the box's diagonal and
+            "mpjpe_mm", of joints relative to the pelvis.
         """
         batch = _shown(batch)
         if not len(batch.boxes):
@@ -55,10 +55,10 @@ class SanObjective(nn.Module):
         found = torch.cat([read, out["joints"][..., 2:] / cell_m], 2)
         error = self.placed(out, batch) - batch.joints
         terms = {"keypoint": (_known(found - truth) / (1 + std.square())).sum((1, 2)).mean(),
-                 "size": _known(error / cell_m).sum((1, 2)).mean(),
+                 "joint": _known(error / cell_m).sum((1, 2)).mean(),
                  "vote": self._vote_loss(out, truth, std).mean()}
-        total = self.config.keypoint_weight * (terms["keypoint"] + terms["size"]) \
-            + self.config.vote_weight * terms["vote"]
+        total = self.config.keypoint_weight * terms["keypoint"] \
+            + self.config.smpl_weight * terms["joint"] + self.config.vote_weight * terms["vote"]
         off = STRIDE * (out["keypoints"] - truth[:, :K, :2]).norm(dim=2)
         diagonal = (batch.boxes[:, 2:] - batch.boxes[:, :2]).norm(dim=1, keepdim=True)
         percent = torch.where(batch.visible, _PERCENT * off / diagonal, torch.nan).nanmean()
@@ -101,11 +101,8 @@ class SanObjective(nn.Module):
         return loss + vote_loss((out["depth"],), depth, ratio * std)
 
     def placed(self, out: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Return the joints (N, 24, 3) m from the pelvis, camera axes; NaN: no camera, or no way.
-
-        Nothing but the size gets a gradient.
-        """
-        joints = out["joints"][:, K:].detach()
+        """Return the joints (N, 24, 3) m from the pelvis, camera axes; NaN: unknown camera."""
+        joints = out["joints"][:, K:]
         rays, view = _rays(STRIDE * joints[..., :2], batch, self.net.picture_size)
         rays = rays / (rays * view[:, None]).sum(2, keepdim=True)
         lengths2 = out["size"].square() * mean_lengths2()
