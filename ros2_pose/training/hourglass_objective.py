@@ -29,8 +29,7 @@ class HourglassObjective(nn.Module):
     def __init__(self, net: HourglassNet, config: TrainingConfig, body: BodyModel) -> None:
         super().__init__()
         self.net, self.config = net, config
-        self.register_buffer("stored", is_stored(), persistent=False)
-        self.stored: Tensor
+        self._stored = is_stored()
 
     def forward(self, batch: Batch, seed: int) -> dict[str, Tensor]:
         """Compute the terms of the loss of a batch.
@@ -105,7 +104,8 @@ class HourglassObjective(nn.Module):
         posed = truth["posed"]
         if posed.any():
             terms["orpm"] = losses.bone_loss(self._values(maps, truth, batch),
-                                             truth["bones"][posed], known[posed], self.stored)
+                                             truth["bones"][posed], known[posed],
+                                             self._stored.to(known.device))
         return terms
 
     def _values(self, maps: Maps, truth: dict[str, Tensor], batch: Batch) -> Tensor:

@@ -129,7 +129,7 @@ class HourglassTags(TorchNetwork):
         found = {"found": index >= 0}
         index = index.clamp(min=0)
         if not len(index):
-            points, cov, scores = (torch.zeros(1, *value.shape[1:]) for value in
+            points, cov, scores = (value.new_zeros(1, *value.shape[1:]) for value in
                                    (points, cov, scores))
         found |= {"points": points[index], "cov": cov[index], "scores": scores[index]
                   * found["found"]}

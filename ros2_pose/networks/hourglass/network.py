@@ -102,7 +102,8 @@ class HourglassNet(TrainableNet):
                 levels = self.movenet(images)
             x = x + self._joined(levels, x.shape[-2:])
             offsets = levels[0][:, movenet_backbone.OFFSETS].unflatten(1, (-1, 2))
-            probability = levels[0][:, movenet_backbone.HEATMAPS] / HIGHEST
+            # In half precision, a probability near 1 would be 1.
+            probability = levels[0][:, movenet_backbone.HEATMAPS].float() / HIGHEST
             known = probability.logit(1e-4) * self.heat_gain[:, None, None]
             prior = torch.cat([known, prior[:, len(COCO17):]], 1)
         x = self.enter(x)
