@@ -106,7 +106,7 @@ class SanObjective(nn.Module):
         rays, view = _rays(STRIDE * joints[..., :2], batch, self.net.picture_size)
         rays = rays / (rays * view[:, None]).sum(2, keepdim=True)
         lengths2 = out["size"].square() * mean_lengths2()
-        placed, _ = placed_joints(rays.nan_to_num(), joints[..., 2] - joints[:, :1, 2], lengths2)
+        placed, _ = placed_joints(rays, joints[..., 2] - joints[:, :1, 2], lengths2)
         placed = torch.where(batch.camera.isfinite().all(1)[:, None, None], placed, torch.nan)
         return placed - placed[:, :1]
 
@@ -174,6 +174,10 @@ def _view(batch: Batch, side: int) -> Tensor:
 
 
 def _rays(points: Tensor, batch: Batch, side: int) -> tuple[Tensor, Tensor]:
-    """Return rays (N, J, 3) through points (N, J, 2) px, at depth 1, and `_view`."""
-    across = (points - batch.camera[:, None, 2:]) / batch.camera[:, None, :2]
+    """Return rays (N, J, 3) through points (N, J, 2) px, at depth 1, and `_view`.
+
+    Without a camera, they are those of any camera: NaN would spoil the gradients of others.
+    """
+    camera = torch.where(batch.camera.isfinite(), batch.camera, float(side))[:, None]
+    across = (points - camera[..., 2:]) / camera[..., :2]
     return torch.cat([across, torch.ones_like(across[..., :1])], 2), _view(batch, side)
