@@ -24,7 +24,7 @@ _SCRIPT = Path(__file__).parent / "tfjs_heads.js"
 _VALUES = 300  # of each head
 # Name of the files, tensors, type and shape of the input.
 NETWORKS = {
-    "movenet_thunder": (thunder._HEADS, "int32", (1, 256, 256, 3)),
+    "movenet_thunder": (thunder.HEADS, "int32", (1, 256, 256, 3)),
     "nanodet": (nanodet._HEADS, "float32", (1, 3, 416, 416)),
 }
 
