@@ -19,7 +19,7 @@ BENCHMARKS = {
     "mupots": Benchmark(mupots.true_joints, (mupots.FILE,), ("stride", "lift")),
     "mupots-noise": Benchmark(mupots.noisy_joints, (mupots.FILE,), ("stride", "seed", "lift")),
     "depth": Benchmark(depth.depth, (fitting.MOCAP,), ("people", "seed", "lift")),
-    "video": Benchmark(video.clips, video.FILES, ("frames", "lift")),
+    "video": Benchmark(video.clips, video.FILES, ("frames", "lift", "network", "refiner")),
     "cost": Benchmark(cost.cost, (), ("repeats", "seed", "lift")),
     "latency": Benchmark(cost.latency, (), ("repeats", "seed", "lift"))}
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
+from ros2_pose.config import PoseConfig
 from ros2_pose.evaluation.benchmarks.fitting import fitter
 from ros2_pose.evaluation.harness import Curve, Options, Row
 from ros2_pose.evaluation.plots import ERROR_BY_JOINT_MM
@@ -89,7 +90,7 @@ def _pose(people: list[dict]) -> np.ndarray:
 
 def clips(options: Options) -> Iterator[Row | Curve]:
     """Run the whole pipeline on each clip, one view at a time."""
-    pipeline = Pipeline()
+    pipeline = Pipeline(PoseConfig(network=options.network, refiner=options.refiner))
     pipeline.fitter = fitter(options, pipeline.fitter.settings)
     scores, errors = [], []
     for name in CLIPS:
