@@ -313,7 +313,8 @@ def batch_of(keypoints, spaces, **changes):
               "camera": torch.tensor([[300.0, 300, 128, 128]]).repeat(count, 1),
               "theta": torch.full((count, 24, 4), torch.nan),
               "betas": torch.full((count, 10), torch.nan),
-              "joints": torch.from_numpy(spaces).float()}
+              "joints": torch.from_numpy(spaces).float(),
+              "root": torch.full((count, 3), torch.nan)}
     return Batch(**values | changes)
 
 
