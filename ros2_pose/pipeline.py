@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from copy import copy
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -78,7 +79,6 @@ class Pipeline:
         self.body_name = Path(config.body_model).stem or "open_body"
         self.fitter = Fitter(self.body, PosePrior.load(), Lift.load())
         self.depth_gauge = DepthGauge(self.body)
-        self.root_depth = RootDepth.load()
         self.tracker = Tracker(config)
         self._schedule = SearchSchedule(config.search_every)
         self._quarter_turns = 0  # of the camera's mounting, see `imaging.upright`
@@ -216,12 +216,17 @@ class Pipeline:
         people = _with_fit(people, bodies, joint_measured)
         return self._corrected(people, sighting, bodies, camera) if self.config.correct else people
 
+    @cached_property
+    def _root_depth(self) -> RootDepth:
+        """The network of positions without bodies, loaded on first use: it is off by default."""
+        return RootDepth.load()
+
     @torch.inference_mode()
     def _with_positions(self, people: People, tracks: list[Track], frame: Frame,
                         camera: Camera) -> People:
         """People with positions by their size in the image, without bodies."""
         sighting = self._sighting(people, frame, camera)
-        root, root_cov = root_with_cov(self.root_depth, sighting.points, sighting.cov,
+        root, root_cov = root_with_cov(self._root_depth, sighting.points, sighting.cov,
                                        sighting.up)
         return people.without_bodies(_NO_BODIES).with_fields(root=root, root_cov=root_cov)
 

@@ -21,7 +21,7 @@ from ros2_pose.networks.checkpoint import (
 from ros2_pose.networks.kblock import axis_votes
 from ros2_pose.networks.refiner import Guide
 from ros2_pose.networks.registry import create_network, create_refiner, trainable_networks
-from ros2_pose.networks.san import backbone
+from ros2_pose.networks.resnet import RESNETS
 from ros2_pose.networks.san.config import SanConfig
 from ros2_pose.networks.san.lifted import LiftedVotes
 from ros2_pose.networks.san.network import CUBE_M, K, SanNet, SelfAttention, _integral
@@ -229,7 +229,7 @@ def test_losses_and_gradients_are_finite(batch):
 
 def test_the_paper_s_backbone_learns_too(monkeypatch):
     """A ResNet has no heads: its votes are the volumes' alone, and its weights learn."""
-    monkeypatch.setitem(backbone._DEPTHS, "resnet50", [1, 1, 1, 1])
+    monkeypatch.setitem(RESNETS, "resnet50", ("bottleneck", [1, 1, 1, 1]))
     torch.manual_seed(0)
     net = SanNet(SanConfig(input_size=64, widths=(8, 8, 8), depth_cells=4)).eval()
     out = net(255 * torch.rand(1, 3, 64, 64))

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ros2_pose.body.model import BodyModel
 from ros2_pose.body.so3 import quat_from_rotmat, rotmat_from_columns
 from ros2_pose.body.state import BodyState
 from ros2_pose.skeleton import COCO17, SMPL24
@@ -95,6 +96,28 @@ class Lift(nn.Module):
         out = self.leave(hidden).unflatten(1, (HYPOTHESES, -1))
         *values, logit = out.split([*_OUTPUTS.values(), 1], 2)
         return _to_camera(dict(zip(_OUTPUTS, values)), logit[..., 0], rotmat, rays_std)
+
+
+def lifted_joints(lift: Lift, body: BodyModel, points: Tensor, std: Tensor, focal: Tensor | float,
+                  middle: Tensor, least_depth_m: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Lift keypoints in pixels to the joints of the most probable bodies.
+
+    Args:
+        lift, body: the networks.
+        points, std (P, 17, 2): keypoints and their standard deviations, px; NaN: missing.
+        focal: length, px; middle (2,): principal point, px.
+        least_depth_m: of a joint that is projected, m.
+    Returns:
+        Joints (P, 24, 3) m from the pelvis, camera axes; their pixels (P, 24, 2); and positions of
+        the pelvis (P, 3) m, camera frame.
+    """
+    lifted = lift((points - middle) / focal, (std / focal).square().diag_embed())
+    best = lifted.select(lifted.logits.argmax(1))
+    joints = body(best.theta, best.betas, with_vertices=False).joints
+    joints = joints - joints[:, :1]
+    placed = joints + best.root[:, None]
+    pixels = focal * placed[..., :2] / placed[..., 2:].clamp(min=least_depth_m) + middle
+    return joints, pixels, best.root
 
 
 def person_view(points: Tensor, cov: Tensor,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import cv2
 import numpy as np
 import torch
 from torch import nn
 
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
-from ros2_pose.imaging.resize import shrunk
+from ros2_pose.imaging.resize import resized, shrunk
 from ros2_pose.networks.keypoint_noise import KeypointNoise
 from ros2_pose.people import DETECTED, Frame, People
 
@@ -235,3 +236,22 @@ def letterbox(image: np.ndarray, scale: int) -> np.ndarray:
     padded = np.zeros((padded_length(height), padded_length(width), 3), np.uint8)
     padded[:height, :width] = shrunk(image, (width, height))
     return padded
+
+
+def grey_letterbox(image: np.ndarray, scale: int, shrink: int = 1) -> torch.Tensor:
+    """Return an image (H, W, 3) scaled to a long side of `scale` px, as an input (3, h, w).
+
+    It is padded with grey at the right and bottom to multiples of 32 px.
+
+    Args:
+        image: uint8 RGB.
+        scale: long side, px.
+        shrink: factor by which the network reduces the input before its strides: multiples of
+            32 * shrink px.
+    """
+    width, height = input_size((image.shape[1], image.shape[0]), scale)
+    method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
+    rows, columns = (shrink * padded_length(-(-side // shrink)) for side in (height, width))
+    padded = np.full((rows, columns, 3), PAD, np.uint8)
+    padded[:height, :width] = resized(image, (width, height), method)
+    return torch.from_numpy(padded).permute(2, 0, 1)

@@ -137,6 +137,7 @@ THUNDER_NOISE = _model({
     "ankle": (0.44, 0.0076, 0.08, 0.030),
 }, wide=4.17, person_std=0.23, joint_std=0.20, stretch_std=0.18, by_score=-1.38)
 
+# Not fitted yet: Thunder's heat-maps are the largest part of its votes.
 SAN_NOISE = THUNDER_NOISE
 
 KEYPOINT_NOISE = THUNDER_NOISE  # of the default network

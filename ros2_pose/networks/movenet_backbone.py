@@ -17,7 +17,7 @@ from ros2_pose.weights import fetch
 CHANNELS = (24 + 17, 72, 176, 304)
 # Channels of the finest level with `regressions`: features, heat-maps, and as `MoveNet.forward`
 # returns them offsets, displacements and the centre's logits.
-FEATURES, HEATMAPS, OFFSETS = slice(0, 24), slice(24, 41), slice(41, 75)
+HEATMAPS, OFFSETS = slice(24, 41), slice(41, 75)
 DISPLACEMENTS, CENTER = slice(75, 109), slice(109, 110)
 REGRESSION_CHANNELS = (110, *CHANNELS[1:])
 _MODEL = "center_net_mobile_net_v2fpn_feature_extractor/model_1"

@@ -23,6 +23,7 @@ _CLOSE_UP_ZOOM = (0.4, 1.5)  # smaller loses detail; larger has none
 CROP_FACTOR = 1.25  # side of the crop of a person relative to the box's long side
 _CROP_ZOOM = (0.75, 1.25)
 _CROP_SHIFT = 0.06  # of the side, each way
+_LEAST_DEPTH_M = 0.1  # of a joint that is projected
 _LEAST_LEFT = 0.25  # of a box: people that are cut more are ignored
 
 
@@ -48,6 +49,13 @@ class Batch(NamedTuple):
         moved = {name: value.to(device, non_blocking=True)
                  for name, value in self._asdict().items() if name != "ignored"}
         return Batch(**moved, ignored=[boxes.to(device) for boxes in self.ignored])
+
+    def projected_joints(self) -> Tensor:
+        """Return the joints (N, 24, 2) px; NaN where a body or a camera is not known."""
+        position = self.joints + self.root[:, None]
+        depth = torch.where(position[..., 2:] > _LEAST_DEPTH_M, position[..., 2:], torch.nan)
+        focal, middle = self.camera[:, None, :2], self.camera[:, None, 2:]
+        return focal * position[..., :2] / depth + middle
 
 
 class Example(NamedTuple):

@@ -12,6 +12,7 @@ from ros2_pose.networks.das.pose import Z_M, Pose
 from ros2_pose.training import das_losses as losses
 from ros2_pose.training.augment import Batch
 from ros2_pose.training.config import TrainingConfig
+from ros2_pose.training.losses import keypoint_percent
 
 # The authors' weights; boxes are not in the paper.
 _WEIGHTS = {"center": 1.0, "centerness": 1.0, "depth": 1.0, "keypoint": 2.0, "joint": 2.0,
@@ -96,13 +97,11 @@ class DasObjective(nn.Module):
                 batch: Batch) -> dict[str, Tensor]:
         """Return errors of the last poses, for the log; none where no truth is known."""
         error_px = (pose["keypoints"] - keypoints).norm(dim=2)
-        error_px = torch.where(batch.visible[person], error_px, torch.nan)
-        boxes = batch.boxes[person]
-        diagonal = (boxes[:, 2:] - boxes[:, :2]).norm(dim=1, keepdim=True)
         joints = in_metres(pose, batch.camera[person])
         joints = joints - joints[:, :1]
         depth_error = (pose["log_depth"] - true_log_depth(batch)[person]).abs()
-        errors = {"keypoint_percent": _PERCENT * (error_px / diagonal).nanmean(),
+        errors = {"keypoint_percent": keypoint_percent(error_px, batch.visible[person],
+                                                     batch.boxes[person]),
                   "depth_percent": _PERCENT * depth_error.nanmean(),
                   "mpjpe_mm": _MM * (joints - batch.joints[person]).norm(dim=2).nanmean()}
         return {name: error for name, error in errors.items() if error.isfinite()}
@@ -137,10 +136,7 @@ def targets(batch: Batch, centers: Tensor, on_level: Tensor, places: Tensor,
 
 def projected(batch: Batch) -> Tensor:
     """Return the SMPL joints (N, 24, 3) of the truth: x, y px, z from the pelvis, m."""
-    joints = batch.joints + batch.root[:, None]
-    z = torch.where(joints[..., 2:] > _LEAST_DEPTH_M, joints[..., 2:], torch.nan)
-    focal, middle = batch.camera[:, None, :2], batch.camera[:, None, 2:]
-    return torch.cat([focal * joints[..., :2] / z + middle, batch.joints[..., 2:]], 2)
+    return torch.cat([batch.projected_joints(), batch.joints[..., 2:]], 2)
 
 
 def true_log_depth(batch: Batch) -> Tensor:

@@ -133,3 +133,15 @@ def heatmap_loss(maps: Tensor, truth: Tensor, std_cells: float) -> Tensor:
     target = bump_y[..., :, None] * bump_x[..., None, :]
     error = (maps - target).square().sum((-2, -1))
     return torch.where(known, error, 0.0).sum(-1)
+
+
+def keypoint_percent(error_px: Tensor, visible: Tensor, boxes: Tensor) -> Tensor:
+    """Return the mean error of visible keypoints in % of the boxes' diagonals, for logs.
+
+    Args:
+        error_px (N, K): px, NaN: unknown.
+        visible (N, K): bool.
+        boxes (N, 4): x min, y min, x max, y max, px.
+    """
+    diagonal = (boxes[:, 2:] - boxes[:, :2]).norm(dim=1, keepdim=True)
+    return torch.where(visible, 100 * error_px / diagonal, torch.nan).nanmean()

@@ -16,7 +16,7 @@ from ros2_pose.training.detection import Truth, detection_loss
 
 _JITTER_SHIFT, _JITTER_SIZE = 0.06, 0.1  # of true boxes: errors of detected ones
 _WEIGHTED = ("detection", "keypoint", "vote", "shape", "pose", "smpl")  # terms of the total
-_PERCENT, _MM = 100.0, 1000.0
+_MM = 1000.0
 
 
 class Objective(nn.Module):
@@ -76,9 +76,7 @@ class Objective(nn.Module):
             loss = losses.heatmap_loss(described.maps, truth, GAUSSIAN_CELLS)
         terms["keypoint"] = loss.mean()
         error_px = ((described.points - truth) * cell).norm(dim=2).detach()
-        error_px = torch.where(batch.visible, error_px, torch.nan)
-        diagonal = (batch.boxes[:, 2:] - batch.boxes[:, :2]).norm(dim=1, keepdim=True)
-        terms["keypoint_percent"] = _PERCENT * (error_px / diagonal).nanmean()
+        terms["keypoint_percent"] = losses.keypoint_percent(error_px, batch.visible, batch.boxes)
         return terms
 
     def _body_terms(self, described: Described, boxes: Tensor, batch: Batch) -> dict[str, Tensor]:

@@ -12,14 +12,13 @@ from ros2_pose.networks.san.network import CUBE_M, STRIDE, K, SanNet
 from ros2_pose.networks.tian.smpl_head import camera_from_box
 from ros2_pose.training.augment import CROP_FACTOR, Batch
 from ros2_pose.training.config import TrainingConfig
-from ros2_pose.training.losses import vote_loss
+from ros2_pose.training.losses import keypoint_percent, vote_loss
 
 _FITTED_STD = 1.0  # cells, of joints of bodies that were fitted to labels
-_LEAST_DEPTH_M = 0.1
 _LEAST_SHOWN = 4  # visible keypoints of a person who counts
 _POSED, _GUESS_STD = 0.7, 0.04  # share of people found with keypoints; errors in box sides
 _CROP_STEP = 32  # px: sides of a refiner's crops are multiples of it
-_PERCENT, _MM = 100.0, 1000.0
+_MM = 1000.0
 
 
 class SanObjective(nn.Module):
@@ -60,8 +59,7 @@ class SanObjective(nn.Module):
         total = self.config.keypoint_weight * terms["keypoint"] \
             + self.config.smpl_weight * terms["joint"] + self.config.vote_weight * terms["vote"]
         off = STRIDE * (out["keypoints"] - truth[:, :K, :2]).norm(dim=2)
-        diagonal = (batch.boxes[:, 2:] - batch.boxes[:, :2]).norm(dim=1, keepdim=True)
-        percent = torch.where(batch.visible, _PERCENT * off / diagonal, torch.nan).nanmean()
+        percent = keypoint_percent(off, batch.visible, batch.boxes)
         return terms | {"total": total, "keypoint_percent": percent.detach(),
                         "mpjpe_mm": _MM * error.detach().norm(dim=2).nanmean()}
 
@@ -72,7 +70,7 @@ class SanObjective(nn.Module):
         Values that are not known, and joints beyond the crop, are NaN.
         """
         cells = self.net.picture_size / STRIDE
-        points = torch.cat([batch.keypoints, _projected(batch)], 1) / STRIDE
+        points = torch.cat([batch.keypoints, batch.projected_joints()], 1) / STRIDE
         inside = ((points > 0) & (points < cells)).all(2, keepdim=True)
         z = _along_view(self._positions(batch), batch, self.net.picture_size)
         depth = z[..., None] * cells / CUBE_M
@@ -153,13 +151,6 @@ def guessed(batch: Batch, seed: int) -> Tensor:
     size = (batch.boxes[:, 2:] - batch.boxes[:, :2]).amax(1)
     guess = batch.keypoints + _GUESS_STD * size[:, None, None] * noise
     return torch.where(chosen.to(guess.device)[:, None, None], guess, torch.nan)
-
-
-def _projected(batch: Batch) -> Tensor:
-    """Return the joints (N, 24, 2) px of the crops; NaN where a body or a camera is not known."""
-    position = batch.joints + batch.root[:, None]
-    depth = torch.where(position[..., 2:] > _LEAST_DEPTH_M, position[..., 2:], torch.nan)
-    return position[..., :2] / depth * batch.camera[:, None, :2] + batch.camera[:, None, 2:]
 
 
 def _along_view(positions: Tensor, batch: Batch, side: int) -> Tensor:

@@ -223,21 +223,33 @@ def _write(training: LiftTrainer, out: Path) -> None:
         writer.writerows(training.lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def argument_parser(description: str, out: Path, steps: int,
+                    rate: float) -> argparse.ArgumentParser:
+    """Return the options of a training on simulated keypoints, with their defaults."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--mocap", type=Path, required=True,
                         help="npz with theta (N, 24, 3) rad and src (N,) trial names")
-    parser.add_argument("--out", type=Path, default=FILE)
-    parser.add_argument("--steps", type=int, default=11_000)
+    parser.add_argument("--out", type=Path, default=out)
+    parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--batch", type=int, default=512, help="people a step")
-    parser.add_argument("--rate", type=float, default=1e-3)
+    parser.add_argument("--rate", type=float, default=rate)
+    return parser
+
+
+def projectors(mocap: Path) -> tuple[Projector, Projector]:
+    """Return what draws people to train on, and those held back, from motion capture."""
+    model = BodyModel.load()
+    return (Projector(model, read_poses(mocap)),
+            Projector(model, read_poses(mocap, held=True), vary=False))
+
+
+def main() -> None:
+    parser = argument_parser(__doc__.splitlines()[0], FILE, steps=11_000, rate=1e-3)
     parser.add_argument("--start", type=Path, help="weights of a trained lift to start from, "
                         "e.g. after a change of the simulated noise")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    model = BodyModel.load()
-    people = Projector(model, read_poses(args.mocap))
-    others = Projector(model, read_poses(args.mocap, held=True), vary=False)
+    people, others = projectors(args.mocap)
     training = LiftTrainer(people, args.steps, args.batch, args.rate)
     if args.start is not None:
         training.start_from(torch.load(args.start, weights_only=True))

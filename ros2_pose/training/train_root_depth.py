@@ -8,18 +8,21 @@ interrupted, the same command resumes.
 
 from __future__ import annotations
 
-import argparse
 import logging
-from pathlib import Path
 
 from torch import Tensor
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.root_depth import FILE, RootDepth
-from ros2_pose.data.synthetic.bodies import read_poses
-from ros2_pose.data.synthetic.keypoints import Projections, Projector
+from ros2_pose.data.synthetic.keypoints import Projections
 from ros2_pose.training.losses import gaussian_nll
-from ros2_pose.training.train_lift import LiftTrainer, relative_shift, train
+from ros2_pose.training.train_lift import (
+    LiftTrainer,
+    argument_parser,
+    projectors,
+    relative_shift,
+    train,
+)
 
 _PERCENT = 100
 _ERROR_WEIGHT = 10.0  # of the absolute error beside the likelihood, which falls with 1 / variance
@@ -46,18 +49,9 @@ def losses(found: tuple[Tensor, Tensor], truth: Projections, _: BodyModel) -> di
 
 def main() -> None:
     """Train as the command line says."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mocap", type=Path, required=True,
-                        help="npz with theta (N, 24, 3) rad and src (N,) trial names")
-    parser.add_argument("--out", type=Path, default=FILE)
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=512, help="people a step")
-    parser.add_argument("--rate", type=float, default=2e-3)
-    args = parser.parse_args()
+    args = argument_parser(__doc__.splitlines()[0], FILE, steps=4000, rate=2e-3).parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    model = BodyModel.load()
-    people = Projector(model, read_poses(args.mocap))
-    others = Projector(model, read_poses(args.mocap, held=True), vary=False)
+    people, others = projectors(args.mocap)
     train(LiftTrainer(people, args.steps, args.batch, args.rate, RootDepth, losses), others,
           args.out)
 

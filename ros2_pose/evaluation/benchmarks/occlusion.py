@@ -21,6 +21,7 @@ from ros2_pose.boxes import overlaps
 from ros2_pose.config import PoseConfig
 from ros2_pose.evaluation import harness
 from ros2_pose.evaluation.benchmarks.keypoints import evaluate, network_detector
+from ros2_pose.evaluation.benchmarks.refinement import label_boxes
 from ros2_pose.evaluation.harness import Benchmark, Options, Row
 from ros2_pose.people import People
 
@@ -72,8 +73,7 @@ def with_the_occluded(labels: dict) -> dict:
         of_picture[label["image_id"]].append(label)
     degree: dict[int, float] = {}
     for people in of_picture.values():
-        boxes = np.array([person["bbox"] for person in people], float)
-        boxes[:, 2:] += boxes[:, :2]
+        boxes = label_boxes(people)
         shared = overlaps(boxes, boxes) - np.eye(len(boxes))
         for person, most in zip(people, shared.max(1)):
             visibility = np.array(person["keypoints"][2::3])

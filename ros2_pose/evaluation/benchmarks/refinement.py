@@ -69,7 +69,7 @@ def is_labelled(boxes: np.ndarray, labels: list[dict]) -> np.ndarray:
     """Whether each box (N, 4) px is of a labelled person, or lies in a crowd's region, (N,)."""
     if not labels or not len(boxes):
         return np.zeros(len(boxes), bool)
-    theirs = _boxes(labels)
+    theirs = label_boxes(labels)
     is_crowd = np.array([bool(label.get("iscrowd")) for label in labels])
     fits = np.where(is_crowd, shares_within(boxes, theirs) >= 0.5,
                     overlaps(boxes, theirs) >= _A_PERSON)
@@ -95,7 +95,7 @@ def jumped(proposed: People, refined: People, labels: list[dict]) -> np.ndarray:
     areas = np.array([label["area"] for label in labels], float)
     before = oks.similarity(proposed.keypoints[:, None], points[None], areas[None])
     is_box = np.isnan(proposed.keypoints).any((1, 2))
-    before[is_box] = overlaps(proposed.boxes[is_box], _boxes(labels))
+    before[is_box] = overlaps(proposed.boxes[is_box], label_boxes(labels))
     after = oks.similarity(refined.keypoints[:, None], points[None], areas[None])
     own, now = before.argmax(1), after.argmax(1)
     rows = np.arange(len(refined))
@@ -104,7 +104,7 @@ def jumped(proposed: People, refined: People, labels: list[dict]) -> np.ndarray:
     return is_other[counts]
 
 
-def _boxes(labels: list[dict]) -> np.ndarray:
+def label_boxes(labels: list[dict]) -> np.ndarray:
     """Boxes xyxy (L, 4) px of COCO's labels."""
     boxes = np.array([label["bbox"] for label in labels], float)
     boxes[:, 2:] += boxes[:, :2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -11,8 +10,7 @@ from torch import Tensor
 from ros2_pose import oks
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
-from ros2_pose.imaging.resize import resized
-from ros2_pose.networks.base import PAD, TorchNetwork, input_size, padded_length
+from ros2_pose.networks.base import TorchNetwork, grey_letterbox, input_size
 from ros2_pose.networks.checkpoint import load_layers
 from ros2_pose.networks.das.network import LEAST_PEAK, DasNet, locations, scores_of
 from ros2_pose.people import Frame, People
@@ -45,11 +43,7 @@ class Das(TorchNetwork):
 
     def prepare(self, image: np.ndarray) -> list[Tensor]:
         """Return the image (3, h, w) at the network's size, 0..255, padded for its strides."""
-        width, height = input_size((image.shape[1], image.shape[0]), self.net.config.input_size)
-        method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
-        padded = np.full((padded_length(height), padded_length(width), 3), PAD, np.uint8)
-        padded[:height, :width] = resized(image, (width, height), method)
-        return [torch.from_numpy(padded).permute(2, 0, 1)]
+        return [grey_letterbox(image, self.net.config.input_size)]
 
     def forward(self, batch: Tensor) -> tuple[list[Tensor], ...]:
         """Detect and describe the people of images (B, 3, h, w).

@@ -12,14 +12,13 @@ from ros2_pose.errors import PoseError
 from ros2_pose.networks import movenet_backbone as movenet
 from ros2_pose.networks.das.config import DasConfig
 from ros2_pose.networks.movenet_backbone import MoveNetBackbone
+from ros2_pose.networks.resnet import IMAGENET_PIXELS, RESNETS, STAGE_CHANNELS
 from ros2_pose.skeleton import COCO17
 
 START_STRIDE = 4  # px, of MoveNet's maps
 START_CHANNELS = 5  # of a keypoint: heat, offset x, y from a cell near it, x, y from the centre
 _HALF_CELL = START_STRIDE / 2  # MoveNet counts cells from the first one's centre
 _STAGES = ["stage2", "stage3", "stage4"]  # of a ResNet, strides 8, 16 and 32
-# Layer type, depths of the stages and channels of the first one.
-_RESNETS = {"resnet18": ("basic", [2, 2, 2, 2], 64), "resnet50": ("bottleneck", [3, 4, 6, 3], 256)}
 _TYPICAL_CELLS = 16.0  # length of a displacement, cells: features have the size of 1
 
 
@@ -73,12 +72,12 @@ class ResNetMaps(nn.Module):
             PoseError: transformers is not installed.
         """
         super().__init__()
-        layer_type, depths, first = _RESNETS[backbone]
-        widths = [first * 2**stage for stage in range(4)]
+        layer_type, depths = RESNETS[backbone]
+        widths = list(STAGE_CHANNELS[layer_type])
         self.channels = widths[1:]
         self.backbone: Any = _transformers().ResNetBackbone(_transformers().ResNetConfig(
             layer_type=layer_type, depths=depths, hidden_sizes=widths, out_features=_STAGES))
-        for name, values in (("mean", (123.7, 116.3, 103.5)), ("std", (58.4, 57.1, 57.4))):
+        for name, values in zip(("mean", "std"), IMAGENET_PIXELS):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def load(self, name: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ros2_pose.body.lift import Lift
+from ros2_pose.body.lift import Lift, lifted_joints
 from ros2_pose.body.model import BodyModel
 from ros2_pose.networks.das.pose import J, K, Pose, joint_scales, joints_from_keypoints, with_joints
 
@@ -63,14 +63,10 @@ class LiftedPose(nn.Module):
     def lifted(self, pose: Pose, picture: Tensor) -> tuple[Tensor, Tensor]:
         """Return the lift's offsets (N, 24, 3) and log_depth (N,) of the most probable body."""
         focal = picture.max()
-        rays = (pose["keypoints"] - picture / 2) / focal
-        lifted = self.lift(rays, (pose["keypoint_std"] / focal).square().diag_embed())
-        best = lifted.select(lifted.logits.argmax(1))
-        joints = self.body(best.theta, best.betas, with_vertices=False).joints
-        joints = joints - joints[:, :1]
-        depth = best.root[:, 2].clamp(min=_LEAST_DEPTH_M)
-        space = joints + best.root[:, None]
-        pixels = focal * space[..., :2] / space[..., 2:].clamp(min=_LEAST_DEPTH_M) + picture / 2
+        joints, pixels, root = lifted_joints(self.lift, self.body, pose["keypoints"],
+                                             pose["keypoint_std"], focal, picture / 2,
+                                             _LEAST_DEPTH_M)
+        depth = root[:, 2].clamp(min=_LEAST_DEPTH_M)
         beside = (pixels - self.weights @ pose["keypoints"]) / pose["size"][:, None, None]
         offsets = torch.cat([beside, joints[..., 2:]], 2).clamp(-_FARTHEST, _FARTHEST)
         return offsets, (depth / focal).log()

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ros2_pose.networks.convolution import conv_norm_relu
 from ros2_pose.networks.das.config import STRIDES, DasConfig
 from ros2_pose.networks.das.features import MoveNetFeatures, ResNetMaps
 from ros2_pose.networks.das.flow import RealNvp
@@ -169,7 +170,4 @@ def locations(maps: dict[str, Tensor], stride: int) -> Tensor:
 
 
 def _branch(width: int, layers: int) -> nn.Sequential:
-    parts: list[nn.Module] = []
-    for _ in range(layers):
-        parts += [nn.Conv2d(width, width, 3, padding=1), nn.GroupNorm(8, width), nn.ReLU()]
-    return nn.Sequential(*parts)
+    return nn.Sequential(*(part for _ in range(layers) for part in conv_norm_relu(width, width)))

@@ -130,7 +130,7 @@ class FirstEstimate(nn.Module):
         """Read the poses of N people.
 
         Args:
-            maps: of a level, see `DasNet.level_maps`.
+            maps: of a level, see `DasNet.forward`.
             image (N,): index of the image of each person.
             centers (N, 2): px.
             stride: of the level, px.

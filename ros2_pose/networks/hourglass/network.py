@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ros2_pose.networks import movenet_backbone
+from ros2_pose.networks.convolution import conv_norm_relu
 from ros2_pose.networks.hourglass.config import HourglassConfig
 from ros2_pose.networks.hourglass.joints import LIMBS, J, K
 from ros2_pose.networks.movenet_backbone import HIGHEST, MoveNetBackbone
@@ -45,8 +46,9 @@ class HourglassNet(TrainableNet):
         super().__init__(config)
         width, stride = config.width, config.stride
         self.movenet = None
-        self.stem = nn.Sequential(_conv(3, width // 4, 2), _conv(width // 4, width // 2, 2),
-                                  _conv(width // 2, width, stride // 4))
+        self.stem = nn.Sequential(conv_norm_relu(3, width // 4, 2),
+                                  conv_norm_relu(width // 4, width // 2, 2),
+                                  conv_norm_relu(width // 2, width, stride // 4))
         if config.backbone == "movenet":
             self.movenet = MoveNetBackbone("all", regressions=True)
             levels = movenet_backbone.REGRESSION_CHANNELS
@@ -55,10 +57,10 @@ class HourglassNet(TrainableNet):
             self.lateral = nn.ModuleList(nn.Sequential(conv, nn.GroupNorm(_GROUPS, width))
                                          for conv in (finest, *coarser))
             self.heat_gain = nn.Parameter(torch.ones(len(COCO17)))
-        self.enter = _conv(width, width)
+        self.enter = conv_norm_relu(width, width)
         self.hourglasses = nn.ModuleList(HourglassBlock(width, config.growth, config.halvings)
                                          for _ in range(config.stacks))
-        self.leave = nn.ModuleList(_conv(width, width) for _ in range(config.stacks))
+        self.leave = nn.ModuleList(conv_norm_relu(width, width) for _ in range(config.stacks))
         self.channels = {"heat": K, "tags": K * config.tag_dims, "orpm": 3 * J,
                          "fields": 2 * len(LIMBS)}
         outputs = sum(self.channels.values())
@@ -154,11 +156,11 @@ class HourglassBlock(nn.Module):
     def __init__(self, width: int, growth: int, halvings: int) -> None:
         super().__init__()
         inner = width + growth
-        self.skip = _conv(width, width)
-        self.down = _conv(width, inner, 2)
+        self.skip = conv_norm_relu(width, width)
+        self.down = conv_norm_relu(width, inner, 2)
         self.inner = HourglassBlock(inner, growth, halvings - 1) if halvings > 1 \
-            else _conv(inner, inner)
-        self.up = _conv(inner, width)
+            else conv_norm_relu(inner, inner)
+        self.up = conv_norm_relu(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return maps of the size of x (B, width, h, w)."""
@@ -201,9 +203,3 @@ def sampled(maps: Tensor, image: Tensor, points: Tensor, stride: int) -> Tensor:
         + at(high[..., 0], low[..., 1], right * (1 - down)) \
         + at(low[..., 0], high[..., 1], (1 - right) * down) \
         + at(high[..., 0], high[..., 1], right * down)
-
-
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    groups = _GROUPS if outputs % _GROUPS == 0 else 1
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.GroupNorm(groups, outputs),
-                         nn.ReLU())

@@ -8,6 +8,7 @@ from torch import Tensor, fx, nn
 
 from ros2_pose.errors import PoseError
 from ros2_pose.networks.heads import Heads
+from ros2_pose.networks.resnet import IMAGENET_PIXELS, RESNETS, STAGE_CHANNELS
 from ros2_pose.networks.san.config import SanConfig
 from ros2_pose.networks.tfjs import load_tfjs
 from ros2_pose.networks.thunder import HEADS
@@ -19,8 +20,6 @@ _LEVELS = (("model/block_16_project_BN/FusedBatchNormV3",),
            ("model/block_12_add/add", "re_lu/Relu"),
            ("model/block_5_add/add", "re_lu_1/Relu"),
            ("re_lu_2/Relu",))
-_IMAGENET = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)  # mean and deviation of pixels, RGB, 0..255
-_DEPTHS = {"resnet50": [3, 4, 6, 3], "resnet152": [3, 8, 36, 3]}
 
 
 def load_features() -> fx.GraphModule:
@@ -67,7 +66,7 @@ class ResNetFeatures(nn.Module):
         channels: of the features at strides 32, 16, 8 and 4.
     """
 
-    channels = (2048, 1024, 512, 256)
+    channels = STAGE_CHANNELS["bottleneck"][::-1]
 
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -76,8 +75,9 @@ class ResNetFeatures(nn.Module):
         except ImportError as error:
             raise PoseError("a ResNet needs more: pip install 'transformers>=5.20,<6'; or set "
                             "backbone to thunder") from error
-        self.resnet = ResNetModel(ResNetConfig(layer_type="bottleneck", depths=_DEPTHS[name]))
-        for name, values in zip(("mean", "std"), _IMAGENET):
+        layer_type, depths = RESNETS[name]
+        self.resnet = ResNetModel(ResNetConfig(layer_type=layer_type, depths=depths))
+        for name, values in zip(("mean", "std"), IMAGENET_PIXELS):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
 
     def load_imagenet(self, source: str) -> None:

@@ -12,8 +12,8 @@ class SanConfig:
     """Architecture of the network; stored in its checkpoints. The defaults are the paper's."""
 
     backbone: str = setting("resnet50", "network that the crop's features come from; thunder: "
-                            "MoveNet Thunder's, which are not trained, and whose heat-maps vote, "
-                            "too", choices=("thunder", "resnet50", "resnet152"))
+                            "MoveNet Thunder's, which are not trained; its heat-maps vote, too",
+                            choices=("thunder", "resnet50", "resnet152"))
     input_size: int = setting(256, "side of the crops that it is trained on, px", low=64, high=1024)
     widths: tuple[int, ...] = setting((256, 256, 256), "channels after each deconvolution",
                                       low=8, high=1024)
@@ -22,7 +22,6 @@ class SanConfig:
                               "ablation")
     laterals: bool = setting(False, "the backbone's finer features are added after each "
                              "deconvolution, which is not in the paper")
-
     lift: bool = setting(False, "the body that explains the keypoints found votes for the SMPL "
                          "joints, too, which is not in the paper")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ros2_pose.body.lift import Lift
+from ros2_pose.body.lift import Lift, lifted_joints
 from ros2_pose.body.model import BodyModel
 from ros2_pose.skeleton import SMPL24
 
@@ -44,13 +44,8 @@ class LiftedVotes(nn.Module):
         focal, middle = _FOCAL * max(size), points.new_tensor(size) / 2
         points = points.masked_fill(scores[..., None] < _LEAST_SCORE, torch.nan)
         with torch.autocast(points.device.type, enabled=False):
-            found = self.lift((points.float() - middle) / focal,
-                              (std.float() / focal).square().diag_embed())
-            best = found.select(found.logits.argmax(1))
-            joints = self.body(best.theta, best.betas, with_vertices=False).joints
-        joints = joints - joints[:, :1]
-        placed = joints + best.root[:, None]
-        pixels = focal * placed[..., :2] / placed[..., 2:].clamp(min=_LEAST_DEPTH_M) + middle
+            joints, pixels, _ = lifted_joints(self.lift, self.body, points.float(), std.float(),
+                                              focal, middle, _LEAST_DEPTH_M)
         return torch.cat([pixels, joints[..., 2:]], 2)
 
     def forward(self, joints: Tensor, spread: Tensor,

@@ -50,7 +50,7 @@ class San(nn.Module, Refiner):
         out = self.net(batch, guess, self._tensor(guide.middle + corner))
         values = {name: out[name][0].double().cpu().numpy() for name in
                   ("keypoints", "keypoint_std", "joints", "size", "keypoint_scores",
-                                                   "center_scores")}
+                   "center_scores")}
         joints = values["joints"][K:] * (STRIDE, STRIDE, 1) - (*corner, 0)
         cov = (STRIDE * values["keypoint_std"])[..., None]**2 * np.eye(2)
         return Refined(STRIDE * values["keypoints"] - corner, cov, values["keypoint_scores"],

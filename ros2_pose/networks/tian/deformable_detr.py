@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ros2_pose.errors import PoseError
 from ros2_pose.networks import movenet_backbone
+from ros2_pose.networks.resnet import IMAGENET_PIXELS, RESNETS, STAGE_CHANNELS
 from ros2_pose.networks.tian import efficientnet_lite
 from ros2_pose.networks.tian.config import TianConfig
 
@@ -19,17 +20,13 @@ _PERSON_SHARE = 0.01  # of queries, before training
 # Of each backbone: channels of its features at strides 4, 8, 16 and 32.
 _CHANNELS = {"movenet": movenet_backbone.CHANNELS,
              "efficientnet_lite0": efficientnet_lite.CHANNELS,
-             "resnet18": (64, 128, 256, 512),
-             "resnet50": (256, 512, 1024, 2048)}
+             "resnet18": STAGE_CHANNELS["basic"],
+             "resnet50": STAGE_CHANNELS["bottleneck"]}
 # Mean and standard deviation, RGB, 0..255, of the pixels that it was trained with.
-_IMAGENET = (123.7, 116.3, 103.5), (58.4, 57.1, 57.4)
 _PIXELS = {"movenet": ((0.0,) * 3, (1.0,) * 3),
            "efficientnet_lite0": ((127.0,) * 3, (128.0,) * 3),
-           "resnet18": _IMAGENET,
-           "resnet50": _IMAGENET}
-# Layer type and depths of the ResNets of `transformers`.
-_RESNETS = {"resnet18": ("basic", [2, 2, 2, 2]),
-            "resnet50": ("bottleneck", [3, 4, 6, 3])}
+           "resnet18": IMAGENET_PIXELS,
+           "resnet50": IMAGENET_PIXELS}
 
 
 def channels(config: TianConfig) -> list[int]:
@@ -81,7 +78,7 @@ def deformable_detr(config: TianConfig) -> Any:
 def _resnet_config(config: TianConfig) -> Any:
     """Return a ResNet's configuration; for another backbone, one with as many channels."""
     from transformers import ResNetConfig
-    kind, depths = _RESNETS.get(config.backbone, ("basic", [1, 1, 1, 1]))
+    kind, depths = RESNETS.get(config.backbone, ("basic", [1, 1, 1, 1]))
     return ResNetConfig(layer_type=kind, depths=depths, hidden_sizes=channels(config),
                         out_features=["stage2", "stage3", "stage4"])
 

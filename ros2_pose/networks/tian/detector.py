@@ -6,7 +6,6 @@ camera is known; the pipeline does without it, because its body layer corrects.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -18,8 +17,7 @@ from ros2_pose.body.correct import correct
 from ros2_pose.body.model import BodyModel
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
-from ros2_pose.imaging.resize import resized
-from ros2_pose.networks.base import PAD, PoseNetwork, TorchNetwork, input_size, padded_length
+from ros2_pose.networks.base import PoseNetwork, TorchNetwork, grey_letterbox, input_size
 from ros2_pose.networks.checkpoint import load_layers
 from ros2_pose.networks.tian import roi
 from ros2_pose.networks.tian.network import TianNet
@@ -67,13 +65,7 @@ class Tian(TorchNetwork):
 
     def prepare(self, image: np.ndarray) -> list[Tensor]:
         """Return the image (3, h, w) at the network's size, 0..255, padded for its strides."""
-        width, height = input_size((image.shape[1], image.shape[0]), self.net.config.picture_size)
-        method = cv2.INTER_AREA if width < image.shape[1] else cv2.INTER_LINEAR
-        shrink = self.net.config.shrink
-        rows, columns = (shrink * padded_length(-(-side // shrink)) for side in (height, width))
-        padded = np.full((rows, columns, 3), PAD, np.uint8)
-        padded[:height, :width] = resized(image, (width, height), method)
-        return [torch.from_numpy(padded).permute(2, 0, 1)]
+        return [grey_letterbox(image, self.net.picture_size, self.net.config.shrink)]
 
     def forward(self, batch: Tensor) -> tuple[list[Tensor], ...]:
         """Detect and describe the people of images (B, 3, h, w).

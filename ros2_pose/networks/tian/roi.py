@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ros2_pose.networks.convolution import conv_norm_relu
+
 STRIDES = (4, 8, 16, 32)
 
 
@@ -121,11 +123,13 @@ class MapHead(nn.Module):
         super().__init__()
         # A learned embedding of the position in the box.
         self.place = nn.Parameter(0.1 * torch.randn(width, cells, cells))
-        self.enter = _conv(width, width)
-        self.down = nn.ModuleList([_conv(width, 2 * width, 2), _conv(2 * width, 2 * width, 2)])
-        self.middle = nn.Sequential(*(_conv(2 * width, 2 * width) for _ in range(layers)))
-        self.up = nn.ModuleList([_conv(2 * width, 2 * width), _conv(2 * width, width)])
-        self.leave = _conv(width, width)
+        self.enter = conv_norm_relu(width, width)
+        self.down = nn.ModuleList([conv_norm_relu(width, 2 * width, 2),
+                                   conv_norm_relu(2 * width, 2 * width, 2)])
+        self.middle = nn.Sequential(*(conv_norm_relu(2 * width, 2 * width) for _ in range(layers)))
+        self.up = nn.ModuleList([conv_norm_relu(2 * width, 2 * width),
+                                 conv_norm_relu(2 * width, width)])
+        self.leave = conv_norm_relu(width, width)
         self.joints = nn.Conv2d(width, joints, 1)
         self.summary = 4 * 4 * 2 * width
 
@@ -137,8 +141,3 @@ class MapHead(nn.Module):
         half = half + F.interpolate(self.up[0](coarse), half.shape[-2:], mode="nearest")
         fine = fine + F.interpolate(self.up[1](half), fine.shape[-2:], mode="nearest")
         return self.joints(self.leave(fine)), F.adaptive_avg_pool2d(coarse, 4).flatten(1)
-
-
-def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.GroupNorm(8, outputs),
-                         nn.ReLU())
