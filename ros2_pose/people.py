@@ -128,6 +128,11 @@ class People:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    @property
+    def is_3d(self) -> bool:
+        """Whether positions were estimated, even if of 0 people."""
+        return self.root is not None
+
     def __getitem__(self, rows) -> People:
         """Select people by a slice, a mask (P,) or a list of indices."""
         chosen = np.arange(len(self))[rows]

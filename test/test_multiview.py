@@ -13,6 +13,7 @@ from ros2_pose.camera import Camera, rotation_of
 from ros2_pose.config import PoseConfig
 from ros2_pose.geometry import Transform
 from ros2_pose.imaging.contrast import grey_ramp
+from ros2_pose.messages.people import STATUS_PARTIAL, status_of
 from ros2_pose.multiview import pipeline as multiview
 from ros2_pose.multiview.fusion import Fuser, MultiviewError, View
 from ros2_pose.multiview.pipeline import MultiPipeline, ground_of_camera
@@ -350,6 +351,16 @@ def test_a_camera_without_pose_or_calibration_is_left_out_and_said(single, sever
     assert "camera 2" in scene.people.note and "pose" in scene.people.note
     assert "camera 3" in scene.people.note and "calibration" in scene.people.note
     assert len(scene.people) == 1
+
+
+@pytest.mark.parametrize("people", [0, 1])
+def test_a_camera_left_out_does_not_make_the_rest_two_dimensional(single, several, people):
+    pipeline = several(3)
+    keypoints = _walk(single, 1)[0][:people]
+    pipeline.cameras[0].network.found = [detected(keypoints, pose) for pose in POSES]
+    scene = pipeline.step([frame(0, 0, POSES[0]), frame(1, 0, None), frame(2, 0, POSES[2])])
+    assert len(scene.people) == people and scene.people.note
+    assert status_of(scene.people) == STATUS_PARTIAL
 
 
 def test_a_view_of_the_scene_has_the_fused_body_over_its_own_pixels(single, several):

@@ -144,7 +144,7 @@ def test_without_any_depth_images_are_not_held_back_and_the_reason_is_told(graph
 
 def test_depth_of_another_encoding_costs_the_depth_alone(graph, start):
     rgbd = Rgbd(graph, start)
-    rgbd.node.pipeline.people = CorePeople.nobody().with_fields(joints=np.zeros((0, 24, 3)))
+    rgbd.node.pipeline.people = CorePeople.nobody().with_fields(root=np.zeros((0, 3)))
     bad = depth(33 * MS, 1.0)
     bad.encoding = "rgb8"
     rgbd.say(rgbd.depths, bad)

@@ -105,6 +105,15 @@ def test_a_depth_image_measures_the_distance(look, person, pipeline):
     np.testing.assert_allclose(empty.root, blind.root, atol=0.02)
 
 
+def test_a_note_on_an_empty_room_does_not_make_it_two_dimensional(look, person):
+    nobody = detected(person[0])[:0]
+    wrong = np.zeros((240, 320), np.float32)
+    for settings in ({}, {"body": False, "root_depth": True}):
+        people = look(nobody, wrong, **settings)
+        assert people.is_3d and status_of(people.with_fields(note="something")) == STATUS_PARTIAL
+    assert status_of(look(nobody, body=False)) == STATUS_2D_ONLY
+
+
 def test_a_depth_image_of_another_size_is_said_and_ignored(look, person):
     pixels, _ = person
     people = look(detected(pixels), np.zeros((240, 320), np.float32))

@@ -63,7 +63,7 @@ def status_of(people: People) -> int:
     """Return STATUS_OK or, with a note on what is missing, STATUS_2D_ONLY or STATUS_PARTIAL."""
     if not people.note:
         return STATUS_OK
-    return STATUS_2D_ONLY if people.root is None else STATUS_PARTIAL
+    return STATUS_PARTIAL if people.is_3d else STATUS_2D_ONLY
 
 
 # Filling ----------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from ros2_pose.geometry import Transform
 from ros2_pose.multiview.fusion import Fuser, MultiviewError, View, rough_people
 from ros2_pose.people import DETECTED, LOST, TRACKED, Frame, Ground, People
 from ros2_pose.pipeline import NoContrastError, Pipeline, PreparedFrame, check_image
-from ros2_pose.skeleton import SMPL24
 from ros2_pose.sync.time_jump import steps_back
 from ros2_pose.tracking.association import associate_by_position
 from ros2_pose.tracking.tracked_body import TrackedBody, previous_of
@@ -140,7 +139,7 @@ class MultiPipeline:
                 notes.append(f"camera {number + 1}: {note}")
         people, rows = self._fused(views, stamp)
         if not len(people) and any(views):
-            people = people.with_fields(joints=np.zeros((0, len(SMPL24), 3)))  # 3D, of 0 people
+            people = people.with_fields(root=np.zeros((0, 3)))  # 3D, of 0 people
         people = people.with_fields(note="; ".join(notes))
         return MultiviewResult(people, tuple(views), rows,
                                tuple(prepared.get(number) for number in range(len(frames))))
