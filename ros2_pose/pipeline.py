@@ -179,7 +179,8 @@ class Pipeline:
         for track in self.tracker.tracks:
             if track.id == track_id and track.body is not None:
                 track.body = TrackedBody(body.seen_from(camera_to_fixed), body.disagreement_s,
-                                         body.frames, track.body.stamp, camera_to_fixed)
+                                         body.frames, track.body.stamp, camera_to_fixed,
+                                         track.body.lift_state)
 
     def camera(self, frame: Frame) -> tuple[Camera | None, str]:
         """Return the camera that bodies of a frame are fitted with; None, and why, without one."""
@@ -317,7 +318,8 @@ def _at_depth(bodies: BodyFit, root_z: torch.Tensor, previous: Previous) -> Prev
     factor = root_z / bodies.root[:, 2]
     factor = torch.where(factor.isfinite(), factor, 1.0)
     state = bodies.state._replace(root=bodies.root * factor[:, None])
-    return Previous(state, torch.zeros(len(factor)), previous.frames, bodies.disagreement_s)
+    return Previous(state, torch.zeros(len(factor)), previous.frames, bodies.disagreement_s,
+                    previous.lift_state, previous.lift_age_s)
 
 
 def _with_fit(people: People, bodies: BodyFit, joint_measured: np.ndarray | None) -> People:

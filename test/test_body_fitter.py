@@ -89,7 +89,7 @@ def problem_of(fitter, state, has_previous=False, **known):
     """A problem with all terms and with its solution near `state`."""
     points, cov = observe(fitter.model, state, 3.0)
     sighting = Sighting(points, cov, **known)
-    lifted = fitter.propose(sighting)
+    lifted, _ = fitter.propose(sighting)
     problem = with_hypothesis(fitter.problem(sighting, lifted),
                               lifted.select(lifted.logits.argmax(1)), state.root[:, 2])
     if not has_previous:

@@ -40,6 +40,7 @@ class BodyFit(NamedTuple):
     cost: Tensor  # (P,) negative log posterior up to a constant
     disagreement_s: Tensor  # (P,) s for which the body has not agreed with the keypoints
     ok: Tensor  # (P,) bool
+    lift_state: Tensor  # (P, S) recurrent state of the lift, from which the next image goes on
 
     @property
     def state(self) -> BodyState:
@@ -51,7 +52,7 @@ def empty_fit(problem: Problem) -> BodyFit:
     """Return a BodyFit of NaN for the P people of a problem, none of them ok."""
     people, keypoints = problem.seen.shape
     shapes = ((24, 4), (10,), (3,), (6, 6), (24, 3), (24, 3, 3), (24,), (keypoints, 3),
-              (keypoints, 3, 3), (), (), ())
+              (keypoints, 3, 3), (), (), (), (0,))
     found = BodyFit(*(problem.points.new_full((people, *shape), torch.nan) for shape in shapes))
     return found._replace(joint_observed=found.joint_observed > 0, ok=found.ok > 0)
 
@@ -70,7 +71,8 @@ def body_fit(problem: Problem, state: BodyState, local: Linearisation,
     root_cov, joint_cov, keypoint_cov = _covariances(problem, posed, local.hessian)
     ok = local.cost.isfinite() & root_cov.isfinite().flatten(1).all(1)
     found = BodyFit(*state, root_cov, posed.joints, joint_cov, _observed_joints(problem, posed),
-                    posed.keypoints, keypoint_cov, local.cost, disagreement_s, ok)
+                    posed.keypoints, keypoint_cov, local.cost, disagreement_s, ok,
+                    local.cost.new_zeros(len(local.cost), 0))
     if ok.all():
         return found
     return with_rows(empty_fit(problem), ok, rows_of(found, ok))

@@ -72,7 +72,7 @@ class Fitter:
         Returns:
             BodyFit of P people in the dtype of the keypoints; NaN for people with too few seen.
         """
-        lifted = self.propose(sighting)
+        lifted, lift_state = self.propose(sighting, previous)
         problem = self.problem(sighting, lifted)
         limbs = [i for i, name in enumerate(self.joint_set.names) if name in _LIMBS]
         enough = problem.seen[:, limbs].sum(1) >= _MIN_LIMB_POINTS
@@ -86,6 +86,8 @@ class Fitter:
             own, state, local = self._fit_cold(problem.rows(cold), rows_of(lifted, cold))
             bodies = body_fit(own, state, local, torch.zeros_like(local.cost))
             found = with_rows(found, cold, bodies)
+        found = found._replace(
+            lift_state=torch.where(found.ok[:, None], lift_state, torch.nan))
         dtype = sighting.points.dtype
         return BodyFit(*(value.to(dtype) if value.is_floating_point() else value
                          for value in found))
@@ -106,15 +108,22 @@ class Fitter:
         model_cov = found.keypoint_cov + definition_cov
         return correct(points, cov, found.keypoints, model_cov, align=False)
 
-    def propose(self, sighting: Sighting) -> Lifted:
-        """Return hypotheses (P, H, ...): those of the lift, and the sighting's own one."""
+    def propose(self, sighting: Sighting,
+                previous: Previous | None = None) -> tuple[Lifted, Tensor]:
+        """Return hypotheses (P, H, ...) of the lift and the sighting's own one, and the lift's
+        state (P, S) after this image."""
         dtype = self.lift.enter.weight.dtype
         points, cov = image_keypoints(sighting.points, sighting.cov)
         points, cov = points.to(dtype), cov.to(dtype)
         if self.joint_set is not COCO17:
             points, cov = as_coco(points, cov, self.joint_set)
-        lifted = self.lift(points, cov, sighting.up).to(torch.float64)
-        return lifted if sighting.proposed is None else _with_proposed(lifted, sighting.proposed)
+        state, age_s = (None, None) if previous is None else (previous.lift_state,
+                                                              previous.lift_age_s)
+        lifted, state = self.lift.remember(points, cov, sighting.up, state, age_s)
+        lifted = lifted.to(torch.float64)
+        if sighting.proposed is not None:
+            lifted = _with_proposed(lifted, sighting.proposed)
+        return lifted, state
 
     def problem(self, sighting: Sighting, lifted: Lifted) -> Problem:
         """Return the problem of P people, without hypothesis and previous frame."""

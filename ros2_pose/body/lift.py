@@ -8,6 +8,9 @@ people alone.
 The network sees each person in a virtual camera that points at the person: keypoints are rays
 relative to the mean ray, divided by their standard deviation over the body. Position in the image
 and distance reach it only as four explicit numbers.
+
+The network remembers: a recurrent state of each person carries what earlier images have shown, at
+any rate and over gaps. Without a state it sees one image.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ _NEAREST_RAY = 0.05  # least z of a ray in the virtual camera
 _LEAST_UP_IN_IMAGE = 0.1  # a camera that looks straight up or down is not rolled
 _ROOT_CLAMP = 5.0  # of the root's log distance
 _LOG_STD_RANGE = -4.5, 1.0
+_LEAST_INTERVAL_S, _LONGEST_INTERVAL_S = 1e-3, 1e3  # that the memory is told
 
 
 class Lifted(NamedTuple):
@@ -61,14 +65,19 @@ class Lifted(NamedTuple):
 
 
 class Lift(nn.Module):
-    """A residual MLP from the features of `person_view` to `Lifted`."""
+    """A residual MLP from the features of `person_view` to `Lifted`, with a recurrent state."""
 
-    def __init__(self, width: int = 576, blocks: int = 3) -> None:
+    def __init__(self, width: int = 576, blocks: int = 3, memory: int = 384) -> None:
         super().__init__()
         self.enter = nn.Linear(6 * _K + 4, width)
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(),
                           nn.Linear(width, width)) for _ in range(blocks))
+        self.memory = nn.GRUCell(width + 2, memory)
+        self.forgetting = nn.Parameter(torch.full((memory,), -3.0))  # log of rates, 1/s
+        self.recall = nn.Linear(memory, width)
+        nn.init.zeros_(self.recall.weight)
+        nn.init.zeros_(self.recall.bias)
         self.leave = nn.Sequential(nn.LayerNorm(width),
                                    nn.Linear(width, HYPOTHESES * (sum(_OUTPUTS.values()) + 1)))
 
@@ -77,25 +86,52 @@ class Lift(nn.Module):
         """Load the shipped network, or one trained by `ros2_pose.training.train_lift`."""
         weights = torch.load(path, map_location="cpu", weights_only=True)
         width, _ = weights["enter.weight"].shape
-        network = Lift(width, sum(name.endswith("1.weight") for name in weights) - 1)
+        blocks = sum(name.endswith("1.weight") for name in weights) - 1
+        network = Lift(width, blocks, len(weights["forgetting"]))
         network.load_state_dict({name: value.float() for name, value in weights.items()})
         return network.eval().requires_grad_(False)
 
     def forward(self, points: Tensor, cov: Tensor, up: Tensor | None = None) -> Lifted:
-        """Propose bodies.
+        """Propose bodies from one image; see `remember`."""
+        return self.remember(points, cov, up)[0]
+
+    def remember(self, points: Tensor, cov: Tensor, up: Tensor | None = None,
+                 state: Tensor | None = None,
+                 seconds: Tensor | None = None) -> tuple[Lifted, Tensor]:
+        """Propose bodies from an image and from what is remembered of the images before.
 
         Args:
             points (P, 17, 2): COCO keypoints, normalised and undistorted: x/z, y/z. NaN: missing.
             cov (P, 17, 2, 2): their covariance in the same unit. NaN: missing.
             up (3,): the world's up in the camera frame, if the camera may be rolled.
+            state (P, S): of the image before; NaN for a person without one.
+            seconds (P,): since then.
+        Returns:
+            Hypotheses, and the state (P, S) after this image.
         """
         features, rotmat, rays_std = person_view(points, cov, up)
+        first, *others = self.blocks
         hidden = self.enter(features)
-        for block in self.blocks:
+        hidden = hidden + first(hidden)
+        state = self._next_state(hidden, state, seconds)
+        hidden = hidden + self.recall(state)
+        for block in others:
             hidden = hidden + block(hidden)
         out = self.leave(hidden).unflatten(1, (HYPOTHESES, -1))
         *values, logit = out.split([*_OUTPUTS.values(), 1], 2)
-        return _to_camera(dict(zip(_OUTPUTS, values)), logit[..., 0], rotmat, rays_std)
+        return _to_camera(dict(zip(_OUTPUTS, values)), logit[..., 0], rotmat, rays_std), state
+
+    def _next_state(self, hidden: Tensor, state: Tensor | None,
+                    seconds: Tensor | None) -> Tensor:
+        """State (P, S) after an image with features hidden (P, width); it decays with time."""
+        if state is None or seconds is None:
+            state = hidden.new_full((len(hidden), self.memory.hidden_size), torch.nan)
+            seconds = hidden.new_ones(len(hidden))
+        known = state.isfinite().all(1, keepdim=True)
+        seconds = seconds.clamp(_LEAST_INTERVAL_S, _LONGEST_INTERVAL_S)[:, None].to(hidden)
+        decayed = torch.nan_to_num(state) * (-self.forgetting.exp() * seconds).exp()
+        clock = torch.cat([known.to(hidden), torch.where(known, seconds.log(), 0.0)], 1)
+        return self.memory(torch.cat([hidden, clock], 1), decayed)
 
 
 def lifted_joints(lift: Lift, body: BodyModel, points: Tensor, std: Tensor, focal: Tensor | float,

@@ -22,6 +22,8 @@ class Previous(NamedTuple):
     seconds: Tensor  # (P,) time since then
     frames: Tensor  # (P,) number of images in which they have been fitted
     disagreement_s: Tensor  # (P,) s, see `BodyFit`
+    lift_state: Tensor | None = None  # (P, S) see `Lift.remember`; NaN for a person without one
+    lift_age_s: Tensor | None = None  # (P,) time since the image of that state
 
     def rows(self, people: Tensor) -> Previous:
         """Return some of the people (P,) bool, in the precision of the fit, float64."""

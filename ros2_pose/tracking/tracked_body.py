@@ -22,6 +22,7 @@ class TrackedBody(NamedTuple):
     frames: int  # in which the body has been fitted
     stamp: int  # ns, of the fit
     camera_to_fixed: Transform | None = None  # at that stamp; None: not known
+    lift_state: torch.Tensor | None = None  # (S,) see `Lift.remember`
 
     def seen_from(self, camera_to_fixed: Transform | None) -> BodyState:
         """Return the state in the frame of a camera that has moved while the person stood."""
@@ -42,7 +43,11 @@ def previous_of(tracks: list[Track], stamp: int,
         camera_to_fixed: of that frame; bodies are expressed in its camera frame.
     """
     zeros = torch.zeros(len(tracks))
-    previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long(), zeros.clone())
+    states = [track.body.lift_state for track in tracks
+              if track.body is not None and track.body.lift_state is not None]
+    lift_state = torch.full((len(tracks), len(states[0])), torch.nan) if states else None
+    previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long(), zeros.clone(),
+                        lift_state, zeros)
     for row, track in enumerate(tracks):
         if track.body is not None:
             for values, value in zip(previous.state, track.body.seen_from(camera_to_fixed)):
@@ -50,6 +55,8 @@ def previous_of(tracks: list[Track], stamp: int,
             previous.seconds[row] = (stamp - track.body.stamp) * 1e-9
             previous.frames[row] = track.body.frames
             previous.disagreement_s[row] = track.body.disagreement_s
+            if lift_state is not None and track.body.lift_state is not None:
+                lift_state[row] = track.body.lift_state
     return previous
 
 
@@ -66,4 +73,4 @@ def tracked_body(bodies: BodyFit, row: int, frames: int, frame: Frame) -> Tracke
         return None
     state = BodyState(*(value[row] for value in bodies.state))
     return TrackedBody(state, float(bodies.disagreement_s[row]), frames, frame.stamp,
-                       frame.camera_to_fixed)
+                       frame.camera_to_fixed, bodies.lift_state[row])

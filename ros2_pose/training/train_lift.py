@@ -26,6 +26,7 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.body.so3 import quat_from_rotmat, rotmat_from_quat
 from ros2_pose.data.synthetic.bodies import read_poses
 from ros2_pose.data.synthetic.keypoints import Projections, Projector
+from ros2_pose.data.synthetic.motion import MotionProjector, Motions
 from ros2_pose.errors import PoseError
 from ros2_pose.training.losses import gaussian_nll, pose_loss, shape_loss
 
@@ -41,7 +42,8 @@ _LEAST_SHARE = 0.03  # of a person, that every hypothesis is trained on
 _EMA = 0.999
 _WARMUP = 500  # steps
 _MM, _PERCENT = 1e3, 100
-_LOG_EVERY = 500
+_LOG_EVERY = 250
+_STEPS = 16  # images of a person that the memory is trained on at once
 
 
 def losses(lifted: Lifted, truth: Projections, model: BodyModel) -> dict[str, Tensor]:
@@ -138,6 +140,11 @@ class LiftTrainer:
         cosine = 1 + math.cos(math.pi * min(1.0, step / self.steps))
         return warm * (0.02 + 0.98 * cosine / 2)
 
+    def terms(self, network: nn.Module, projector: Projector, people: int) -> dict[str, Tensor]:
+        """Return a network's terms of the loss for people drawn."""
+        truth = projector.draw(people)
+        return self.losses(network(truth.points, truth.cov), truth, projector.model)
+
     def train_step(self) -> dict[str, float]:
         """Train one step.
 
@@ -146,8 +153,7 @@ class LiftTrainer:
         Raises:
             PoseError: the loss is not finite.
         """
-        truth = self.projector.draw(self.batch)
-        terms = self.losses(self.network(truth.points, truth.cov), truth, self.projector.model)
+        terms = self.terms(self.network, self.projector, self.batch)
         if not terms["total"].isfinite():
             listed = ", ".join(f"{name} {float(v.detach()):g}" for name, v in terms.items())
             raise PoseError(f"step {self.step}: the loss is not finite: {listed}")
@@ -173,7 +179,7 @@ class LiftTrainer:
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Start from a trained lift's weights, as `_write` saves them."""
         for network in (self.network, self.average):
-            network.load_state_dict(weights)
+            network.load_state_dict(weights, strict=False)
 
     def resume(self, state: dict) -> None:
         """Continue exactly where `state` was taken."""
@@ -183,12 +189,35 @@ class LiftTrainer:
         self.step, self.lines = state["step"], state["lines"]
 
 
+class MotionTrainer(LiftTrainer):
+    """Trains the lift's memory on people in motion; `batch` counts images."""
+
+    def terms(self, network: nn.Module, projector: Projector, people: int) -> dict[str, Tensor]:
+        """Return a lift's terms of the loss for people drawn, at all times."""
+        assert isinstance(network, Lift) and isinstance(projector, MotionProjector)
+        seconds, truths = projector.draw_sequence(people // _STEPS, _STEPS)
+        state, found = None, []
+        for truth, interval in zip(truths, seconds):
+            lifted, state = network.remember(truth.points, truth.cov, None, state, interval)
+            found.append(lifted)
+        terms = self.losses(_joined(found), _joined(truths), projector.model)
+        with torch.no_grad():
+            for name, step in (("first", 0), ("last", -1)):
+                one = self.losses(found[step], truths[step], projector.model)
+                terms[f"{name}_mpjpe_mm"] = one["mpjpe_mm"]
+        return terms
+
+
+def _joined(parts: list[Any]) -> Any:
+    """Join the people of several named tuples of tensors."""
+    return type(parts[0])(*map(torch.cat, zip(*parts)))
+
+
 @torch.no_grad()
 def validate(training: LiftTrainer, projector: Projector, people: int = 2048) -> dict[str, float]:
     """Return the averaged network's terms for held-back people, the same at every call."""
     projector.random.manual_seed(1)
-    truth = projector.draw(people)
-    terms = training.losses(training.average(truth.points, truth.cov), truth, projector.model)
+    terms = training.terms(training.average, projector, people)
     return {f"held_back_{name}": float(value) for name, value in terms.items()}
 
 
@@ -236,9 +265,12 @@ def argument_parser(description: str, out: Path, steps: int,
     return parser
 
 
-def projectors(mocap: Path) -> tuple[Projector, Projector]:
+def projectors(mocap: Path, in_motion: bool = False) -> tuple[Projector, Projector]:
     """Return what draws people to train on, and those held back, from motion capture."""
     model = BodyModel.load()
+    if in_motion:
+        return (MotionProjector(model, Motions.read(mocap)),
+                MotionProjector(model, Motions.read(mocap, held=True), vary=False))
     return (Projector(model, read_poses(mocap)),
             Projector(model, read_poses(mocap, held=True), vary=False))
 
@@ -247,10 +279,13 @@ def main() -> None:
     parser = argument_parser(__doc__.splitlines()[0], FILE, steps=11_000, rate=1e-3)
     parser.add_argument("--start", type=Path, help="weights of a trained lift to start from, "
                         "e.g. after a change of the simulated noise")
+    parser.add_argument("--motion", action="store_true",
+                        help="train the memory, too, on people in motion")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    people, others = projectors(args.mocap)
-    training = LiftTrainer(people, args.steps, args.batch, args.rate)
+    people, others = projectors(args.mocap, args.motion)
+    trainer = MotionTrainer if args.motion else LiftTrainer
+    training = trainer(people, args.steps, args.batch, args.rate)
     if args.start is not None:
         training.start_from(torch.load(args.start, weights_only=True))
     train(training, others, args.out)

@@ -67,13 +67,17 @@ class BodySampler:
 
     def rotvecs(self, people: int) -> Tensor:
         """(P, 24, 3) rotation vectors, rad, world frame with y up."""
-        return self._varied(people) if self.vary else self.poses[self.index(people)].clone()
+        return self._varied(people) if self.vary else self.drawn(people)
+
+    def drawn(self, people: int) -> Tensor:
+        """(P, 24, 3) rotation vectors, rad, of random poses of the motion capture."""
+        return self.poses[self.index(people)].clone()
 
     def _varied(self, people: int) -> Tensor:
         """(P, 24, 3) rotation vectors, rad: several poses combined, and perturbed."""
-        poses = self.poses[self.index(people)].clone()
+        poses = self.drawn(people)
         for part, share in ((_LEGS, 0.3), (_ARM["left"], 0.25), (_ARM["right"], 0.25)):
-            other = self.poses[self.index(people)]
+            other = self.drawn(people)
             swap = self.chance(share, people)[:, None, None]
             poses[:, part] = torch.where(swap, other[:, part], poses[:, part])
         for share, hip, hip_std, knee, knee_std in (

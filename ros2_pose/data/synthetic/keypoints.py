@@ -18,7 +18,7 @@ from ros2_pose.body.so3 import rotmat_from_rotvec
 from ros2_pose.data.synthetic.bodies import BodySampler, above_floor
 from ros2_pose.skeleton import COCO17, SMPL24
 
-_MIN_DEPTH_M = 0.35  # of any joint before the camera
+MIN_DEPTH_M = 0.35  # of any joint before the camera
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
@@ -64,7 +64,7 @@ class Projector(BodySampler):
         root = (to_camera @ position[..., None])[..., 0]
         depth_from_root = (to_camera[:, None] @ joints[..., None])[..., 2, 0]  # (P, 24)
         nearest = depth_from_root.amin(1)
-        root[:, 2] = torch.maximum(root[:, 2], _MIN_DEPTH_M - nearest)
+        root[:, 2] = torch.maximum(root[:, 2], MIN_DEPTH_M - nearest)
         return to_camera @ rotmats[:, 0], root
 
     # ------------------------------------------------------------------------- detection
@@ -79,12 +79,30 @@ class Projector(BodySampler):
         """
         truth = self._as_labelled(keypoints, joints)
         points = truth[..., :2] / truth[..., 2:]
-        size = (points - points.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt()
+        return self._measured(points, *self._disturbance(points))
+
+    def _disturbance(self, points: Tensor) -> tuple[Tensor, ...]:
+        """Draw what a detector does to keypoints.
+
+        Args:
+            points (P, 17, 2): on the plane z = 1.
+        Returns:
+            std (P, 17, 2): stated standard deviations, in units of the person's extent.
+            error (P, 17, 2): in the same unit.
+            seen (P, 17): bool.
+            order (P, 17): of which keypoint each one has the position: sides may be swapped.
+        """
         std, error = self._errors(len(points))
-        seen = self._seen(points, joints)
-        points = points + size[:, None, None] * error
-        points = self._with_swapped_sides(points)
-        cov = (size[:, None, None] * std).square().diag_embed()
+        return std, error, self._seen(points), self._order_of_sides(len(points))
+
+    @staticmethod
+    def _measured(points: Tensor, std: Tensor, error: Tensor, seen: Tensor,
+                  order: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply a disturbance to points: what `detected` returns."""
+        extent = (points - points.mean(1, keepdim=True)).square().sum(2).mean(1).sqrt()
+        points = points + extent[:, None, None] * error
+        points = points.gather(1, order[..., None].expand_as(points))
+        cov = (extent[:, None, None] * std).square().diag_embed()
         return torch.where(seen[..., None], points, torch.nan), cov
 
     def _as_labelled(self, keypoints: Tensor, joints: Tensor) -> Tensor:
@@ -114,20 +132,21 @@ class Projector(BodySampler):
         error = torch.where(gross, 0.5 * self.normal(people, 17, 2), error)
         return std, error
 
-    def _with_swapped_sides(self, points: Tensor) -> Tensor:
-        """Exchange left and right elbows and wrists, or legs, of a few people."""
-        people = len(points)
+    def _order_of_sides(self, people: int) -> Tensor:
+        """(P, 17) of keypoints: left and right of elbows and wrists, or of legs, are exchanged
+        in a few people."""
+        orders = torch.arange(17).repeat(people, 1)
         for names, share in ((("elbow", "wrist"), 0.01), (("knee", "ankle"), 0.015),
                              (("hip", "knee", "ankle"), 0.01)):
             order = torch.arange(17)
             for name in names:
                 left, right = COCO17.index(f"left_{name}"), COCO17.index(f"right_{name}")
                 order[left], order[right] = right, left
-            swap = self.chance(share, people)[:, None, None]
-            points = torch.where(swap, points[:, order], points)
-        return points
+            swap = self.chance(share, people)[:, None]
+            orders = torch.where(swap, orders[:, order], orders)
+        return orders
 
-    def _seen(self, points: Tensor, joints: Tensor) -> Tensor:
+    def _seen(self, points: Tensor) -> Tensor:
         """(P, 17) bool: not hidden by the image's border, objects or the person."""
         people = len(points)
         has_gaps = self.chance(0.3, people)

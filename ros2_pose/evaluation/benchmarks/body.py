@@ -10,12 +10,21 @@ without its data is skipped, and names it. Everything simulated depends on one s
 from __future__ import annotations
 
 from ros2_pose.evaluation import harness
-from ros2_pose.evaluation.benchmarks import correction, cost, depth, fitting, mupots, video
+from ros2_pose.evaluation.benchmarks import (
+    correction,
+    cost,
+    depth,
+    fitting,
+    motion,
+    mupots,
+    video,
+)
 from ros2_pose.evaluation.harness import Benchmark
 
 BENCHMARKS = {
     **correction.BENCHMARKS,
     "fit": Benchmark(fitting.fit, (fitting.MOCAP,), ("people", "seed", "lift")),
+    "motion": Benchmark(motion.motion, (fitting.MOCAP,), ("people", "seed", "lift")),
     "mupots": Benchmark(mupots.true_joints, (mupots.FILE,), ("stride", "lift")),
     "mupots-noise": Benchmark(mupots.noisy_joints, (mupots.FILE,), ("stride", "seed", "lift")),
     "depth": Benchmark(depth.depth, (fitting.MOCAP,), ("people", "seed", "lift")),

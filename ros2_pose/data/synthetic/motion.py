@@ -1,0 +1,235 @@
+"""Draws people who move before moving cameras, to train the lift's memory on.
+
+Poses of motion capture are interpolated between its 10 Hz, so that images may come at any rate. All
+random choices of a person (trials, perturbation, shape, heading, camera) are drawn anew for each
+image from the same state of the generator, so that time alone changes them. A detector's errors
+last, too: a share of each error, hidden keypoints and swapped sides stay for a while.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ros2_pose.body.kinematics import pose_rig
+from ros2_pose.body.model import BodyModel
+from ros2_pose.body.so3 import quat_from_rotvec, rotmat_from_rotvec, rotvec_from_quat
+from ros2_pose.data.mocap import held_back, mirrored, plausible, with_collars
+from ros2_pose.data.synthetic.bodies import above_floor
+from ros2_pose.data.synthetic.keypoints import MIN_DEPTH_M, Projections, Projector
+
+MOCAP_S = 0.1  # between poses of the motion capture
+_LEAST_POSES = 5  # of a run that is drawn from
+_INTERVAL_S = (1 / 45, 0.6)  # between images, log-uniform
+_GAP_CHANCE, _LONGEST_GAP_S = 0.03, 2.0  # of images that are missing
+_SPEEDS = (0.7, 1.3)  # of a motion, relative to the recorded one
+_WALKS, _FASTEST_M_S = 0.5, 1.6  # share of the people who change position, along their heading
+_DRIFTS, _DRIFT_M_S = 0.4, 0.5  # share of the cameras that move, and the std of their velocity
+_CAMERA_TURNS, _TURN_RAD, _TURN_RAD_S = 0.3, 0.3, 2.0  # share, amplitude and highest frequency
+_NEAREST_M = 0.8  # before the camera, along the floor
+_EPISODE_S = 0.7  # mean time for which hidden keypoints, swaps and lasting errors stay
+
+
+class Motions(NamedTuple):
+    """Runs of consecutive poses at 10 Hz."""
+
+    quats: Tensor  # (N, 24, 4) x, y, z, w; neighbours of a run lie on the same hemisphere
+    start: Tensor  # (R,) first row of each run
+    count: Tensor  # (R,) poses of each run
+
+    @staticmethod
+    def read(mocap: str | Path, held: bool = False) -> Motions:
+        """Read the plausible runs of motion capture, and the same mirrored.
+
+        Args:
+            mocap, held: see `bodies.read_poses`.
+        """
+        with np.load(mocap, allow_pickle=False) as file:
+            source, theta = file["src"], file["theta"].astype(np.float64)
+        usable = (held_back(source) == held) & plausible(theta)
+        ends = np.flatnonzero((source[1:] != source[:-1]) | ~usable[1:] | ~usable[:-1]) + 1
+        runs = [run for run in np.split(np.arange(len(theta)), ends)
+                if usable[run].all() and len(run) >= _LEAST_POSES]
+        poses = [with_collars(theta[run]) for run in runs]
+        return Motions.of([*poses, *map(mirrored, poses)])
+
+    @staticmethod
+    def of(runs: list[np.ndarray]) -> Motions:
+        """Join runs (T, 24, 3) of rotation vectors, rad."""
+        quats = [_continuous(quat_from_rotvec(torch.from_numpy(run).float())) for run in runs]
+        count = torch.tensor([len(run) for run in runs])
+        return Motions(torch.cat(quats), count.cumsum(0) - count, count)
+
+    def at(self, run: Tensor, seconds: Tensor) -> Tensor:
+        """Interpolate poses.
+
+        Args:
+            run (P,): index of a run.
+            seconds (P,): since its first pose; beyond its ends it is played back and forth.
+        Returns:
+            (P, 24, 3) rotation vectors, rad.
+        """
+        last = (self.count[run] - 1).to(seconds)
+        phase = (seconds / MOCAP_S).remainder(2 * last)
+        position = torch.minimum(phase, 2 * last - phase)
+        before = torch.minimum(position.floor(), last - 1)
+        row = self.start[run] + before.long()
+        quats = torch.lerp(self.quats[row], self.quats[row + 1], (position - before)[:, None, None])
+        return rotvec_from_quat(torch.nn.functional.normalize(quats, dim=2))
+
+
+def _continuous(quats: Tensor) -> Tensor:
+    """Choose the signs of quats (T, 24, 4) such that each lies near the one before."""
+    agrees = (quats[1:] * quats[:-1]).sum(2, keepdim=True) >= 0
+    signs = torch.where(agrees, 1.0, -1.0).cumprod(0)
+    return torch.cat([quats[:1], signs * quats[1:]])
+
+
+class MotionProjector(Projector):
+    """Draws people in motion and projects them at several times.
+
+    Args:
+        motions: runs of poses.
+        vary: False draws them unchanged.
+        interval_s: between all images; None: it varies, and there are gaps.
+    """
+
+    def __init__(self, model: BodyModel, motions: Motions, seed: int = 0, vary: bool = True,
+                 interval_s: float | None = None) -> None:
+        super().__init__(model, motions.quats[..., :3], seed, vary)
+        self.motions, self.interval_s = motions, interval_s
+        self._elapsed = torch.zeros(0)  # (P,) s, of the images that are drawn
+
+    def draw_sequence(self, people: int,
+                      steps: int) -> tuple[Tensor, list[Projections]]:
+        """Draw a number of people at consecutive times.
+
+        Returns:
+            seconds (T, P) between each image and the one before, 0 for the first; and T
+            projections of the P people.
+        """
+        seconds = self._intervals(people, steps)
+        person = self.random.get_state()  # draws the same people for each image
+        self._elapsed = torch.zeros(people)
+        first = self.rotvecs(people)
+        episode: tuple[Tensor, ...] | None = None
+        images: list[Projections] = []
+        for elapsed, interval in zip(seconds.cumsum(0), seconds):
+            noise = self.random.get_state()
+            self.random.set_state(person)
+            truth = self._at(elapsed, first)
+            if images:
+                self.random.set_state(noise)
+            episode = self._episode(truth, interval, episode)
+            points, cov = self._with_episode(truth.points, *episode)
+            images.append(truth._replace(points=points, cov=cov))
+        return seconds, images
+
+    def drawn(self, people: int) -> Tensor:
+        """(P, 24, 3) rotation vectors, rad, of random motions at the time that is drawn."""
+        run = torch.randint(len(self.motions.count), (people,), generator=self.random)
+        start = self.uniform(0.0, 60.0, people)
+        speed = self.uniform(*_SPEEDS, people) if self.vary else 1.0
+        return self.motions.at(run, start + speed * self._elapsed)
+
+    def _intervals(self, people: int, steps: int) -> Tensor:
+        """(T, P) s between images: at a rate of its own for each person, with some gaps."""
+        if self.interval_s is not None:
+            return torch.full((steps, people), self.interval_s)
+        shortest, longest = _INTERVAL_S
+        interval = self.uniform(math.log(shortest), math.log(longest), people).exp()
+        seconds = interval * self.uniform(0.9, 1.1, steps, people)
+        is_gap = torch.rand(steps, people, generator=self.random) < _GAP_CHANCE
+        seconds = seconds + is_gap * self.uniform(0.0, _LONGEST_GAP_S, steps, people)
+        seconds[0] = 0.0
+        return seconds
+
+    def _at(self, elapsed: Tensor, first: Tensor) -> Projections:
+        """People after `elapsed` (P,) s; points are without errors.
+
+        Args:
+            first (P, 24, 3): rotation vectors, rad, of their first image.
+        """
+        people = len(elapsed)
+        self._elapsed = elapsed
+        rotvecs, betas = self.rotvecs(people), self.betas(people)
+        joints, first_height = self._joints(rotvecs), above_floor(self._joints(first))
+        position, to_camera = self.views(first_height)
+        position[:, 1] += above_floor(joints) - first_height
+        position = position + self._path(first[:, 0], position, elapsed)
+        to_camera = to_camera @ self._camera_turn(elapsed)
+        root = (to_camera @ position[..., None])[..., 0]
+        nearest = (to_camera[:, None] @ joints[..., None])[..., 2, 0].amin(1)
+        root[:, 2] = torch.maximum(root[:, 2], MIN_DEPTH_M - nearest)
+        rotmats = rotmat_from_rotvec(rotvecs)
+        rotmats = torch.cat([(to_camera @ rotmats[:, 0])[:, None], rotmats[:, 1:]], 1)
+        posed = pose_rig(self.model.rig(betas), rotmats, betas, root)
+        truth = self._as_labelled(posed.keypoints, posed.joints)
+        points = truth[..., :2] / truth[..., 2:]
+        return Projections(points, points, rotmats, betas, root, posed.joints, posed.keypoints)
+
+    def _joints(self, rotvecs: Tensor) -> Tensor:
+        """(P, 24, 3) m, world frame, of bodies of mean shape with the pelvis at the origin."""
+        rotmats = rotmat_from_rotvec(rotvecs)
+        zero = rotvecs.new_zeros(len(rotvecs), 10)
+        return pose_rig(self.model.rig(zero), rotmats, zero, zero[:, :3]).joints
+
+    def _path(self, pelvis: Tensor, position: Tensor, elapsed: Tensor) -> Tensor:
+        """Displacements (P, 3) m, y up, since the first image, relative to the camera.
+
+        Args:
+            pelvis (P, 3): rotation vector, rad, of which the first image's heading is walked along.
+            position (P, 3): m, of the first image.
+        """
+        people = len(elapsed)
+        direction = rotmat_from_rotvec(pelvis)[:, :, 2]  # ahead
+        speed = self.uniform(0.0, _FASTEST_M_S, people) * self.chance(_WALKS, people)
+        drift = _DRIFT_M_S * self.normal(people, 3) * self.chance(_DRIFTS, people)[:, None]
+        velocity = speed[:, None] * direction + drift
+        velocity[:, 1] = 0
+        step = velocity * elapsed[:, None]
+        ahead = position[:, 2] + step[:, 2]  # negative in front of the camera
+        step[:, 2] = torch.where(ahead > -_NEAREST_M, (-_NEAREST_M - position[:, 2]).clamp(min=0),
+                                 step[:, 2])
+        return step
+
+    def _camera_turn(self, elapsed: Tensor) -> Tensor:
+        """(P, 3, 3) rotation of the world about the vertical axis since the first image."""
+        people = len(elapsed)
+        amplitude = self.uniform(-_TURN_RAD, _TURN_RAD, people) * self.chance(_CAMERA_TURNS, people)
+        phase = self.uniform(0.0, 2 * math.pi, people)
+        angle = amplitude * ((self.uniform(0.0, _TURN_RAD_S, people) * elapsed + phase).sin()
+                             - phase.sin())
+        axis = torch.tensor([0.0, 1.0, 0.0])
+        return rotmat_from_rotvec(angle[:, None] * axis)
+
+    # ------------------------------------------------------------------------- detection
+
+    def _episode(self, truth: Projections, interval: Tensor,
+                 before: tuple[Tensor, ...] | None) -> tuple[Tensor, ...]:
+        """Keep the disturbance of the image before, or draw another one after a while.
+
+        Args:
+            interval (P,): s, since the image before.
+            before: its std, error, seen, order (see `_disturbance`), and lasting (P, 1, 1), the
+                share of the error's variance that stays within an episode.
+        """
+        people = len(interval)
+        fresh = (*self._disturbance(truth.points), self.uniform(0.2, 0.95, people, 1, 1))
+        ends = torch.rand(people, generator=self.random) < 1 - (-interval / _EPISODE_S).exp()
+        if before is None:
+            return fresh
+        return tuple(torch.where(ends.view(-1, *[1] * (new.dim() - 1)), new, old)
+                     for new, old in zip(fresh, before))
+
+    def _with_episode(self, points: Tensor, std: Tensor, error: Tensor, seen: Tensor,
+                      order: Tensor, lasting: Tensor) -> tuple[Tensor, Tensor]:
+        """Detected keypoints (P, 17, 2) and covariances: a lasting and an independent error."""
+        own = std * self.normal(*std.shape)
+        error = lasting.sqrt() * error + (1 - lasting).sqrt() * own
+        return self._measured(points, std, error, seen, order)

@@ -1,0 +1,115 @@
+"""People in motion: interpolation, what stays from image to image, and errors that last."""
+
+import numpy as np
+import pytest
+import torch
+
+from ros2_pose.body.model import BodyModel
+from ros2_pose.body.so3 import angle_between, quat_from_rotvec
+from ros2_pose.data.synthetic.motion import MOCAP_S, MotionProjector, Motions
+from ros2_pose.training import train_lift
+
+
+def _walks(runs=3, poses=20, seed=0):
+    """Smooth rotation vectors (T, 24, 3), rad: no motion capture is at hand in a test."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(poses)[:, None, None] * MOCAP_S
+    return [0.4 * rng.normal(size=(1, 24, 3)) * np.sin(rng.uniform(1, 3, (1, 24, 1)) * time)
+            for _ in range(runs)]
+
+
+@pytest.fixture(scope="module")
+def motions():
+    return Motions.of(_walks())
+
+
+def _projector(motions, seed=0, **options):
+    return MotionProjector(BodyModel.load(), motions, seed, **options)
+
+
+def _angles(rotvecs, others):
+    return angle_between(quat_from_rotvec(rotvecs), quat_from_rotvec(others))
+
+
+def test_recorded_poses_are_met_and_what_lies_between_is_a_slerp(motions):
+    walks, run = _walks(), torch.tensor([0, 1, 2])
+    for number in (0, 3, 19):
+        found = motions.at(run, torch.full((3,), number * MOCAP_S))
+        recorded = torch.from_numpy(np.stack([walk[number] for walk in walks])).float()
+        assert _angles(found, recorded).max() < 2e-3
+    from scipy.spatial.transform import Rotation, Slerp
+    for joint in (0, 5, 20):
+        slerp = Slerp(np.arange(20) * MOCAP_S, Rotation.from_rotvec(walks[1][:, joint]))
+        for seconds in (0.234, 1.012, 1.777):
+            found = motions.at(run[1:2], torch.tensor([seconds]))[0, joint]
+            expected = torch.from_numpy(slerp(seconds).as_rotvec()).float()
+            assert _angles(found, expected) < 3e-3
+
+
+def test_a_run_is_played_back_and_forth(motions):
+    run, length = torch.zeros(1, dtype=torch.long), 19 * MOCAP_S
+    for seconds in (0.05, 0.7, 1.3):
+        there = motions.at(run, torch.tensor([length - seconds]))
+        back = motions.at(run, torch.tensor([length + seconds]))
+        again = motions.at(run, torch.tensor([3 * length - seconds]))
+        assert _angles(there, back).max() < 5e-3 and _angles(there, again).max() < 5e-3
+
+
+def test_a_run_across_hemispheres_is_continuous():
+    turning = np.zeros((70, 24, 3))
+    turning[:, 0, 1] = np.linspace(0, 2.5 * np.pi, 70)
+    motions = Motions.of([turning])
+    times = torch.linspace(0, 6.9, 400)
+    poses = motions.at(torch.zeros(400, dtype=torch.long), times)
+    assert _angles(poses[1:, 0], poses[:-1, 0]).max() < 0.05
+
+
+@pytest.mark.parametrize("vary", [True, False])
+def test_people_stay_themselves_and_move_little_in_little_time(motions, vary):
+    seconds, images = _projector(motions, 2, vary=vary, interval_s=0.01).draw_sequence(40, 6)
+    assert seconds.shape == (6, 40) and len(images) == 6
+    for before, after in zip(images, images[1:]):
+        np.testing.assert_array_equal(before.betas, after.betas)
+        assert (before.joints - after.joints).norm(dim=2).amax(1).median() < 0.03
+    moved = (images[0].root - images[-1].root).norm(dim=1)
+    assert moved.max() > 0.02 and moved.median() < 0.2
+
+
+def test_all_is_before_the_camera_and_the_same_seed_draws_the_same(motions):
+    first, second = (_projector(motions, 5).draw_sequence(60, 16) for _ in range(2))
+    np.testing.assert_array_equal(first[0], second[0])
+    assert (first[0][1:] > 0.01).all() and (first[0][0] == 0).all()
+    for one, other in zip(first[1], second[1]):
+        np.testing.assert_array_equal(one.points, other.points)
+        assert (one.joints[..., 2] > 0.1).all()
+        assert (one.points.isfinite().all(2).sum(1) >= 4).all()
+
+
+def test_errors_last_but_not_for_ever(motions):
+    """Correlation of an image's errors with those of the next, and of a much later one."""
+    def correlation(interval_s):
+        _, images = _projector(motions, 3, interval_s=interval_s).draw_sequence(300, 2)
+        errors = []
+        for image in images:
+            exact = image.keypoints[..., :2] / image.keypoints[..., 2:]
+            extent = (exact - exact.mean(1, keepdim=True)).norm(dim=2).mean(1)
+            errors.append(((image.points - exact) / extent[:, None, None]).clamp(-0.2, 0.2))
+        both = torch.stack([one.flatten() for one in errors])
+        return float(torch.corrcoef(both[:, both.isfinite().all(0)])[0, 1])
+    soon, late = correlation(1 / 30), correlation(20.0)
+    assert 0.35 < soon < 0.98 and late < soon - 0.2
+
+
+def test_the_memory_learns_and_goes_on_exactly_where_it_stopped(motions):
+    def trainer(seed=0):
+        return train_lift.MotionTrainer(_projector(motions, seed), steps=6, batch=96, rate=2e-3)
+    whole, first = trainer(), trainer()
+    losses = [whole.train_step()["total"] for _ in range(6)]
+    for _ in range(2):
+        first.train_step()
+    second = trainer(9)
+    second.resume(first.state())
+    resumed = [second.train_step()["total"] for _ in range(4)]
+    np.testing.assert_allclose(resumed, losses[2:], rtol=1e-4)
+    assert losses[-1] < losses[0]
+    assert whole.network.recall.weight.abs().max() > 0
