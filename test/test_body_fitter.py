@@ -5,16 +5,10 @@ import pytest
 import torch
 
 from ros2_pose.body.fit_cost import MIN_DEPTH_M, linearise
+from ros2_pose.body.fit_kinematics import UNKNOWNS, fit_rig, quat_jacobian
 from ros2_pose.body.fit_problem import with_hypothesis
 from ros2_pose.body.fitter import FitSettings, Fitter, Previous, Sighting
-from ros2_pose.body.kinematics import (
-    UNKNOWNS,
-    chord_and_jacobian,
-    chord_difference,
-    joint_jacobian,
-    keypoint_jacobian,
-    pose_rig,
-)
+from ros2_pose.body.kinematics import chord_difference, pose_rig
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
@@ -131,15 +125,18 @@ def differences(function, state, step=1e-6):
 # ------------------------------------------------------------------------------ derivatives
 
 
-def test_keypoint_and_joint_jacobians_are_their_derivatives(model, people):
-    rig = model.rig(people.root)
+def test_the_landmarks_of_the_fit_and_their_jacobians_are_those_of_the_model(model, people):
+    """The fit's kinematics in NumPy against the model's in torch, also by differences."""
     state = perturbed(people, 0.2)
-    posed = pose_rig(rig, rotmat_from_quat(state.theta), state.betas, state.root)
-    keypoints = differences(lambda s: model(*s, with_vertices=False).keypoints, state)
-    joints = differences(lambda s: model(*s, with_vertices=False).joints, state)
-    axes = torch.eye(3, dtype=torch.float64).expand(len(state.root), 17, 3, 3)
-    np.testing.assert_allclose(keypoint_jacobian(rig, posed, axes), keypoints, atol=1e-8)
-    np.testing.assert_allclose(joint_jacobian(rig, posed), joints, atol=1e-8)
+    rig = fit_rig(model.rig(people.root))
+    pose = rig.pose(rotmat_from_quat(state.theta).numpy(), state.betas.numpy(), state.root.numpy())
+    posed = model(*state, with_vertices=False)
+    np.testing.assert_allclose(pose[0], posed.global_rotmats, atol=1e-12)
+    np.testing.assert_allclose(pose[2], posed.landmarks, atol=1e-12)
+    numeric = differences(lambda s: model(*s, with_vertices=False).landmarks, state)
+    axes = np.broadcast_to(np.eye(3), (*posed.landmarks.shape, 3))
+    np.testing.assert_allclose(rig.jacobian(pose, axes, slice(None)), numeric, atol=1e-8)
+    np.testing.assert_allclose(rig.joint_jacobian(pose), numeric[:, :24], atol=1e-8)
 
 
 @pytest.mark.parametrize("known", [
@@ -171,14 +168,14 @@ def test_chord_length_is_that_of_the_angle():
     np.testing.assert_allclose(cosine[:, 0], (angle / 2).cos(), atol=1e-9)
 
 
-def test_chord_jacobian_by_differences():
+def test_jacobian_of_a_rotation_by_differences():
     quat = torch.nn.functional.normalize(torch.randn(20, 4, dtype=torch.float64), dim=-1)
     numeric = []
     for axis in torch.eye(3, dtype=torch.float64) * 1e-6:
-        ahead, behind = (chord_and_jacobian(quat_product(
-            quat, quat_from_rotvec(sign * axis)[None].expand(20, 4)))[0] for sign in (1, -1))
-        numeric.append((ahead - behind) / 2e-6)
-    np.testing.assert_allclose(chord_and_jacobian(quat)[1], torch.stack(numeric, -1), atol=1e-8)
+        ahead, behind = (quat_product(quat, quat_from_rotvec(sign * axis)[None].expand(20, 4))
+                         for sign in (1, -1))
+        numeric.append(2 * (ahead - behind) / 2e-6)
+    np.testing.assert_allclose(quat_jacobian(quat.numpy()), torch.stack(numeric, -1), atol=1e-8)
 
 
 # --------------------------------------------------------------------------------- recovery

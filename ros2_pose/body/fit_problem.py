@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from ros2_pose.body.gaussian import whitener
+from ros2_pose.body.fit_kinematics import ROTATIONS, SHAPE_AND_ROOT, UNKNOWNS
+from ros2_pose.body.gaussian import is_finite, whitener
 from ros2_pose.body.kinematics import project_with_jacobian
 from ros2_pose.body.lift import Lifted
 from ros2_pose.body.model import BodyModel, Rig
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.shape_prior import shape_prior
+from ros2_pose.body.so3 import constant, identity, rotmat_form
 from ros2_pose.config import PoseConfig
-from ros2_pose.skeleton import JointSet
-
-_LEVEL_UP = (0.0, -1.0, 0.0)  # the world's up in the frame of a level camera
+from ros2_pose.skeleton import SMPL24, JointSet
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,10 @@ class Problem:
     floor: Tensor | None  # (4,) n, d with n x + d the height above it, m
     prior_mean: Tensor  # (P, 13) of a Gaussian on betas and root
     prior_precision: Tensor  # (P, 13, 13)
-    rotation_xyzw: Tensor  # (P, R, 24, 4) R reference rotations of each joint
-    rotation_precision: Tensor  # (P, R, 24) 1/rad^2 of Gaussians around them; 0: no prior
+    rotation_form: Tensor  # (P, 24, 4, 4) Q: rotations q cost q^T Q q, see `rotation_form`
+    rotation_precision: Tensor  # (P, 24) 1/rad^2 of the Gaussians on rotations in it
     whitener: Tensor | None = None  # (P, K, D, D), zeros where missing
+    whitened: Tensor | None = None  # (P, K, D) the points, whitened
 
     def rows(self, index: Tensor) -> Problem:
         """Return the problem of some people.
@@ -88,13 +90,22 @@ class Problem:
         """
         if index.dtype == torch.bool and index.all():
             return self
-        selected = {name: getattr(self, name)[index] for name in _PER_PERSON}
-        chosen = None if self.whitener is None else self.whitener[index]
-        return replace(self, whitener=chosen, **selected)
+        values = {name: getattr(self, name) for name in _PER_PERSON}
+        return replace(self, **{name: value[index] for name, value in values.items()
+                                if value is not None})
+
+    @cached_property
+    def prior_hessian(self) -> Tensor:
+        """(P, 85, 85) the part of the Hessian that does not depend on the state."""
+        hessian = self.points.new_zeros(len(self.points), UNKNOWNS, UNKNOWNS)
+        diagonal = hessian.diagonal(dim1=1, dim2=2)[:, ROTATIONS].unflatten(1, (-1, 3))
+        diagonal.copy_(self.rotation_precision[..., None])
+        hessian[:, SHAPE_AND_ROOT, SHAPE_AND_ROOT] = self.prior_precision
+        return hessian
 
 
-_PER_PERSON = ("points", "cov", "seen", "up", "prior_mean", "prior_precision", "rotation_xyzw",
-               "rotation_precision")
+_PER_PERSON = ("points", "cov", "seen", "up", "prior_mean", "prior_precision", "rotation_form",
+               "rotation_precision", "whitener", "whitened")
 
 
 def build_problem(model: BodyModel, pose_prior: PosePrior, settings: FitSettings,
@@ -106,24 +117,24 @@ def build_problem(model: BodyModel, pose_prior: PosePrior, settings: FitSettings
         likeliest (P, ...): the most probable hypothesis of each person, without the dimension H.
     """
     points, cov = sighting.points.double(), sighting.cov.double()
-    seen = points.isfinite().all(2) & cov.isfinite().flatten(2).all(2)
+    seen = is_finite(points, 2) & is_finite(cov, (2, 3))
     people = len(points)
-    up = points.new_tensor(_LEVEL_UP) if sighting.up is None else sighting.up.to(points)
+    up = constant(_level_up, points) if sighting.up is None else sighting.up.to(points)
     prior_mean, prior_precision = _shape_and_root_prior(model, settings, sighting, likeliest)
     return Problem(
         rig=model.rig(points, joint_set),
         pose_prior=pose_prior,
         settings=settings,
         joint_set=joint_set,
-        points=torch.where(seen[..., None], points, 0.0),
-        cov=torch.where(seen[..., None, None], cov, 0.0),
+        points=points.masked_fill(~seen[..., None], 0.0),
+        cov=cov.masked_fill(~seen[..., None, None], 0.0),
         seen=seen,
         up=up.expand(people, 3),
         floor=None if sighting.floor is None else sighting.floor.to(points),
         prior_mean=prior_mean,
         prior_precision=prior_precision,
-        rotation_xyzw=points.new_zeros(people, 0, 24, 4),
-        rotation_precision=points.new_zeros(people, 0, 24),
+        rotation_form=_upright_form(up, settings.upright_rad**-2).repeat(people, 1, 1, 1),
+        rotation_precision=points.new_zeros(people, 24),
     )
 
 
@@ -136,8 +147,7 @@ def _shape_and_root_prior(model: BodyModel, settings: FitSettings, sighting: Sig
     proposed = likeliest.betas if model.is_open else torch.zeros_like(likeliest.betas)
     betas, betas_precision = shape_prior(model, proposed, settings.adult_height_m, sighting.height)
     mean = torch.cat([betas, likeliest.root], 1)
-    precision = torch.zeros(len(mean), 13, 13).to(mean)
-    precision[:, :10, :10] = betas_precision
+    precision = torch.nn.functional.pad(betas_precision, (0, 3, 0, 3))
     if sighting.depth is not None and sighting.depth_std is not None:
         measured = (sighting.depth / sighting.depth_std).isfinite()
         depth_std = torch.where(measured, sighting.depth_std.to(mean), torch.inf)
@@ -157,15 +167,45 @@ def with_hypothesis(problem: Problem, hypothesis: Lifted, depth_m: Tensor) -> Pr
     size = problem.points.shape[2]
     definition_std = problem.settings.keypoint_error_m / (
         depth_m if size == 2 else torch.ones_like(depth_m))
-    definition_cov = definition_std.square()[:, None, None, None] * torch.eye(size).to(problem.cov)
+    definition_cov = definition_std.square().view(-1, 1, 1, 1) * identity(size, problem.cov)
     whiten = whitener(problem.cov + definition_cov)
+    whiten = whiten.masked_fill(~problem.seen[..., None, None], 0.0)
     precision = problem.settings.lift_weight / hypothesis.rotation_std.square()
     return replace(
         problem,
-        rotation_xyzw=hypothesis.theta[:, None],
-        rotation_precision=precision[:, None],
-        whitener=torch.where(problem.seen[..., None, None], whiten, 0.0),
+        rotation_form=problem.rotation_form + rotation_form(hypothesis.theta, precision),
+        rotation_precision=problem.rotation_precision + precision,
+        whitener=whiten,
+        whitened=(whiten @ problem.points[..., None])[..., 0],
     )
+
+
+def rotation_form(reference_xyzw: Tensor, precision: Tensor) -> Tensor:
+    """Return Gaussians on the chords from reference rotations, as quadratic forms.
+
+    The chord from r to q is as long as 2 sin(a / 2) with cos(a / 2) = r^T q, so that its cost
+    precision |chord|^2 / 2 is q^T Q q with Q = 2 precision (1 - r r^T), for unit quaternions.
+
+    Args:
+        reference_xyzw (P, 24, 4), precision (P, 24) 1/rad^2.
+    Returns:
+        Q (P, 24, 4, 4).
+    """
+    outer = reference_xyzw[..., None] * reference_xyzw[..., None, :]
+    squared_norm = reference_xyzw.square().sum(-1)[..., None, None]  # 1 up to rounding
+    return (2 * precision)[..., None, None] * (squared_norm * identity(4, outer) - outer)
+
+
+def _upright_form(up: Tensor, precision: float) -> Tensor:
+    """(24, 4, 4) Q with q^T Q q = precision (1 - up^T R(q) e_y) for the root, zeros for others."""
+    by_rotmat = rotmat_form(up[:, None] * identity(3, up)[1])
+    return torch.nn.functional.pad(precision * (identity(4, up) - by_rotmat)[None],
+                                   (0, 0, 0, 0, 0, len(SMPL24) - 1))
+
+
+def _level_up() -> Tensor:
+    """(3,) the world's up in the frame of a level camera."""
+    return torch.tensor([0.0, -1.0, 0.0])
 
 
 def image_keypoints(points: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:

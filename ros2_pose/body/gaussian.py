@@ -92,7 +92,8 @@ def add_information(mean: Tensor, precision: Tensor, more_precision: Tensor,
     """
     total = precision + more_precision
     information = (precision @ mean[..., None])[..., 0] + more_information
-    return torch.linalg.solve(total, information[..., None])[..., 0], total
+    factor, _ = torch.linalg.cholesky_ex(total)
+    return torch.cholesky_solve(information[..., None], factor)[..., 0], total
 
 
 def fuse(points: Tensor, cov: Tensor, model_points: Tensor,

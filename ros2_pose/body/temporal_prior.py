@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from ros2_pose.body.fit_cost import Linearisation
-from ros2_pose.body.fit_problem import Problem
+from ros2_pose.body.fit_problem import Problem, rotation_form
 from ros2_pose.body.gaussian import add_information
-from ros2_pose.body.kinematics import ROTATIONS, SHAPE_AND_ROOT
 from ros2_pose.body.state import BodyState
 
 
@@ -39,7 +38,7 @@ def with_previous(problem: Problem, previous: Previous) -> Problem:
     seconds = previous.seconds.to(dtype)[:, None]
     rotation_std_rad = settings.least_rotation_rad + settings.rotation_rate_rad_s * seconds
     root_std_m = settings.least_step_m + settings.speed_m_s * seconds
-    rotation_precision = (rotation_std_rad**-2)[..., None].expand(-1, 1, 24)
+    rotation_precision = (rotation_std_rad**-2).expand(-1, 24)
     frames = previous.frames.to(dtype).clamp(max=settings.shape_frames)
     betas_precision = (frames / settings.shape_std**2)[:, None].expand(-1, 10)
     precision = torch.cat([betas_precision, (root_std_m**-2).expand(-1, 3)], 1)
@@ -49,8 +48,9 @@ def with_previous(problem: Problem, previous: Previous) -> Problem:
         more_precision=precision.diag_embed(), more_information=precision * shape_and_root)
     return replace(
         problem,
-        rotation_xyzw=torch.cat([problem.rotation_xyzw, previous.state.theta[:, None]], 1),
-        rotation_precision=torch.cat([problem.rotation_precision, rotation_precision], 1),
+        rotation_form=(problem.rotation_form
+                       + rotation_form(previous.state.theta, rotation_precision)),
+        rotation_precision=problem.rotation_precision + rotation_precision,
         prior_mean=prior_mean,
         prior_precision=prior_precision,
     )
@@ -66,9 +66,5 @@ def without_previous(local: Linearisation, temporal: Problem, image: Problem) ->
         local: the cost of `temporal` at the solution.
         temporal, image: the problem with and without the temporal prior.
     """
-    hessian = local.hessian.clone()
-    rotations = temporal.rotation_precision.sum(1) - image.rotation_precision.sum(1)
-    hessian.diagonal(dim1=1, dim2=2)[:, ROTATIONS] -= rotations.repeat_interleave(3, dim=1)
-    shape_and_root = temporal.prior_precision - image.prior_precision
-    hessian[:, SHAPE_AND_ROOT, SHAPE_AND_ROOT] -= shape_and_root
-    return local._replace(hessian=hessian)
+    without = local.hessian - (temporal.prior_hessian - image.prior_hessian)
+    return local._replace(hessian=without)
