@@ -57,7 +57,8 @@ class FitRig:
         offsets = _side_by_side(global_rotmats) @ parts.reshape(len(parts), ROTATIONS.stop, -1)
         return global_rotmats, parts, offsets.swapaxes(1, 2) + root[:, None]
 
-    def jacobian(self, pose: Pose, by_landmark: np.ndarray, chosen: slice) -> np.ndarray:
+    def jacobian(self, pose: Pose, by_landmark: np.ndarray, chosen: slice,
+                 out: np.ndarray | None = None) -> np.ndarray:
         """Differentiate quantities of landmarks by the 85 unknowns (chain rule).
 
         A rotation w of a joint moves the parts below it, and a landmark by w x lever arm: a
@@ -66,6 +67,7 @@ class FitRig:
         Args:
             by_landmark (P, N, R, 3): derivative of R quantities by their landmark's position.
             chosen: the N landmarks among the M.
+            out (P, N, R, 85): where the result is written to; None: a new array.
         Returns:
             (P, N, R, 85).
         """
@@ -75,7 +77,7 @@ class FitRig:
         lever_arms = lever_arms.reshape(in_camera.shape).transpose(0, 3, 1, 2)  # (P, N, 24, 3)
         columns = _side_by_side(global_rotmats) @ self._beta_columns
         by_beta = columns.reshape(len(parts), 3, -1, 10)[:, :, chosen].swapaxes(1, 2)
-        jacobian = np.empty((*by_landmark.shape[:3], UNKNOWNS))
+        jacobian = np.empty((*by_landmark.shape[:3], UNKNOWNS)) if out is None else out
         _cross(lever_arms[:, :, None], by_landmark[..., None, :], out=jacobian[..., ROTATIONS])
         np.matmul(by_landmark, by_beta, out=jacobian[..., BETAS])
         jacobian[..., ROOT] = by_landmark

@@ -18,6 +18,9 @@ from ros2_pose.body.state import BodyState, rows_of, with_rows
 from ros2_pose.skeleton import SMPL24, JointSet
 
 
+_BY_UNKNOWN = np.eye(UNKNOWNS)
+
+
 class BodyFit(NamedTuple):
     """Fitted people in the camera frame, metres; rows that are not `ok` hold NaN."""
 
@@ -81,25 +84,25 @@ def _covariances(problem: Problem, local: Linearisation) -> tuple[Tensor, Tensor
     """
     scale = local.hessian.diagonal(dim1=1, dim2=2).rsqrt()
     factor, failed = torch.linalg.cholesky_ex(local.hessian * (scale[:, :, None] * scale[:, None]))
-    jacobian = (_root_and_landmark_jacobian(problem, local) * scale[:, None]).mT
-    half = torch.linalg.solve_triangular(factor, jacobian, upper=False)
-    half = half.masked_fill((failed != 0)[:, None, None], torch.nan)
-    half = half * problem.settings.inflation**0.5
-    root_half = half[..., :6]
-    position_half = half[..., 6:].unflatten(2, (-1, 3))  # (P, 85, 24 + K, 3)
-    position_cov = (position_half[..., None] * position_half[..., None, :]).sum(1)
-    return root_half.mT @ root_half, position_cov
+    jacobian = torch.from_numpy(_root_and_landmark_jacobian(problem, local)).mul_(scale[:, None])
+    half = torch.linalg.solve_triangular(factor, jacobian.mT, upper=False).mT.numpy()  # Y^T
+    half_of_root, half_of_landmarks = half[:, :6], half[:, 6:].reshape(len(half), -1, 3, UNKNOWNS)
+    inflation = np.where(failed, np.nan, problem.settings.inflation)[:, None, None]
+    root_cov = inflation * (half_of_root @ half_of_root.swapaxes(1, 2))
+    landmark_cov = inflation[..., None] * (half_of_landmarks @ half_of_landmarks.swapaxes(2, 3))
+    return torch.from_numpy(root_cov), torch.from_numpy(landmark_cov)
 
 
-def _root_and_landmark_jacobian(problem: Problem, local: Linearisation) -> Tensor:
+def _root_and_landmark_jacobian(problem: Problem, local: Linearisation) -> np.ndarray:
     """(P, 6 + 3 (24 + K), 85) derivative of the root's position and rotation, and of landmarks."""
     pose = tuple(value.numpy() for value in (local.global_rotmats, local.parts, local.landmarks))
-    axes = np.broadcast_to(np.eye(3), (*pose[2].shape, 3))
-    jacobian = fit_rig(problem.rig).jacobian(pose, axes, slice(None))
-    unknowns = np.broadcast_to(np.eye(UNKNOWNS), (len(jacobian), UNKNOWNS, UNKNOWNS))
-    return torch.from_numpy(np.concatenate(
-        [unknowns[:, ROOT], unknowns[:, ROOT_ROTATION],
-         jacobian.reshape(len(jacobian), -1, UNKNOWNS)], 1))
+    people, landmarks, _ = pose[2].shape
+    jacobian = np.empty((people, 6 + 3 * landmarks, UNKNOWNS))
+    jacobian[:, :3], jacobian[:, 3:6] = _BY_UNKNOWN[ROOT], _BY_UNKNOWN[ROOT_ROTATION]
+    axes = np.broadcast_to(np.eye(3), (people, landmarks, 3, 3))
+    fit_rig(problem.rig).jacobian(pose, axes, slice(None),
+                                  out=jacobian[:, 6:].reshape(people, landmarks, 3, UNKNOWNS))
+    return jacobian
 
 
 def _observed_joints(problem: Problem, squared: Tensor) -> Tensor:
