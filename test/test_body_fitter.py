@@ -132,11 +132,14 @@ def test_the_landmarks_of_the_fit_and_their_jacobians_are_those_of_the_model(mod
     pose = rig.pose(rotmat_from_quat(state.theta).numpy(), state.betas.numpy(), state.root.numpy())
     posed = model(*state, with_vertices=False)
     np.testing.assert_allclose(pose[0], posed.global_rotmats, atol=1e-12)
-    np.testing.assert_allclose(pose[2], posed.landmarks, atol=1e-12)
+    np.testing.assert_allclose(pose[2].swapaxes(1, 2), posed.landmarks, atol=1e-12)
     numeric = differences(lambda s: model(*s, with_vertices=False).landmarks, state)
-    axes = np.broadcast_to(np.eye(3), (*posed.landmarks.shape, 3))
-    np.testing.assert_allclose(rig.jacobian(pose, axes, slice(None)), numeric, atol=1e-8)
-    np.testing.assert_allclose(rig.joint_jacobian(pose), numeric[:, :24], atol=1e-8)
+    transpose = numeric.permute(0, 3, 2, 1).numpy()  # (P, 85, 3, M)
+    np.testing.assert_allclose(rig.landmark_jacobian(pose), transpose, atol=1e-8)
+    by_landmark = np.random.default_rng(0).normal(size=(len(state.root), 3, 2, 17))
+    expected = np.einsum("pcrn,pucn->purn", by_landmark, transpose[..., 24:])
+    np.testing.assert_allclose(rig.jacobian(pose, by_landmark, slice(24, None)), expected,
+                               atol=1e-7)
 
 
 @pytest.mark.parametrize("known", [

@@ -47,7 +47,7 @@ class Linearisation(NamedTuple):
     squared: Any  # (P, K) squared Mahalanobis distances of the keypoints
     global_rotmats: Any  # (P, 24, 3, 3) body part to camera
     parts: Any  # (P, 24, 3, 24 + K) m, see `FitRig.pose`
-    landmarks: Any  # (P, 24 + K, 3) m, joints and keypoints in the camera frame
+    landmarks: Any  # (P, 3, 24 + K) m, joints and keypoints in the camera frame
 
     def to_tensors(self) -> Linearisation:
         """Return the arrays as tensors that share their memory."""
@@ -69,8 +69,8 @@ class FitCost:
         self._settings = problem.settings
         self._rig = fit_rig(problem.rig)
         self._pose_prior = problem.pose_prior
-        self._whitener = problem.whitener.cpu().numpy()
-        self._whitened = problem.whitened.cpu().numpy()
+        self._whitener = np.moveaxis(problem.whitener.cpu().numpy(), 1, 3).copy()  # (P, D, D, K)
+        self._whitened = problem.whitened.cpu().numpy().swapaxes(1, 2)  # (P, D, K)
         self._floor = None if problem.floor is None else problem.floor.cpu().numpy()
         self._ankles = [problem.joint_set.index(f"{side}_ankle") for side in ("left", "right")]
         self._prior_mean = problem.prior_mean.cpu().numpy()
@@ -92,8 +92,8 @@ class FitCost:
         cost += self._rotation_prior(theta, theta_by_rotation, gradient)
         cost += self._shape_and_root_prior(betas, root, gradient)
         hessian[:, ROOT_ROTATION, ROOT_ROTATION] += self._upright_hessian(global_rotmats[:, 0])
-        nearest_m = np.minimum(landmarks[:, KEYPOINTS, 2].min(1) + _NEARER_KEYPOINT_M,
-                               landmarks[:, 0, 2])
+        nearest_m = np.minimum(landmarks[:, 2, KEYPOINTS].min(1) + _NEARER_KEYPOINT_M,
+                               landmarks[:, 2, 0])
         cost[~(nearest_m > MIN_DEPTH_M)] = np.inf
         return Linearisation(cost, gradient, hessian, keypoint_cost, squared, *pose)
 
@@ -105,53 +105,54 @@ class FitCost:
         The Cauchy loss s^2/2 log(1 + r^2/s^2) of a keypoint's residual r weighs it by
         1 / (1 + r^2/s^2) (iteratively reweighted least squares).
         """
-        keypoints = pose[2][:, KEYPOINTS]
+        keypoints = pose[2][:, :, KEYPOINTS]
         residual, by_keypoint = self._whitened_residuals(keypoints)
-        squared = (residual * residual).sum(2)
+        squared = (residual * residual).sum(1)
         total = squared
         if self._floor is not None:
             floor_residual, by_ankle = self._floor_residual(keypoints, self._floor)
-            residual = np.concatenate([residual, floor_residual], 2)
+            residual = np.concatenate([residual, floor_residual], 1)
             by_keypoint = np.concatenate([by_keypoint, by_ankle], 2)
-            total = squared + floor_residual[..., 0] ** 2
+            total = squared + floor_residual[:, 0] ** 2
         scale2 = self._settings.robust_sigmas**2
         ratio = total / scale2
         cost = scale2 / 2 * np.log1p(ratio).sum(1)
-        root_weight = 1 / np.sqrt(1 + ratio)
-        weighted = root_weight[..., None] * residual
-        by_keypoint = root_weight[..., None, None] * by_keypoint
-        jacobian = self._rig.jacobian(pose, by_keypoint, KEYPOINTS)  # (P, K, R, 85)
-        jacobian = jacobian.reshape(len(jacobian), -1, jacobian.shape[3])
-        gradient = (weighted.reshape(len(weighted), 1, -1) @ jacobian)[:, 0]
-        return cost, squared, gradient, jacobian.swapaxes(1, 2) @ jacobian
+        root_weight = 1 / np.sqrt(1 + ratio)[:, None]
+        weighted = root_weight * residual
+        jacobian = self._rig.jacobian(pose, root_weight[:, None] * by_keypoint, KEYPOINTS)
+        jacobian = jacobian.reshape(*jacobian.shape[:2], -1)  # (P, 85, R K)
+        gradient = (jacobian @ weighted.reshape(len(weighted), -1, 1))[..., 0]
+        return cost, squared, gradient, jacobian @ jacobian.swapaxes(1, 2)
 
     def _whitened_residuals(self, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The keypoints' residuals in standard deviations.
+        """The residuals of keypoints (P, 3, K) in standard deviations.
 
         Returns:
-            (P, K, D) residuals and (P, K, D, 3) their derivative by the keypoints in 3D, 1/m;
+            (P, D, K) residuals and (P, 3, D, K) their derivative by the keypoints in 3D, 1/m;
             zeros where a keypoint is missing.
         """
-        whitener, whitened = self._whitener, self._whitened
-        if whitener.shape[3] == 3:
-            return (whitener @ keypoints[..., None])[..., 0] - whitened, whitener
+        whitener, size = self._whitener, self._whitener.shape[2]
+        if size == 3:
+            return (whitener * keypoints[:, None]).sum(2) - self._whitened, whitener.swapaxes(1, 2)
         # With the image u = (x, y) / z, W u has the derivative [W, -W u] / z by (x, y, z).
-        inverse_depth = 1 / keypoints[..., 2:]
-        image = whitener @ (keypoints[..., :2] * inverse_depth)[..., None]
-        by_keypoint = np.concatenate([whitener, -image], 3) * inverse_depth[..., None]
-        return image[..., 0] - whitened, by_keypoint
+        inverse_depth = 1 / keypoints[:, 2:]
+        image = (whitener * (keypoints[:, :2] * inverse_depth)[:, None]).sum(2)
+        by_keypoint = np.empty((len(keypoints), 3, *image.shape[1:]))
+        np.multiply(whitener.swapaxes(1, 2), inverse_depth[:, None], out=by_keypoint[:, :2])
+        np.multiply(-image, inverse_depth, out=by_keypoint[:, 2])
+        return image - self._whitened, by_keypoint
 
     def _floor_residual(self, keypoints: np.ndarray,
                         floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(P, K, 1) height of the lower ankle above that of a standing foot, in std deviations.
+        """(P, 1, K) height of the lower ankle above that of a standing foot, in std deviations.
 
-        Zero for all other keypoints. And (P, K, 1, 3) its derivative by the keypoints, 1/m.
+        Zero for all other keypoints. And (P, 3, 1, K) its derivative by the keypoints, 1/m.
         """
-        height_m = keypoints @ floor[:3] + floor[3] - self._settings.ankle_height_m
+        height_m = floor[:3] @ keypoints + floor[3] - self._settings.ankle_height_m
         lower = np.take(self._ankles, height_m[:, self._ankles].argmin(1))
         inverse_std = np.zeros_like(height_m)
         inverse_std[np.arange(len(lower)), lower] = 1 / self._settings.floor_std_m
-        return (height_m * inverse_std)[..., None], inverse_std[..., None, None] * floor[:3]
+        return (height_m * inverse_std)[:, None], inverse_std[:, None, None] * floor[:3, None, None]
 
     # --------------- priors: they return their cost (P,) and add to gradient and Hessian
 

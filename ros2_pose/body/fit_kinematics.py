@@ -17,7 +17,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from ros2_pose.body.model import JOINTS, Rig, is_below, tree_levels
+from ros2_pose.body.model import Rig, is_below, tree_levels
 from ros2_pose.body.so3 import rotmat_terms
 from ros2_pose.skeleton import SMPL24
 
@@ -32,13 +32,16 @@ Pose = tuple[np.ndarray, np.ndarray, np.ndarray]  # see `FitRig.pose`
 
 
 class FitRig:
-    """The landmarks of a rig: 24 joints, then K keypoints; M = 24 + K. See `Rig`."""
+    """The landmarks of a rig: 24 joints, then K keypoints; M = 24 + K. See `Rig`.
+
+    Landmarks are the last dimension of all arrays, the longest one: long inner loops.
+    """
 
     def __init__(self, rig: Rig) -> None:
         self._parts = rig.parts.double().cpu().numpy()  # (24, 3, M) m
         by_beta = rig.parts_by_beta.double().cpu().numpy()  # (10, 24, 3, M)
         self._parts_by_beta = by_beta.reshape(10, -1)
-        self._beta_columns = np.moveaxis(by_beta, 0, 3).reshape(ROTATIONS.stop, -1)  # (72, M * 10)
+        self._beta_columns = np.moveaxis(by_beta, 0, 2).reshape(ROTATIONS.stop, -1)  # (72, 10 M)
 
     def pose(self, rotmats: np.ndarray, betas: np.ndarray, root: np.ndarray) -> Pose:
         """Pose the landmarks.
@@ -50,57 +53,68 @@ class FitRig:
             root (P, 3): m, the pelvis in the camera frame.
         Returns:
             global_rotmats (P, 24, 3, 3) body part to camera, parts (P, 24, 3, M) m of the
-            landmarks in the axes of each joint, and landmarks (P, M, 3) m in the camera frame.
+            landmarks in the axes of each joint, and landmarks (P, 3, M) m in the camera frame.
         """
         global_rotmats = _global_rotmats(rotmats)
         parts = (betas @ self._parts_by_beta).reshape(-1, *self._parts.shape) + self._parts
         offsets = _side_by_side(global_rotmats) @ parts.reshape(len(parts), ROTATIONS.stop, -1)
-        return global_rotmats, parts, offsets.swapaxes(1, 2) + root[:, None]
+        return global_rotmats, parts, offsets + root[:, :, None]
 
-    def jacobian(self, pose: Pose, by_landmark: np.ndarray, chosen: slice,
-                 out: np.ndarray | None = None) -> np.ndarray:
+    def jacobian(self, pose: Pose, by_landmark: np.ndarray, chosen: slice) -> np.ndarray:
         """Differentiate quantities of landmarks by the 85 unknowns (chain rule).
 
-        A rotation w of a joint moves the parts below it, and a landmark by w x lever arm: a
-        quantity with the derivative a by its landmark changes by w (lever arm x a).
+        A rotation w of a joint moves a landmark by w x lever arm: a quantity with the derivative a
+        by its landmark changes by w (lever arm x a).
 
         Args:
-            by_landmark (P, N, R, 3): derivative of R quantities by their landmark's position.
+            by_landmark (P, 3, R, N): derivative of R quantities by their landmark's position.
             chosen: the N landmarks among the M.
-            out (P, N, R, 85): where the result is written to; None: a new array.
         Returns:
-            (P, N, R, 85).
+            (P, 85, R, N).
         """
-        global_rotmats, parts, _ = pose
-        in_camera = global_rotmats @ parts[..., chosen]
-        lever_arms = (_IS_BELOW @ in_camera.reshape(*in_camera.shape[:2], -1))
-        lever_arms = lever_arms.reshape(in_camera.shape).transpose(0, 3, 1, 2)  # (P, N, 24, 3)
-        columns = _side_by_side(global_rotmats) @ self._beta_columns
-        by_beta = columns.reshape(len(parts), 3, -1, 10)[:, :, chosen].swapaxes(1, 2)
-        jacobian = np.empty((*by_landmark.shape[:3], UNKNOWNS)) if out is None else out
-        _cross(lever_arms[:, :, None], by_landmark[..., None, :], out=jacobian[..., ROTATIONS])
-        np.matmul(by_landmark, by_beta, out=jacobian[..., BETAS])
-        jacobian[..., ROOT] = by_landmark
+        people, _, quantities, count = by_landmark.shape
+        arms, by_beta = self._lever_arms(pose, chosen), self._by_beta(pose, chosen)
+        jacobian = np.empty((people, UNKNOWNS, quantities, count))
+        arms, by = arms[:, :, :, None], by_landmark[:, None]  # (P, 24, 3, 1, N), (P, 1, 3, R, N)
+        for axis in range(3):
+            after, last = (axis + 1) % 3, (axis + 2) % 3
+            by_rotation = jacobian[:, axis:ROTATIONS.stop:3]  # (P, 24, R, N)
+            np.multiply(arms[:, :, after], by[:, :, last], out=by_rotation)
+            by_rotation -= arms[:, :, last] * by[:, :, after]
+        jacobian[:, BETAS] = (by_beta[:, :, :, None] * by_landmark[:, :, None]).sum(1)
+        jacobian[:, ROOT] = by_landmark
         return jacobian
 
-    def joint_jacobian(self, pose: Pose) -> np.ndarray:
-        """Return (P, 24, 3, 85), the derivative of the joints, m, by the 85 unknowns."""
-        axes = np.broadcast_to(np.eye(3), (len(pose[0]), len(SMPL24), 3, 3))
-        return self.jacobian(pose, axes, JOINTS)
+    def landmark_jacobian(self, pose: Pose) -> np.ndarray:
+        """(P, 85, 3, M) derivative of all landmarks, m, by the 85 unknowns."""
+        arms = self._lever_arms(pose, slice(None))
+        people, _, _, count = arms.shape
+        jacobian = np.zeros((people, UNKNOWNS, 3, count))
+        by_rotation = jacobian[:, ROTATIONS].reshape(people, -1, 3, 3, count)
+        for axis in range(3):
+            after, last = (axis + 1) % 3, (axis + 2) % 3
+            by_rotation[:, :, axis, last] = arms[:, :, after]
+            np.negative(arms[:, :, last], out=by_rotation[:, :, axis, after])
+        jacobian[:, BETAS] = self._by_beta(pose, slice(None)).swapaxes(1, 2)
+        jacobian[:, ROOT] = np.eye(3)[..., None]
+        return jacobian
+
+    def _lever_arms(self, pose: Pose, chosen: slice) -> np.ndarray:
+        """(P, 24, 3, N) m from a joint to those parts of landmarks that are below it."""
+        global_rotmats, parts, _ = pose
+        in_camera = global_rotmats @ parts[..., chosen]
+        return (_IS_BELOW @ in_camera.reshape(*in_camera.shape[:2], -1)).reshape(in_camera.shape)
+
+    def _by_beta(self, pose: Pose, chosen: slice) -> np.ndarray:
+        """(P, 3, 10, N) derivative of landmarks, m, by betas."""
+        columns = _side_by_side(pose[0]).reshape(-1, ROTATIONS.stop) @ self._beta_columns
+        return columns.reshape(len(pose[0]), 3, 10, -1)[..., chosen]
 
 
 @lru_cache
 def fit_rig(rig: Rig) -> FitRig:
     """Return the arrays of a rig, made once."""
     return FitRig(rig)
-
-
-def _cross(left: np.ndarray, right: np.ndarray, out: np.ndarray) -> None:
-    """Write cross products of vectors (..., 24, 3) and (..., 1, 3) to out (..., 72)."""
-    for axis in range(3):
-        after, last = (axis + 1) % 3, (axis + 2) % 3
-        out[..., axis::3] = left[..., after] * right[..., last]
-        out[..., axis::3] -= left[..., last] * right[..., after]
 
 
 # ------------------------------------------------------------------------------- rotations

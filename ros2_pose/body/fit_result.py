@@ -10,15 +10,14 @@ import torch
 from torch import Tensor
 
 from ros2_pose.body.fit_cost import Linearisation
-from ros2_pose.body.fit_kinematics import ROOT, ROOT_ROTATION, UNKNOWNS, fit_rig
+from ros2_pose.body.fit_kinematics import ROOT, UNKNOWNS, fit_rig
 from ros2_pose.body.fit_problem import Problem
 from ros2_pose.body.gaussian import is_finite
 from ros2_pose.body.model import JOINTS, KEYPOINTS
 from ros2_pose.body.state import BodyState, rows_of, with_rows
 from ros2_pose.skeleton import SMPL24, JointSet
 
-
-_BY_UNKNOWN = np.eye(UNKNOWNS)
+_ROOT_UNKNOWNS = np.eye(UNKNOWNS)[:, [*range(ROOT.start, ROOT.stop), 0, 1, 2]]  # (85, 6)
 
 
 class BodyFit(NamedTuple):
@@ -64,8 +63,9 @@ def body_fit(problem: Problem, state: BodyState, local: Linearisation,
     """
     root_cov, landmark_cov = _covariances(problem, local)
     ok = local.cost.isfinite() & is_finite(root_cov, (1, 2))
-    found = BodyFit(*state, root_cov, local.landmarks[:, JOINTS], landmark_cov[:, JOINTS],
-                    _observed_joints(problem, local.squared), local.landmarks[:, KEYPOINTS],
+    landmarks = local.landmarks.mT.contiguous()
+    found = BodyFit(*state, root_cov, landmarks[:, JOINTS], landmark_cov[:, JOINTS],
+                    _observed_joints(problem, local.squared), landmarks[:, KEYPOINTS],
                     landmark_cov[:, KEYPOINTS], local.cost, disagreement_s, ok)
     if ok.all():
         return found
@@ -84,25 +84,18 @@ def _covariances(problem: Problem, local: Linearisation) -> tuple[Tensor, Tensor
     """
     scale = local.hessian.diagonal(dim1=1, dim2=2).rsqrt()
     factor, failed = torch.linalg.cholesky_ex(local.hessian * (scale[:, :, None] * scale[:, None]))
-    jacobian = torch.from_numpy(_root_and_landmark_jacobian(problem, local)).mul_(scale[:, None])
-    half = torch.linalg.solve_triangular(factor, jacobian.mT, upper=False).mT.numpy()  # Y^T
-    half_of_root, half_of_landmarks = half[:, :6], half[:, 6:].reshape(len(half), -1, 3, UNKNOWNS)
-    inflation = np.where(failed, np.nan, problem.settings.inflation)[:, None, None]
-    root_cov = inflation * (half_of_root @ half_of_root.swapaxes(1, 2))
-    landmark_cov = inflation[..., None] * (half_of_landmarks @ half_of_landmarks.swapaxes(2, 3))
-    return torch.from_numpy(root_cov), torch.from_numpy(landmark_cov)
-
-
-def _root_and_landmark_jacobian(problem: Problem, local: Linearisation) -> np.ndarray:
-    """(P, 6 + 3 (24 + K), 85) derivative of the root's position and rotation, and of landmarks."""
     pose = tuple(value.numpy() for value in (local.global_rotmats, local.parts, local.landmarks))
-    people, landmarks, _ = pose[2].shape
-    jacobian = np.empty((people, 6 + 3 * landmarks, UNKNOWNS))
-    jacobian[:, :3], jacobian[:, 3:6] = _BY_UNKNOWN[ROOT], _BY_UNKNOWN[ROOT_ROTATION]
-    axes = np.broadcast_to(np.eye(3), (people, landmarks, 3, 3))
-    fit_rig(problem.rig).jacobian(pose, axes, slice(None),
-                                  out=jacobian[:, 6:].reshape(people, landmarks, 3, UNKNOWNS))
-    return jacobian
+    transpose = fit_rig(problem.rig).landmark_jacobian(pose)  # (P, 85, 3, 24 + K)
+    unknowns = np.broadcast_to(_ROOT_UNKNOWNS, (len(transpose), UNKNOWNS, 6))
+    transpose = np.concatenate([unknowns, transpose.reshape(len(transpose), UNKNOWNS, -1)], 2)
+    half = torch.linalg.solve_triangular(
+        factor, torch.from_numpy(transpose).mul_(scale[..., None]), upper=False).numpy()
+    inflation = np.where(failed, np.nan, problem.settings.inflation)[:, None, None]
+    half_of_root = half[..., :6]
+    half_of_landmarks = half[..., 6:].reshape(len(half), UNKNOWNS, 3, -1).transpose(0, 3, 2, 1)
+    root_cov = inflation * (half_of_root.swapaxes(1, 2) @ half_of_root)
+    landmark_cov = half_of_landmarks @ half_of_landmarks.swapaxes(2, 3)
+    return torch.from_numpy(root_cov), torch.from_numpy(inflation[..., None] * landmark_cov)
 
 
 def _observed_joints(problem: Problem, squared: Tensor) -> Tensor:

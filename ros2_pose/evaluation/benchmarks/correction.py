@@ -127,8 +127,9 @@ def _wrong_bodies(rig, rotmats: Tensor, betas: Tensor, joints: Tensor,
         error = (posed.joints - joints)[:, _MEASURED].norm(dim=2).mean()
         std_rad = std_rad * float(_BODY_ERROR_M / error)
     arrays = fit_rig(rig)
-    jacobian = arrays.joint_jacobian(arrays.pose(wrong.numpy(), betas.numpy(), nowhere.numpy()))
-    by_rotation = std_rad * torch.from_numpy(jacobian)[:, _MEASURED][..., ROTATIONS]
+    pose = arrays.pose(wrong.numpy(), betas.numpy(), nowhere.numpy())
+    transpose = torch.from_numpy(arrays.landmark_jacobian(pose))  # (P, 85, 3, landmarks)
+    by_rotation = std_rad * transpose[:, ROTATIONS].permute(0, 3, 2, 1)[:, _MEASURED]
     flat = by_rotation.flatten(1, 2)
     cov = (flat @ flat.mT).view(*by_rotation.shape[:3], *by_rotation.shape[1:3])
     return posed.joints[:, _MEASURED], cov
