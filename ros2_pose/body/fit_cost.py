@@ -56,7 +56,7 @@ class Linearisation(NamedTuple):
 
 def linearise(problem: Problem, state: BodyState) -> Linearisation:
     """Evaluate the cost and its derivatives at the states of P people."""
-    theta, betas, root = (value.cpu().numpy() for value in state)
+    theta, betas, root = (value.numpy() for value in state)
     return FitCost(problem).linearise((theta, betas, root)).to_tensors()
 
 
@@ -64,19 +64,12 @@ class FitCost:
     """The cost of P people as a function of their states, in NumPy, see `fit_kinematics`."""
 
     def __init__(self, problem: Problem) -> None:
-        if problem.whitener is None or problem.whitened is None:
+        if problem.whitener is None:
             raise ValueError("the problem has no whitener: call with_hypothesis before")
-        self._settings = problem.settings
+        self._problem, self._settings = problem, problem.settings
         self._rig = fit_rig(problem.rig)
-        self._pose_prior = problem.pose_prior
-        self._whitener = np.moveaxis(problem.whitener.cpu().numpy(), 1, 3).copy()  # (P, D, D, K)
-        self._whitened = problem.whitened.cpu().numpy().swapaxes(1, 2)  # (P, D, K)
-        self._floor = None if problem.floor is None else problem.floor.cpu().numpy()
-        self._ankles = [problem.joint_set.index(f"{side}_ankle") for side in ("left", "right")]
-        self._prior_mean = problem.prior_mean.cpu().numpy()
-        self._prior_precision = problem.prior_precision.cpu().numpy()
-        self._rotation_form = problem.rotation_form.cpu().numpy()
-        self._prior_hessian = problem.prior_hessian.cpu().numpy()
+        self._whitener = np.moveaxis(problem.whitener, 1, 3).copy()  # (P, D, D, K)
+        self._whitened = (self._whitener * problem.points.swapaxes(1, 2)[:, None]).sum(2)
 
     def linearise(self, state: State) -> Linearisation:
         """Evaluate the cost and its derivatives."""
@@ -87,7 +80,7 @@ class FitCost:
         # Derivative of 2 theta by rotations about the camera's axes, transposed: (P, 24, 3, 4).
         theta_by_rotation = global_rotmats @ quat_jacobian(theta).swapaxes(2, 3)
         keypoint_cost, squared, gradient, hessian = self._keypoint_term(pose)
-        hessian += self._prior_hessian
+        hessian += self._problem.prior_hessian
         cost = keypoint_cost + self._pose_prior_term(theta, theta_by_rotation, gradient, hessian)
         cost += self._rotation_prior(theta, theta_by_rotation, gradient)
         cost += self._shape_and_root_prior(betas, root, gradient)
@@ -109,8 +102,8 @@ class FitCost:
         residual, by_keypoint = self._whitened_residuals(keypoints)
         squared = (residual * residual).sum(1)
         total = squared
-        if self._floor is not None:
-            floor_residual, by_ankle = self._floor_residual(keypoints, self._floor)
+        if self._problem.floor is not None:
+            floor_residual, by_ankle = self._floor_residual(keypoints, self._problem.floor)
             residual = np.concatenate([residual, floor_residual], 1)
             by_keypoint = np.concatenate([by_keypoint, by_ankle], 2)
             total = squared + floor_residual[:, 0] ** 2
@@ -149,7 +142,8 @@ class FitCost:
         Zero for all other keypoints. And (P, 3, 1, K) its derivative by the keypoints, 1/m.
         """
         height_m = floor[:3] @ keypoints + floor[3] - self._settings.ankle_height_m
-        lower = np.take(self._ankles, height_m[:, self._ankles].argmin(1))
+        ankles = [self._problem.joint_set.index(f"{side}_ankle") for side in ("left", "right")]
+        lower = np.take(ankles, height_m[:, ankles].argmin(1))
         inverse_std = np.zeros_like(height_m)
         inverse_std[np.arange(len(lower)), lower] = 1 / self._settings.floor_std_m
         return (height_m * inverse_std)[:, None], inverse_std[:, None, None] * floor[:3, None, None]
@@ -165,8 +159,8 @@ class FitCost:
             theta_by_rotation (P, 24, 3, 4): derivative of 2 theta, transposed.
         """
         people, weight = len(theta), self._settings.prior_weight
-        chords = 2 * theta[:, 1:, :3]
-        cost, by_chord, chord_hessian = self._pose_prior.quadratic(chords.reshape(people, -1))
+        chords = (2 * theta[:, 1:, :3]).reshape(people, -1)
+        cost, by_chord, chord_hessian = self._problem.pose_prior.quadratic(chords)
         transpose = theta_by_rotation[:, 1:, :, :3]  # (P, 23, 3, 3) blocks of J^T
         weighted_transpose = weight * transpose
         rows = by_chord.reshape(people, 23, 3, 1)
@@ -184,7 +178,7 @@ class FitCost:
         The gradient is exact. The Hessian is that of small differences, in
         `Problem.prior_hessian`.
         """
-        half_gradient = self._rotation_form @ theta[..., None]  # Q q
+        half_gradient = self._problem.rotation_form @ theta[..., None]  # Q q
         by_rotation = theta_by_rotation @ half_gradient
         gradient[:, ROTATIONS] += by_rotation.reshape(len(theta), -1)
         return (half_gradient[..., 0] * theta).sum((1, 2))
@@ -197,7 +191,7 @@ class FitCost:
     def _shape_and_root_prior(self, betas: np.ndarray, root: np.ndarray,
                               gradient: np.ndarray) -> np.ndarray:
         """The Gaussian on betas and root. Its Hessian is in `Problem.prior_hessian`."""
-        offset = np.concatenate([betas, root], 1) - self._prior_mean
-        by_offset = (self._prior_precision @ offset[..., None])[..., 0]
+        offset = np.concatenate([betas, root], 1) - self._problem.prior_mean
+        by_offset = (self._problem.prior_precision @ offset[..., None])[..., 0]
         gradient[:, SHAPE_AND_ROOT] += by_offset
         return (offset * by_offset).sum(1) / 2

@@ -126,6 +126,12 @@ def rotmats_from_quats(quats: np.ndarray) -> np.ndarray:
     return (products @ _ROTMAT_TERMS).reshape(*quats.shape[:-1], 3, 3)
 
 
+def rotmat_form(weights: np.ndarray) -> np.ndarray:
+    """Return the quadratic form (4, 4) Q with q^T Q q = sum(weights * R(q)), weights (3, 3)."""
+    form = (_ROTMAT_TERMS @ weights.reshape(9)).reshape(4, 4)
+    return (form + form.T) / 2
+
+
 def with_positive_scalar(quats: np.ndarray) -> np.ndarray:
     """Return those quaternions (..., 4) of the same rotations that have q_w >= 0."""
     return quats * np.copysign(1.0, quats[..., 3:])

@@ -47,7 +47,8 @@ def empty_fit(problem: Problem) -> BodyFit:
     people, keypoints = problem.seen.shape
     shapes = ((24, 4), (10,), (3,), (6, 6), (24, 3), (24, 3, 3), (24,), (keypoints, 3),
               (keypoints, 3, 3), (), (), ())
-    found = BodyFit(*(problem.points.new_full((people, *shape), torch.nan) for shape in shapes))
+    found = BodyFit(*(torch.full((people, *shape), torch.nan, dtype=torch.float64)
+                      for shape in shapes))
     return found._replace(joint_observed=found.joint_observed > 0, ok=found.ok > 0)
 
 
@@ -65,7 +66,8 @@ def body_fit(problem: Problem, state: BodyState, local: Linearisation,
     ok = local.cost.isfinite() & is_finite(root_cov, (1, 2))
     landmarks = local.landmarks.mT.contiguous()
     found = BodyFit(*state, root_cov, landmarks[:, JOINTS], landmark_cov[:, JOINTS],
-                    _observed_joints(problem, local.squared), landmarks[:, KEYPOINTS],
+                    torch.from_numpy(_observed_joints(problem, local.squared.numpy())),
+                    landmarks[:, KEYPOINTS],
                     landmark_cov[:, KEYPOINTS], local.cost, disagreement_s, ok)
     if ok.all():
         return found
@@ -98,20 +100,19 @@ def _covariances(problem: Problem, local: Linearisation) -> tuple[Tensor, Tensor
     return torch.from_numpy(root_cov), torch.from_numpy(inflation[..., None] * landmark_cov)
 
 
-def _observed_joints(problem: Problem, squared: Tensor) -> Tensor:
+def _observed_joints(problem: Problem, squared: np.ndarray) -> np.ndarray:
     """(P, 24) bool: all keypoints that show the joint are seen, and the fit agrees with them.
 
     Args:
         squared (P, K): squared Mahalanobis distances of the keypoints.
     """
     agrees = problem.seen & (squared < problem.settings.robust_sigmas**2)
-    shows, needed = _keypoints_of_joints(problem.joint_set, squared.dtype, squared.device)
-    return agrees.to(squared) @ shows > needed
+    shows, needed = _keypoints_of_joints(problem.joint_set)
+    return agrees @ shows > needed
 
 
 @lru_cache
-def _keypoints_of_joints(joint_set: JointSet, dtype: torch.dtype,
-                         device: torch.device) -> tuple[Tensor, Tensor]:
+def _keypoints_of_joints(joint_set: JointSet) -> tuple[np.ndarray, np.ndarray]:
     """The keypoints that show joints; a joint in the middle is shown by two together.
 
     Returns:
@@ -120,8 +121,7 @@ def _keypoints_of_joints(joint_set: JointSet, dtype: torch.dtype,
     """
     around = {"pelvis": ("left_hip", "right_hip"), "neck": ("left_shoulder", "right_shoulder"),
               "head": ("nose",)}
-    shows = torch.tensor([[float(keypoint in around.get(joint, (joint,)))
-                           for joint in SMPL24.names] for keypoint in joint_set.names])
+    shows = np.array([[float(keypoint in around.get(joint, (joint,)))
+                       for joint in SMPL24.names] for keypoint in joint_set.names])
     count = shows.sum(0)
-    needed = torch.where(count > 0, count - 0.5, torch.inf)
-    return shows.to(device, dtype), needed.to(device, dtype)
+    return shows, np.where(count > 0, count - 0.5, np.inf)

@@ -9,7 +9,9 @@ square its condition number.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -74,18 +76,17 @@ class Fitter:
         """
         lifted = self.propose(sighting)
         problem = self.problem(sighting, lifted)
-        limbs = [i for i, name in enumerate(self.joint_set.names) if name in _LIMBS]
-        enough = problem.seen[:, limbs].sum(1) >= _MIN_LIMB_POINTS
+        enough = torch.from_numpy(problem.seen @ _is_limb(self.joint_set) >= _MIN_LIMB_POINTS)
         known = torch.zeros_like(enough) if previous is None else previous.state.is_finite
-        found = empty_fit(problem)
         warm, cold = enough & known, enough & ~known
+        groups = []
         if previous is not None and warm.any():
-            bodies = self._fit_warm(problem.rows(warm), rows_of(lifted, warm), previous.rows(warm))
-            found = with_rows(found, warm, bodies)
+            groups.append((warm, self._fit_warm(problem.rows(warm), rows_of(lifted, warm),
+                                                previous.rows(warm))))
         if cold.any():
             own, state, local = self._fit_cold(problem.rows(cold), rows_of(lifted, cold))
-            bodies = body_fit(own, state, local, torch.zeros_like(local.cost))
-            found = with_rows(found, cold, bodies)
+            groups.append((cold, body_fit(own, state, local, torch.zeros_like(local.cost))))
+        found = _joined(problem, groups)
         dtype = sighting.points.dtype
         return BodyFit(*(value.to(dtype) if value.is_floating_point() else value
                          for value in found))
@@ -153,7 +154,8 @@ class Fitter:
 
         The time starts anew after `patience_s`, or 1.5 intervals of a slow camera.
         """
-        agrees = local.keypoint_cost < self.settings.retry_cost * problem.seen.sum(1)
+        most_cost = torch.from_numpy(self.settings.retry_cost * problem.seen.sum(1))
+        agrees = local.keypoint_cost < most_cost
         disagreement_s = torch.where(agrees, 0.0, previous.disagreement_s + previous.seconds)
         patience_s = (_PATIENCE_INTERVALS * previous.seconds).clamp(min=self.settings.patience_s)
         retry = disagreement_s >= patience_s
@@ -190,6 +192,22 @@ class Fitter:
         squared = chord.square().sum(3) / lifted.rotation_std.square()
         cost = self.settings.lift_weight * squared.sum(2) / 2 + self._hypothesis_cost(lifted)
         return cost.argmin(1)
+
+
+def _joined(problem: Problem, groups: list[tuple[Tensor, BodyFit]]) -> BodyFit:
+    """All people of a problem, from groups of them: a mask (P,) each, and their bodies."""
+    if len(groups) == 1 and groups[0][0].all():
+        return groups[0][1]
+    found = empty_fit(problem)
+    for people, bodies in groups:
+        found = with_rows(found, people, bodies)
+    return found
+
+
+@lru_cache
+def _is_limb(joint_set: JointSet) -> np.ndarray:
+    """(K,) 1 for keypoints of arms and legs, shoulders and hips, else 0."""
+    return np.array([int(name in _LIMBS) for name in joint_set.names])
 
 
 def as_coco(points: Tensor, cov: Tensor, joint_set: JointSet) -> tuple[Tensor, Tensor]:

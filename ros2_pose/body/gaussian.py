@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -79,8 +80,8 @@ def robust_weight(squared: Tensor) -> Tensor:
     return (_GATE_SIGMAS**2 / squared.clamp(min=1e-12)).clamp(max=1)
 
 
-def add_information(mean: Tensor, precision: Tensor, more_precision: Tensor,
-                    more_information: Tensor) -> tuple[Tensor, Tensor]:
+def add_information(mean: np.ndarray, precision: np.ndarray, more_precision: np.ndarray,
+                    more_information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Multiply Gaussians (mean, precision) by others in information form.
 
     Args:
@@ -92,8 +93,8 @@ def add_information(mean: Tensor, precision: Tensor, more_precision: Tensor,
     """
     total = precision + more_precision
     information = (precision @ mean[..., None])[..., 0] + more_information
-    factor, _ = torch.linalg.cholesky_ex(total)
-    return torch.cholesky_solve(information[..., None], factor)[..., 0], total
+    product_mean, _ = torch.linalg.solve_ex(torch.from_numpy(total), torch.from_numpy(information))
+    return product_mean.numpy(), total
 
 
 def fuse(points: Tensor, cov: Tensor, model_points: Tensor,

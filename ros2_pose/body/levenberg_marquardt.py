@@ -37,7 +37,7 @@ def minimise(problem: Problem, start: BodyState,
         the states of P people, and the cost there.
     """
     cost = FitCost(problem)
-    theta, betas, root = (value.cpu().numpy() for value in start)
+    theta, betas, root = (value.numpy() for value in start)
     state: State = theta, betas, root
     with np.errstate(all="ignore"):  # a step that is not finite is rejected
         local = cost.linearise(state)

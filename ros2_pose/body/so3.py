@@ -70,16 +70,6 @@ def rotmat_from_quat(quat: Tensor) -> Tensor:
     return (products @ constant(rotmat_terms, quat)).unflatten(-1, (3, 3))
 
 
-def rotmat_form(weights: Tensor) -> Tensor:
-    """Return the quadratic forms (..., 4, 4) Q with q^T Q q = sum(weights * R(q)).
-
-    Args:
-        weights (..., 3, 3): of the elements of the rotation matrix.
-    """
-    form = (weights.flatten(-2) @ constant(rotmat_terms, weights).T).unflatten(-1, (4, 4))
-    return (form + form.mT) / 2
-
-
 def rotmat_from_rotvec(rotvec: Tensor) -> Tensor:
     """Convert rotation vectors (..., 3), rad, to rotation matrices (..., 3, 3)."""
     return rotmat_from_quat(quat_from_rotvec(rotvec))

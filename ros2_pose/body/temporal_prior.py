@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,6 +25,8 @@ class Previous(NamedTuple):
 
     def rows(self, people: Tensor) -> Previous:
         """Return some of the people (P,) bool, in the precision of the fit, float64."""
+        if people.all():
+            return self._replace(state=BodyState(*(value.double() for value in self.state)))
         return Previous(BodyState(*(value[people].double() for value in self.state)),
                         self.seconds[people], self.frames[people], self.disagreement_s[people])
 
@@ -34,22 +37,23 @@ def with_previous(problem: Problem, previous: Previous) -> Problem:
     Rotations and root change by a random amount that grows with time. The shape is constant: the
     prior is as certain as an average over the frames so far, at most `shape_frames`.
     """
-    settings, dtype = problem.settings, problem.rotation_precision
-    seconds = previous.seconds.to(dtype)[:, None]
+    settings = problem.settings
+    theta, betas, root = (value.double().numpy() for value in previous.state)
+    seconds = previous.seconds.double().numpy()[:, None]
     rotation_std_rad = settings.least_rotation_rad + settings.rotation_rate_rad_s * seconds
     root_std_m = settings.least_step_m + settings.speed_m_s * seconds
-    rotation_precision = (rotation_std_rad**-2).expand(-1, 24)
-    frames = previous.frames.to(dtype).clamp(max=settings.shape_frames)
-    betas_precision = (frames / settings.shape_std**2)[:, None].expand(-1, 10)
-    precision = torch.cat([betas_precision, (root_std_m**-2).expand(-1, 3)], 1)
-    shape_and_root = torch.cat([previous.state.betas, previous.state.root], 1)
+    rotation_precision = np.repeat(rotation_std_rad**-2, 24, 1)
+    frames = previous.frames.double().numpy()[:, None].clip(max=settings.shape_frames)
+    precision = np.concatenate([np.repeat(frames / settings.shape_std**2, 10, 1),
+                                np.repeat(root_std_m**-2, 3, 1)], 1)
+    shape_and_root = np.concatenate([betas, root], 1)
     prior_mean, prior_precision = add_information(
         problem.prior_mean, problem.prior_precision,
-        more_precision=precision.diag_embed(), more_information=precision * shape_and_root)
+        more_precision=precision[:, :, None] * np.eye(13),
+        more_information=precision * shape_and_root)
     return replace(
         problem,
-        rotation_form=(problem.rotation_form
-                       + rotation_form(previous.state.theta, rotation_precision)),
+        rotation_form=problem.rotation_form + rotation_form(theta, rotation_precision),
         rotation_precision=problem.rotation_precision + rotation_precision,
         prior_mean=prior_mean,
         prior_precision=prior_precision,
@@ -66,5 +70,5 @@ def without_previous(local: Linearisation, temporal: Problem, image: Problem) ->
         local: the cost of `temporal` at the solution.
         temporal, image: the problem with and without the temporal prior.
     """
-    without = local.hessian - (temporal.prior_hessian - image.prior_hessian)
-    return local._replace(hessian=without)
+    temporal_part = temporal.prior_hessian - image.prior_hessian
+    return local._replace(hessian=local.hessian - torch.from_numpy(temporal_part))
