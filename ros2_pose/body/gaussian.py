@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 VARIANCE_FLOOR = 1e-12  # added to pixel variances, so that exact pixels have a finite weight
-_GATE_SIGMAS = 3.0  # beyond this an observation loses weight
+GATE_SIGMAS = 3.0  # beyond this an observation loses weight
 
 
 def is_finite(values: Tensor, dims: int | tuple[int, ...] = ()) -> Tensor:
@@ -77,7 +77,7 @@ def robust_weight(squared: Tensor) -> Tensor:
     Returns:
         (P, K) 0..1: 1 up to 3 standard deviations, then falling with the squared distance.
     """
-    return (_GATE_SIGMAS**2 / squared.clamp(min=1e-12)).clamp(max=1)
+    return (GATE_SIGMAS**2 / squared.clamp(min=1e-12)).clamp(max=1)
 
 
 def add_information(mean: np.ndarray, precision: np.ndarray, more_precision: np.ndarray,
