@@ -31,6 +31,8 @@ MIN_DEPTH_M = 0.3  # of the pelvis
 _BODY_ROTATIONS = slice(ROOT_ROTATION.stop, ROTATIONS.stop)  # those of all joints but the root
 _NEARER_KEYPOINT_M = 0.2  # a keypoint may be this much nearer than MIN_DEPTH_M
 
+_EYE = np.eye(3)
+
 State = tuple[np.ndarray, np.ndarray, np.ndarray]  # the fields of BodyState
 
 
@@ -70,6 +72,12 @@ class FitCost:
         self._rig = fit_rig(problem.rig)
         self._whitener = np.moveaxis(problem.whitener, 1, 3).copy()  # (P, D, D, K)
         self._whitened = (self._whitener * problem.points.swapaxes(1, 2)[:, None]).sum(2)
+
+    def rows(self, people: np.ndarray) -> FitCost:
+        """Return the cost of people by index (N,), increasing."""
+        if len(people) == len(self._whitened):
+            return self
+        return FitCost(self._problem.rows(torch.from_numpy(people)))
 
     def linearise(self, state: State) -> Linearisation:
         """Evaluate the cost and its derivatives."""
@@ -115,7 +123,8 @@ class FitCost:
         jacobian = self._rig.jacobian(pose, root_weight[:, None] * by_keypoint, KEYPOINTS)
         jacobian = jacobian.reshape(*jacobian.shape[:2], -1)  # (P, 85, R K)
         gradient = (jacobian @ weighted.reshape(len(weighted), -1, 1))[..., 0]
-        return cost, squared, gradient, jacobian @ jacobian.swapaxes(1, 2)
+        transpose = jacobian.swapaxes(1, 2).copy()  # faster than a product with a view
+        return cost, squared, gradient, jacobian @ transpose
 
     def _whitened_residuals(self, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The residuals of keypoints (P, 3, K) in standard deviations.
@@ -186,7 +195,7 @@ class FitCost:
     def _upright_hessian(self, root_rotmat: np.ndarray) -> np.ndarray:
         """(P, 3, 3) Gauss-Newton Hessian 1 - b b^T of the body's up axis b against the world's."""
         up = root_rotmat[..., 1]
-        return self._settings.upright_rad**-2 * (np.eye(3) - up[:, :, None] * up[:, None])
+        return self._settings.upright_rad**-2 * (_EYE - up[:, :, None] * up[:, None])
 
     def _shape_and_root_prior(self, betas: np.ndarray, root: np.ndarray,
                               gradient: np.ndarray) -> np.ndarray:

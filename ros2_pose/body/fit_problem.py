@@ -21,6 +21,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.skeleton import JointSet
 
 _LEVEL_UP = np.array([0.0, -1.0, 0.0])  # the world's up in the frame of a level camera
+_EYE = np.eye(4)
 _FLOAT64 = torch.empty(0, dtype=torch.float64)
 
 
@@ -171,7 +172,7 @@ def with_hypothesis(problem: Problem, hypothesis: Lifted, depth_m: Tensor) -> Pr
     """
     size = problem.points.shape[2]
     definition_std = problem.settings.keypoint_error_m / (depth_m.numpy() if size == 2 else 1.0)
-    definition_cov = np.square(definition_std).reshape(-1, 1, 1, 1) * np.eye(size)
+    definition_cov = np.square(definition_std).reshape(-1, 1, 1, 1) * _EYE[:size, :size]
     whiten = whitener(torch.from_numpy(problem.cov + definition_cov)).numpy()
     precision = problem.settings.lift_weight / np.square(hypothesis.rotation_std.numpy())
     form = rotation_form(hypothesis.theta.numpy(), precision)
@@ -196,14 +197,14 @@ def rotation_form(reference_xyzw: np.ndarray, precision: np.ndarray) -> np.ndarr
     """
     outer = reference_xyzw[..., None] * reference_xyzw[..., None, :]
     squared_norm = np.einsum("pjii->pj", outer)[..., None, None]  # 1 up to rounding
-    return (2 * precision)[..., None, None] * (squared_norm * np.eye(4) - outer)
+    return (2 * precision)[..., None, None] * (squared_norm * _EYE - outer)
 
 
 def _upright_form(up: np.ndarray, precision: float) -> np.ndarray:
     """(4, 4) Q with q^T Q q = precision (1 - up^T R(q) e_y) for unit quaternions q."""
     by_rotmat = np.zeros((3, 3))
     by_rotmat[:, 1] = up
-    return precision * (np.eye(4) - rotmat_form(by_rotmat))
+    return precision * (_EYE - rotmat_form(by_rotmat))
 
 
 def image_keypoints(points: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:

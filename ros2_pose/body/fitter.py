@@ -26,7 +26,6 @@ from ros2_pose.body.fit_problem import (
     with_hypothesis,
 )
 from ros2_pose.body.fit_result import BodyFit, body_fit, empty_fit
-from ros2_pose.body.kinematics import chord_difference
 from ros2_pose.body.levenberg_marquardt import minimise
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
@@ -88,6 +87,8 @@ class Fitter:
             groups.append((cold, body_fit(own, state, local, torch.zeros_like(local.cost))))
         found = _joined(problem, groups)
         dtype = sighting.points.dtype
+        if dtype == torch.float64:
+            return found
         return BodyFit(*(value.to(dtype) if value.is_floating_point() else value
                          for value in found))
 
@@ -188,8 +189,9 @@ class Fitter:
 
     def _nearest_hypothesis(self, lifted: Lifted, theta: Tensor) -> Tensor:
         """(P,) index of the hypothesis that is most probable given rotations theta (P, 24, 4)."""
-        chord, _ = chord_difference(lifted.theta, theta[:, None])
-        squared = chord.square().sum(3) / lifted.rotation_std.square()
+        cosine = (lifted.theta * theta[:, None]).sum(3)  # of half the angle between them
+        chord2 = 4 * (1 - cosine.square())  # squared length of the chord, see `kinematics`
+        squared = chord2 / lifted.rotation_std.square()
         cost = self.settings.lift_weight * squared.sum(2) / 2 + self._hypothesis_cost(lifted)
         return cost.argmin(1)
 

@@ -42,28 +42,39 @@ def minimise(problem: Problem, start: BodyState,
     with np.errstate(all="ignore"):  # a step that is not finite is rejected
         local = cost.linearise(state)
         damping = np.full_like(local.cost, _FIRST_DAMPING)
-        converged = np.zeros(len(damping), bool)
+        active = np.arange(len(damping))  # people that have not converged
         for _ in range(iterations):
-            candidate = _step(state, local, damping)
-            candidate_local = cost.linearise(candidate)
-            gain = local.cost - candidate_local.cost
-            accepted = (gain > 0) & ~converged  # False for a gain of NaN
-            converged |= accepted & (gain < _CONVERGED_GAIN)
-            state = _rows_where(accepted, candidate, state)
-            local = Linearisation(*_rows_where(accepted, candidate_local, local))
-            damping = damping * np.where(accepted, _DAMPING_ACCEPTED, _DAMPING_REJECTED)
-            damping = damping.clip(*_DAMPING_RANGE)
-            if converged.all():
+            own = Linearisation(*_rows(local, active))
+            candidate = _step(_rows(state, active), own, damping[active])
+            candidate_local = cost.rows(active).linearise(candidate)
+            gain = own.cost - candidate_local.cost
+            accepted = gain > 0  # False for a gain of NaN
+            moved = active[accepted]
+            state = _with_rows(state, moved, candidate, accepted)
+            local = Linearisation(*_with_rows(local, moved, candidate_local, accepted))
+            factor = np.where(accepted, _DAMPING_ACCEPTED, _DAMPING_REJECTED)
+            damping[active] = (damping[active] * factor).clip(*_DAMPING_RANGE)
+            active = active[~(accepted & (gain < _CONVERGED_GAIN))]
+            if not len(active):
                 break
     return BodyState(*map(torch.from_numpy, state)), local.to_tensors()
 
 
-def _rows_where(mask: np.ndarray, first: Arrays, second: Arrays) -> Arrays:
-    """Rows of `first` where mask (P,) is true and rows of `second` elsewhere."""
-    if mask.all():
-        return first
-    return tuple(np.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b)  # type: ignore
-                 for a, b in zip(first, second))
+def _rows(values: Arrays, people: np.ndarray) -> Arrays:
+    """Rows of arrays (P, ...) by index (N,), increasing."""
+    if len(people) == len(values[0]):
+        return values
+    return tuple(value[people] for value in values)  # type: ignore[return-value]
+
+
+def _with_rows(values: Arrays, people: np.ndarray, others: Arrays, chosen: np.ndarray) -> Arrays:
+    """Arrays (P, ...) with new rows at indices (N,): those of `others` where chosen is true."""
+    if len(people) == len(values[0]):
+        return others
+    result = tuple(value.copy() for value in values)
+    for value, other in zip(result, others):
+        value[people] = other[chosen]
+    return result  # type: ignore[return-value]
 
 
 def _step(state: State, local: Linearisation, damping: np.ndarray) -> State:

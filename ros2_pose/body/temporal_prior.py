@@ -14,6 +14,8 @@ from ros2_pose.body.fit_problem import Problem, rotation_form
 from ros2_pose.body.gaussian import add_information
 from ros2_pose.body.state import BodyState
 
+_EYE = np.eye(13)  # of betas and root
+
 
 class Previous(NamedTuple):
     """P people in an earlier image; a person with NaN is started from the lift."""
@@ -49,7 +51,7 @@ def with_previous(problem: Problem, previous: Previous) -> Problem:
     shape_and_root = np.concatenate([betas, root], 1)
     prior_mean, prior_precision = add_information(
         problem.prior_mean, problem.prior_precision,
-        more_precision=precision[:, :, None] * np.eye(13),
+        more_precision=precision[:, :, None] * _EYE,
         more_information=precision * shape_and_root)
     return replace(
         problem,
