@@ -70,6 +70,7 @@ class FitCost:
             raise ValueError("the problem has no whitener: call with_hypothesis before")
         self._problem, self._settings = problem, problem.settings
         self._rig = fit_rig(problem.rig)
+        self._rotation_precision = np.repeat(problem.rotation_precision, 3, 1)  # (P, 72)
         self._whitener = np.moveaxis(problem.whitener, 1, 3).copy()  # (P, D, D, K)
         self._whitened = (self._whitener * problem.points.swapaxes(1, 2)[:, None]).sum(2)
 
@@ -88,10 +89,9 @@ class FitCost:
         # Derivative of 2 theta by rotations about the camera's axes, transposed: (P, 24, 3, 4).
         theta_by_rotation = global_rotmats @ quat_jacobian(theta).swapaxes(2, 3)
         keypoint_cost, squared, gradient, hessian = self._keypoint_term(pose)
-        hessian += self._problem.prior_hessian
         cost = keypoint_cost + self._pose_prior_term(theta, theta_by_rotation, gradient, hessian)
-        cost += self._rotation_prior(theta, theta_by_rotation, gradient)
-        cost += self._shape_and_root_prior(betas, root, gradient)
+        cost += self._rotation_prior(theta, theta_by_rotation, gradient, hessian)
+        cost += self._shape_and_root_prior(betas, root, gradient, hessian)
         hessian[:, ROOT_ROTATION, ROOT_ROTATION] += self._upright_hessian(global_rotmats[:, 0])
         nearest_m = np.minimum(landmarks[:, 2, KEYPOINTS].min(1) + _NEARER_KEYPOINT_M,
                                landmarks[:, 2, 0])
@@ -181,15 +181,16 @@ class FitCost:
         return weight * cost
 
     def _rotation_prior(self, theta: np.ndarray, theta_by_rotation: np.ndarray,
-                        gradient: np.ndarray) -> np.ndarray:
+                        gradient: np.ndarray, hessian: np.ndarray) -> np.ndarray:
         """The quadratic form q^T Q q of rotations, see `rotation_form`.
 
-        The gradient is exact. The Hessian is that of small differences, in
-        `Problem.prior_hessian`.
+        The gradient is exact. The Hessian is that of small differences: the precision.
         """
         half_gradient = self._problem.rotation_form @ theta[..., None]  # Q q
         by_rotation = theta_by_rotation @ half_gradient
         gradient[:, ROTATIONS] += by_rotation.reshape(len(theta), -1)
+        diagonal = np.einsum("pii->pi", hessian)  # a view
+        diagonal[:, ROTATIONS] += self._rotation_precision
         return (half_gradient[..., 0] * theta).sum((1, 2))
 
     def _upright_hessian(self, root_rotmat: np.ndarray) -> np.ndarray:
@@ -197,10 +198,11 @@ class FitCost:
         up = root_rotmat[..., 1]
         return self._settings.upright_rad**-2 * (_EYE - up[:, :, None] * up[:, None])
 
-    def _shape_and_root_prior(self, betas: np.ndarray, root: np.ndarray,
-                              gradient: np.ndarray) -> np.ndarray:
-        """The Gaussian on betas and root. Its Hessian is in `Problem.prior_hessian`."""
+    def _shape_and_root_prior(self, betas: np.ndarray, root: np.ndarray, gradient: np.ndarray,
+                              hessian: np.ndarray) -> np.ndarray:
+        """The Gaussian on betas and root."""
         offset = np.concatenate([betas, root], 1) - self._problem.prior_mean
         by_offset = (self._problem.prior_precision @ offset[..., None])[..., 0]
         gradient[:, SHAPE_AND_ROOT] += by_offset
+        hessian[:, SHAPE_AND_ROOT, SHAPE_AND_ROOT] += self._problem.prior_precision
         return (offset * by_offset).sum(1) / 2

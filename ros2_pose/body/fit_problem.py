@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ros2_pose.body.fit_kinematics import ROTATIONS, SHAPE_AND_ROOT, UNKNOWNS, rotmat_form
+from ros2_pose.body.fit_kinematics import rotmat_form
 from ros2_pose.body.gaussian import whitener
 from ros2_pose.body.kinematics import project_with_jacobian
 from ros2_pose.body.lift import Lifted
@@ -95,15 +94,6 @@ class Problem:
         values = {name: getattr(self, name) for name in _PER_PERSON}
         return replace(self, **{name: value[index.numpy()] for name, value in values.items()
                                 if value is not None})
-
-    @cached_property
-    def prior_hessian(self) -> np.ndarray:
-        """(P, 85, 85) the part of the Hessian that does not depend on the state."""
-        hessian = np.zeros((len(self.points), UNKNOWNS, UNKNOWNS))
-        diagonal = np.einsum("pii->pi", hessian)  # a view
-        diagonal[:, ROTATIONS] = np.repeat(self.rotation_precision, 3, 1)
-        hessian[:, SHAPE_AND_ROOT, SHAPE_AND_ROOT] = self.prior_precision
-        return hessian
 
 
 _PER_PERSON = ("points", "cov", "seen", "prior_mean", "prior_precision", "rotation_form",

@@ -17,7 +17,8 @@ from ros2_pose.body.model import JOINTS, KEYPOINTS
 from ros2_pose.body.state import BodyState, rows_of, with_rows
 from ros2_pose.skeleton import SMPL24, JointSet
 
-_ROOT_UNKNOWNS = np.eye(UNKNOWNS)[:, [*range(ROOT.start, ROOT.stop), 0, 1, 2]]  # (85, 6)
+# (85, 6): the root's position, then its rotation, by the unknowns.
+_BY_ROOT = torch.eye(UNKNOWNS, dtype=torch.float64)[:, [*range(ROOT.start, ROOT.stop), 0, 1, 2]]
 
 
 class BodyFit(NamedTuple):
@@ -78,26 +79,22 @@ def _covariances(problem: Problem, local: Linearisation) -> tuple[Tensor, Tensor
     """Covariances J H^-1 J^T of quantities with Jacobian J; NaN where H is not positive definite.
 
     With H = L L^T and Y = L^-1 J^T it is Y^T Y, and only its blocks on the diagonal are computed.
-    H is scaled to a diagonal of one before, for its condition.
 
     Returns:
         (P, 6, 6) of the root's position and rotation, (P, 24 + K, 3, 3) of joints and keypoints;
         m, rad.
     """
-    scale = local.hessian.diagonal(dim1=1, dim2=2).rsqrt()
-    factor, failed = torch.linalg.cholesky_ex(local.hessian * (scale[:, :, None] * scale[:, None]))
     pose = tuple(value.numpy() for value in (local.global_rotmats, local.parts, local.landmarks))
-    transpose = fit_rig(problem.rig).landmark_jacobian(pose)  # (P, 85, 3, 24 + K)
-    unknowns = np.broadcast_to(_ROOT_UNKNOWNS, (len(transpose), UNKNOWNS, 6))
-    transpose = np.concatenate([unknowns, transpose.reshape(len(transpose), UNKNOWNS, -1)], 2)
-    half = torch.linalg.solve_triangular(
-        factor, torch.from_numpy(transpose).mul_(scale[..., None]), upper=False).numpy()
+    transpose = fit_rig(problem.rig).landmark_jacobian(pose)  # J^T (P, 85, 3, 24 + K)
+    factor, failed = torch.linalg.cholesky_ex(local.hessian)
+    of_root = torch.linalg.solve_triangular(factor, _BY_ROOT, upper=False).numpy()
+    of_landmarks = torch.linalg.solve_triangular(
+        factor, torch.from_numpy(transpose).flatten(2), upper=False).numpy()
+    of_landmarks = of_landmarks.reshape(transpose.shape).transpose(0, 3, 2, 1)  # (P, 24+K, 3, 85)
     inflation = np.where(failed, np.nan, problem.settings.inflation)[:, None, None]
-    half_of_root = half[..., :6]
-    half_of_landmarks = half[..., 6:].reshape(len(half), UNKNOWNS, 3, -1).transpose(0, 3, 2, 1)
-    root_cov = inflation * (half_of_root.swapaxes(1, 2) @ half_of_root)
-    landmark_cov = half_of_landmarks @ half_of_landmarks.swapaxes(2, 3)
-    return torch.from_numpy(root_cov), torch.from_numpy(inflation[..., None] * landmark_cov)
+    root_cov = inflation * (of_root.swapaxes(1, 2) @ of_root)
+    landmark_cov = inflation[..., None] * (of_landmarks @ of_landmarks.swapaxes(2, 3))
+    return torch.from_numpy(root_cov), torch.from_numpy(landmark_cov)
 
 
 def _observed_joints(problem: Problem, squared: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ros2_pose.body.fit_cost import Linearisation
+from ros2_pose.body.fit_kinematics import ROTATIONS, SHAPE_AND_ROOT
 from ros2_pose.body.fit_problem import Problem, rotation_form
 from ros2_pose.body.gaussian import add_information
 from ros2_pose.body.state import BodyState
@@ -72,5 +73,9 @@ def without_previous(local: Linearisation, temporal: Problem, image: Problem) ->
         local: the cost of `temporal` at the solution.
         temporal, image: the problem with and without the temporal prior.
     """
-    temporal_part = temporal.prior_hessian - image.prior_hessian
-    return local._replace(hessian=local.hessian - torch.from_numpy(temporal_part))
+    hessian = local.hessian.numpy().copy()
+    diagonal = np.einsum("pii->pi", hessian)  # a view
+    rotations = temporal.rotation_precision - image.rotation_precision
+    diagonal[:, ROTATIONS] -= np.repeat(rotations, 3, 1)
+    hessian[:, SHAPE_AND_ROOT, SHAPE_AND_ROOT] -= temporal.prior_precision - image.prior_precision
+    return local._replace(hessian=torch.from_numpy(hessian))
