@@ -6,8 +6,10 @@ import torch
 
 from ros2_pose.body.fit_cost import MIN_DEPTH_M, linearise
 from ros2_pose.body.fit_kinematics import UNKNOWNS, fit_rig, quat_jacobian
-from ros2_pose.body.fit_problem import with_hypothesis
+from ros2_pose.body.fit_problem import rotation_form, with_hypothesis
+from ros2_pose.body.fit_result import body_fit
 from ros2_pose.body.fitter import FitSettings, Fitter, Previous, Sighting
+from ros2_pose.body.gaussian import add_information
 from ros2_pose.body.kinematics import chord_difference, pose_rig
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
@@ -161,6 +163,44 @@ def test_hessian_is_symmetric_and_positive(fitter, people):
     hessian = linearise(problem_of(fitter, people), perturbed(people, 0.1)).hessian
     np.testing.assert_allclose(hessian, hessian.transpose(1, 2), rtol=1e-9, atol=1e-9)
     assert torch.linalg.eigvalsh(hessian).min() > 0
+
+
+def test_a_rotation_prior_is_the_gaussian_on_the_chord():
+    rng = np.random.default_rng(0)
+    reference, quat = torch.nn.functional.normalize(torch.tensor(rng.normal(size=(2, 5, 24, 4))),
+                                                    dim=3)
+    precision = rng.uniform(1, 100, (5, 24))
+    form = rotation_form(reference.numpy(), precision)
+    cost = np.einsum("pji,pjik,pjk->pj", quat, form, quat)
+    chord, _ = chord_difference(reference, quat)
+    np.testing.assert_allclose(cost, precision / 2 * chord.square().sum(2).numpy(), rtol=1e-9)
+
+
+def test_two_gaussians_multiplied_are_one_of_their_summed_information():
+    rng = np.random.default_rng(0)
+    means, halves = rng.normal(size=(2, 4, 13)), rng.normal(size=(2, 4, 13, 20))
+    first, second = halves @ halves.swapaxes(2, 3)
+    mean, precision = add_information(means[0], first, second,
+                                      (second @ means[1][..., None])[..., 0])
+    total = (first @ means[0][..., None] + second @ means[1][..., None])[..., 0]
+    np.testing.assert_allclose(precision, first + second)
+    np.testing.assert_allclose(mean, (np.linalg.inv(first + second) @ total[..., None])[..., 0],
+                               rtol=1e-8)
+
+
+def test_covariances_are_those_of_the_inverse_hessian(model, fitter, people):
+    problem = problem_of(fitter, people)
+    local = linearise(problem, people)
+    found = body_fit(problem, people, local, torch.zeros(len(people.root)))
+    rig = fit_rig(problem.rig)
+    pose = tuple(value.numpy() for value in (local.global_rotmats, local.parts, local.landmarks))
+    jacobian = rig.landmark_jacobian(pose)  # (P, 85, 3, M)
+    inverse = fitter.settings.inflation * np.linalg.inv(local.hessian.numpy())
+    cov = np.einsum("purn,puv,pvsn->pnrs", jacobian, inverse, jacobian)
+    np.testing.assert_allclose(found.joint_cov, cov[:, :24], rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(found.keypoint_cov, cov[:, 24:], rtol=1e-6, atol=1e-12)
+    root = [82, 83, 84, 0, 1, 2]
+    np.testing.assert_allclose(found.root_cov, inverse[:, root][:, :, root], rtol=1e-6, atol=1e-12)
 
 
 def test_chord_length_is_that_of_the_angle():
@@ -320,6 +360,20 @@ def test_alone_is_as_in_a_batch(model, fitter, people):
     together = fit(fitter, points, cov)
     for i in (0, 3):
         alone = fit(fitter, points[i:i + 1], cov[i:i + 1])
+        for a, b in zip(alone, together):
+            np.testing.assert_allclose(a[0], b[i], rtol=1e-4, atol=1e-6)
+
+
+def test_a_tracked_person_alone_is_as_in_a_batch(model, prior, fitter):
+    """Also where some have converged and others have not."""
+    state = make_people(prior, 12, seed=4)
+    points, cov = observe(model, state, 2.0)
+    before = perturbed(state, 0.05)
+    together = fit(fitter, points, cov, previous=before)
+    for i in range(12):
+        person = slice(i, i + 1)
+        alone = fit(fitter, points[person], cov[person],
+                    previous=BodyState(*(value[person] for value in before)))
         for a, b in zip(alone, together):
             np.testing.assert_allclose(a[0], b[i], rtol=1e-4, atol=1e-6)
 
