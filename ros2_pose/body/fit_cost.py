@@ -78,7 +78,7 @@ class FitCost:
         """Return the cost of people by index (N,), increasing."""
         if len(people) == len(self._whitened):
             return self
-        return FitCost(self._problem.rows(torch.from_numpy(people)))
+        return FitCost(self._problem.rows(people))
 
     def linearise(self, state: State) -> Linearisation:
         """Evaluate the cost and its derivatives."""

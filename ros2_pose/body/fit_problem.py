@@ -83,16 +83,17 @@ class Problem:
     rotation_precision: np.ndarray  # (P, 24) 1/rad^2 of the Gaussians on rotations in it
     whitener: np.ndarray | None = None  # (P, K, D, D), zeros where missing
 
-    def rows(self, index: Tensor) -> Problem:
+    def rows(self, index: Tensor | np.ndarray) -> Problem:
         """Return the problem of some people.
 
         Args:
             index (P,) bool, or (N,) int: a mask, or indices, possibly repeated.
         """
-        if index.dtype == torch.bool and index.all():
+        chosen = np.asarray(index)
+        if chosen.dtype == bool and chosen.all():
             return self
         values = {name: getattr(self, name) for name in _PER_PERSON}
-        return replace(self, **{name: value[index.numpy()] for name, value in values.items()
+        return replace(self, **{name: value[chosen] for name, value in values.items()
                                 if value is not None})
 
 

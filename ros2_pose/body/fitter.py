@@ -3,7 +3,8 @@
 Levenberg-Marquardt on the cost of `fit_cost`, from the state of the previous frame (warm) or from
 the hypotheses of `Lift` (cold). The posterior covariance is the inverse Hessian at the solution
 (Laplace approximation). The fit is solved in float64: the problem is tiny, and the normal equations
-square its condition number.
+square its condition number. It is solved in NumPy on the CPU: it consists of hundreds of calls on
+small arrays, and a call costs two to three times as much in torch.
 """
 
 from __future__ import annotations
@@ -64,8 +65,9 @@ class Fitter:
         """Return a fitter with other settings that shares body model, prior and lift."""
         return replace(self, settings=settings)
 
+    @torch.no_grad()
     def fit(self, sighting: Sighting, previous: Previous | None = None) -> BodyFit:
-        """Find the most probable bodies.
+        """Find the most probable bodies, on the CPU.
 
         Args:
             sighting: P people with K keypoints.
@@ -73,6 +75,16 @@ class Fitter:
         Returns:
             BodyFit of P people in the dtype of the keypoints; NaN for people with too few seen.
         """
+        with np.errstate(all="ignore"):  # what is not finite is flagged
+            found = self._fit(sighting, previous)
+        dtype = sighting.points.dtype
+        if dtype == torch.float64:
+            return found
+        return BodyFit(*(value.to(dtype) if value.is_floating_point() else value
+                         for value in found))
+
+    def _fit(self, sighting: Sighting, previous: Previous | None) -> BodyFit:
+        """`fit` in float64."""
         lifted = self.propose(sighting)
         problem = self.problem(sighting, lifted)
         enough = torch.from_numpy(problem.seen @ _is_limb(self.joint_set) >= _MIN_LIMB_POINTS)
@@ -85,12 +97,7 @@ class Fitter:
         if cold.any():
             own, state, local = self._fit_cold(problem.rows(cold), rows_of(lifted, cold))
             groups.append((cold, body_fit(own, state, local, torch.zeros_like(local.cost))))
-        found = _joined(problem, groups)
-        dtype = sighting.points.dtype
-        if dtype == torch.float64:
-            return found
-        return BodyFit(*(value.to(dtype) if value.is_floating_point() else value
-                         for value in found))
+        return _joined(problem, groups)
 
     def correct(self, sighting: Sighting,
                 found: BodyFit) -> tuple[Tensor, Tensor, Tensor, Tensor]:

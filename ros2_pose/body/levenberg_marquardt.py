@@ -39,24 +39,23 @@ def minimise(problem: Problem, start: BodyState,
     cost = FitCost(problem)
     theta, betas, root = (value.numpy() for value in start)
     state: State = theta, betas, root
-    with np.errstate(all="ignore"):  # a step that is not finite is rejected
-        local = cost.linearise(state)
-        damping = np.full_like(local.cost, _FIRST_DAMPING)
-        active = np.arange(len(damping))  # people that have not converged
-        for _ in range(iterations):
-            own = Linearisation(*_rows(local, active))
-            candidate = _step(_rows(state, active), own, damping[active])
-            candidate_local = cost.rows(active).linearise(candidate)
-            gain = own.cost - candidate_local.cost
-            accepted = gain > 0  # False for a gain of NaN
-            moved = active[accepted]
-            state = _with_rows(state, moved, candidate, accepted)
-            local = Linearisation(*_with_rows(local, moved, candidate_local, accepted))
-            factor = np.where(accepted, _DAMPING_ACCEPTED, _DAMPING_REJECTED)
-            damping[active] = (damping[active] * factor).clip(*_DAMPING_RANGE)
-            active = active[~(accepted & (gain < _CONVERGED_GAIN))]
-            if not len(active):
-                break
+    local = cost.linearise(state)
+    damping = np.full_like(local.cost, _FIRST_DAMPING)
+    active = np.arange(len(damping))  # people that have not converged
+    for _ in range(iterations):
+        own = Linearisation(*_rows(local, active))
+        candidate = _step(_rows(state, active), own, damping[active])
+        candidate_local = cost.rows(active).linearise(candidate)
+        gain = own.cost - candidate_local.cost
+        accepted = gain > 0  # False for a gain of NaN: such a step is rejected
+        moved = active[accepted]
+        state = _with_rows(state, moved, candidate, accepted)
+        local = Linearisation(*_with_rows(local, moved, candidate_local, accepted))
+        factor = np.where(accepted, _DAMPING_ACCEPTED, _DAMPING_REJECTED)
+        damping[active] = (damping[active] * factor).clip(*_DAMPING_RANGE)
+        active = active[~(accepted & (gain < _CONVERGED_GAIN))]
+        if not len(active):
+            break
     return BodyState(*map(torch.from_numpy, state)), local.to_tensors()
 
 
