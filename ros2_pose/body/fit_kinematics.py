@@ -8,6 +8,11 @@ The 85 unknowns of a body are, in this order:
         camera's axes through that joint;
     betas (10,);
     root (3,): m.
+
+Rotations are compared by the chord c = 2 q_xyz of a unit quaternion with q_w >= 0, twice its vector
+part. Its length is 2 sin(angle / 2), the chord of the arc; for small angles it is the rotation
+vector, and its derivative is a polynomial.
+Source: Markley 2003, Attitude Error Representations for Kalman Filtering (twice the vector part).
 """
 
 from __future__ import annotations
@@ -140,7 +145,7 @@ def with_positive_scalar(quats: np.ndarray) -> np.ndarray:
 def quat_jacobian(quats: np.ndarray) -> np.ndarray:
     """Differentiate rotations by a small rotation on the right.
 
-    The first three rows are the derivative of the chord (see `kinematics`), if q_w >= 0.
+    The first three rows are the derivative of the chord, if q_w >= 0.
 
     Args:
         quats (..., 4): unit quaternions q, x, y, z, w.

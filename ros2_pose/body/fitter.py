@@ -197,7 +197,7 @@ class Fitter:
     def _nearest_hypothesis(self, lifted: Lifted, theta: Tensor) -> Tensor:
         """(P,) index of the hypothesis that is most probable given rotations theta (P, 24, 4)."""
         cosine = (lifted.theta * theta[:, None]).sum(3)  # of half the angle between them
-        chord2 = 4 * (1 - cosine.square())  # squared length of the chord, see `kinematics`
+        chord2 = 4 * (1 - cosine.square())  # squared length of the chord, see `fit_kinematics`
         squared = chord2 / lifted.rotation_std.square()
         cost = self.settings.lift_weight * squared.sum(2) / 2 + self._hypothesis_cost(lifted)
         return cost.argmin(1)

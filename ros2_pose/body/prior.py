@@ -27,7 +27,7 @@ _LONGEST_HALF_CHORD = 0.95  # of a unit quaternion's vector part: 144 degrees
 
 
 class PosePrior(torch.nn.Module):
-    """A Gaussian over the chords (2 q_xyz, see `kinematics`) of 23 joint rotations, with limits.
+    """A Gaussian over the chords 2 q_xyz (see `fit_kinematics`) of 23 rotations, with limits.
 
     Buffers: mean (23, 3); whitener (69, 69), lower triangular W with W^T W = precision;
     precision (69, 69).
