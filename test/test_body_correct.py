@@ -224,6 +224,21 @@ def test_shared_errors_let_a_hidden_wrist_follow_its_elbow():
     assert linked_cov[0, 1, 0, 0] < 0.2 * apart_cov[0, 1, 0, 0]
 
 
+def test_in_place_is_the_general_fusion_without_shared_errors(case):
+    """The closed form of each keypoint against the update of all of them, by covariances."""
+    points, cov, joints, joint_cov = (value.clone() for value in case)
+    joints += torch.tensor([0.0, 0, 4])
+    points[3, 2] = cov[7, 5, 0, 1] = joints[1, 4] = joint_cov[2, 6, 0, 0] = torch.nan
+    points[4], joints[5], joints[6, :, 2] = torch.nan, torch.nan, -1.0
+    points[8, 3] += 0.2
+    blocks = torch.einsum("pkij,kl->pkilj", joint_cov.nan_to_num(torch.inf),
+                          torch.eye(K).double()).nan_to_num(0.0)
+    blocks[2, 6] = torch.nan
+    for found, expected in zip(correct(points, cov, joints, joint_cov, align=False),
+                               correct(points, cov, joints, blocks, align=False)):
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12)
+
+
 def test_joints_project_onto_the_points(case):
     for align in (True, False):
         points, cov, joints, joint_cov = case

@@ -11,7 +11,12 @@ from ros2_pose.body.depth import DepthError, DepthGauge
 from ros2_pose.body.model import OPEN_BODY, BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.smpl_file import read_open_body
-from ros2_pose.body.so3 import quat_from_rotmat, rotmat_from_rotvec
+from ros2_pose.body.so3 import (
+    quat_from_rotmat,
+    quat_from_rotvec,
+    quat_product,
+    rotmat_from_rotvec,
+)
 from ros2_pose.body.state import BodyState
 from ros2_pose.camera import Camera
 from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
@@ -61,9 +66,9 @@ def guesses(people):
     rng = np.random.default_rng(6)
     wrong = torch.tensor(0.1 * rng.choice([-1, 1], (COUNT, 1)))
     rotations = torch.tensor(rng.normal(0, np.radians(4), (COUNT, 24, 3)))
-    return people.moved(
-        rotations, torch.tensor(rng.normal(0, 0.3, (COUNT, 10))), people.root * wrong
-    )
+    betas = people.betas + torch.tensor(rng.normal(0, 0.3, (COUNT, 10)))
+    return BodyState(quat_product(people.theta, quat_from_rotvec(rotations)), betas,
+                     people.root * (1 + wrong))
 
 
 def prior_std(state):

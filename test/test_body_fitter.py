@@ -5,16 +5,12 @@ import pytest
 import torch
 
 from ros2_pose.body.fit_cost import MIN_DEPTH_M, linearise
-from ros2_pose.body.fit_problem import with_hypothesis
+from ros2_pose.body.fit_kinematics import UNKNOWNS, fit_rig, quat_jacobian
+from ros2_pose.body.fit_problem import rotation_form, with_hypothesis
+from ros2_pose.body.fit_result import body_fit
 from ros2_pose.body.fitter import FitSettings, Fitter, Previous, Sighting
-from ros2_pose.body.kinematics import (
-    UNKNOWNS,
-    chord_and_jacobian,
-    chord_difference,
-    joint_jacobian,
-    keypoint_jacobian,
-    pose_rig,
-)
+from ros2_pose.body.gaussian import add_information
+from ros2_pose.body.kinematics import pose_rig
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
@@ -131,15 +127,21 @@ def differences(function, state, step=1e-6):
 # ------------------------------------------------------------------------------ derivatives
 
 
-def test_keypoint_and_joint_jacobians_are_their_derivatives(model, people):
-    rig = model.rig(people.root)
+def test_the_landmarks_of_the_fit_and_their_jacobians_are_those_of_the_model(model, people):
+    """The fit's kinematics in NumPy against the model's in torch, also by differences."""
     state = perturbed(people, 0.2)
-    posed = pose_rig(rig, rotmat_from_quat(state.theta), state.betas, state.root)
-    keypoints = differences(lambda s: model(*s, with_vertices=False).keypoints, state)
-    joints = differences(lambda s: model(*s, with_vertices=False).joints, state)
-    axes = torch.eye(3, dtype=torch.float64).expand(len(state.root), 17, 3, 3)
-    np.testing.assert_allclose(keypoint_jacobian(rig, posed, axes), keypoints, atol=1e-8)
-    np.testing.assert_allclose(joint_jacobian(rig, posed), joints, atol=1e-8)
+    rig = fit_rig(model.rig(people.root))
+    pose = rig.pose(rotmat_from_quat(state.theta).numpy(), state.betas.numpy(), state.root.numpy())
+    posed = model(*state, with_vertices=False)
+    np.testing.assert_allclose(pose[0], posed.global_rotmats, atol=1e-12)
+    np.testing.assert_allclose(pose[2].swapaxes(1, 2), posed.landmarks, atol=1e-12)
+    numeric = differences(lambda s: model(*s, with_vertices=False).landmarks, state)
+    transpose = numeric.permute(0, 3, 2, 1).numpy()  # (P, 85, 3, M)
+    np.testing.assert_allclose(rig.landmark_jacobian(pose), transpose, atol=1e-8)
+    by_landmark = np.random.default_rng(0).normal(size=(len(state.root), 3, 2, 17))
+    expected = np.einsum("pcrn,pucn->purn", by_landmark, transpose[..., 24:])
+    np.testing.assert_allclose(rig.jacobian(pose, by_landmark, slice(24, None)), expected,
+                               atol=1e-7)
 
 
 @pytest.mark.parametrize("known", [
@@ -163,22 +165,52 @@ def test_hessian_is_symmetric_and_positive(fitter, people):
     assert torch.linalg.eigvalsh(hessian).min() > 0
 
 
-def test_chord_length_is_that_of_the_angle():
-    a, b = torch.nn.functional.normalize(torch.randn(2, 20, 4, dtype=torch.float64), dim=-1)
-    angle = angle_between(a, b)
-    chord, cosine = chord_difference(a, b)
-    np.testing.assert_allclose(chord.norm(dim=1), 2 * (angle / 2).sin(), atol=1e-9)
-    np.testing.assert_allclose(cosine[:, 0], (angle / 2).cos(), atol=1e-9)
+def test_a_rotation_prior_is_the_gaussian_on_the_chord():
+    rng = np.random.default_rng(0)
+    reference, quat = torch.nn.functional.normalize(torch.tensor(rng.normal(size=(2, 5, 24, 4))),
+                                                    dim=3)
+    precision = rng.uniform(1, 100, (5, 24))
+    form = rotation_form(reference.numpy(), precision)
+    cost = np.einsum("pji,pjik,pjk->pj", quat, form, quat)
+    chord = 2 * (angle_between(reference, quat) / 2).sin().numpy()
+    np.testing.assert_allclose(cost, precision / 2 * chord**2, rtol=1e-9)
 
 
-def test_chord_jacobian_by_differences():
+def test_two_gaussians_multiplied_are_one_of_their_summed_information():
+    rng = np.random.default_rng(0)
+    means, halves = rng.normal(size=(2, 4, 13)), rng.normal(size=(2, 4, 13, 20))
+    first, second = halves @ halves.swapaxes(2, 3)
+    mean, precision = add_information(means[0], first, second,
+                                      (second @ means[1][..., None])[..., 0])
+    total = (first @ means[0][..., None] + second @ means[1][..., None])[..., 0]
+    np.testing.assert_allclose(precision, first + second)
+    np.testing.assert_allclose(mean, (np.linalg.inv(first + second) @ total[..., None])[..., 0],
+                               rtol=1e-8)
+
+
+def test_covariances_are_those_of_the_inverse_hessian(model, fitter, people):
+    problem = problem_of(fitter, people)
+    local = linearise(problem, people)
+    found = body_fit(problem, people, local, torch.zeros(len(people.root)))
+    rig = fit_rig(problem.rig)
+    pose = tuple(value.numpy() for value in (local.global_rotmats, local.parts, local.landmarks))
+    jacobian = rig.landmark_jacobian(pose)  # (P, 85, 3, M)
+    inverse = fitter.settings.inflation * np.linalg.inv(local.hessian.numpy())
+    cov = np.einsum("purn,puv,pvsn->pnrs", jacobian, inverse, jacobian)
+    np.testing.assert_allclose(found.joint_cov, cov[:, :24], rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(found.keypoint_cov, cov[:, 24:], rtol=1e-6, atol=1e-12)
+    root = [82, 83, 84, 0, 1, 2]
+    np.testing.assert_allclose(found.root_cov, inverse[:, root][:, :, root], rtol=1e-6, atol=1e-12)
+
+
+def test_jacobian_of_a_rotation_by_differences():
     quat = torch.nn.functional.normalize(torch.randn(20, 4, dtype=torch.float64), dim=-1)
     numeric = []
     for axis in torch.eye(3, dtype=torch.float64) * 1e-6:
-        ahead, behind = (chord_and_jacobian(quat_product(
-            quat, quat_from_rotvec(sign * axis)[None].expand(20, 4)))[0] for sign in (1, -1))
-        numeric.append((ahead - behind) / 2e-6)
-    np.testing.assert_allclose(chord_and_jacobian(quat)[1], torch.stack(numeric, -1), atol=1e-8)
+        ahead, behind = (quat_product(quat, quat_from_rotvec(sign * axis)[None].expand(20, 4))
+                         for sign in (1, -1))
+        numeric.append(2 * (ahead - behind) / 2e-6)
+    np.testing.assert_allclose(quat_jacobian(quat.numpy()), torch.stack(numeric, -1), atol=1e-8)
 
 
 # --------------------------------------------------------------------------------- recovery
@@ -320,6 +352,20 @@ def test_alone_is_as_in_a_batch(model, fitter, people):
     together = fit(fitter, points, cov)
     for i in (0, 3):
         alone = fit(fitter, points[i:i + 1], cov[i:i + 1])
+        for a, b in zip(alone, together):
+            np.testing.assert_allclose(a[0], b[i], rtol=1e-4, atol=1e-6)
+
+
+def test_a_tracked_person_alone_is_as_in_a_batch(model, prior, fitter):
+    """Also where some have converged and others have not."""
+    state = make_people(prior, 12, seed=4)
+    points, cov = observe(model, state, 2.0)
+    before = perturbed(state, 0.05)
+    together = fit(fitter, points, cov, previous=before)
+    for i in range(12):
+        person = slice(i, i + 1)
+        alone = fit(fitter, points[person], cov[person],
+                    previous=BodyState(*(value[person] for value in before)))
         for a, b in zip(alone, together):
             np.testing.assert_allclose(a[0], b[i], rtol=1e-4, atol=1e-6)
 

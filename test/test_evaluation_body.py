@@ -70,7 +70,7 @@ def options(data) -> Options:
 
 
 @pytest.mark.parametrize("part, count", [("correction", 6), ("fit", 6), ("mupots", 4),
-                                         ("mupots-noise", 5), ("depth", 4), ("cost", 4),
+                                         ("mupots-noise", 5), ("depth", 4), ("cost", 12),
                                          ("latency", 12)])
 def test_each_benchmark_gives_its_rows(options, part, count):
     found = run({part: body.BENCHMARKS[part]}, options)[part]

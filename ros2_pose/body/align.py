@@ -29,7 +29,7 @@ from ros2_pose.body.kinematics import project_with_jacobian
 ROTATION_STD_RAD = 0.2  # of the model's rotation before the alignment
 NEAREST_M, FARTHEST_M = 0.1, 200.0
 _LEAST_KEYPOINTS = 4
-_LEAST_AGREEMENT = 0.5  # mean robust weight of the usable keypoints
+LEAST_AGREEMENT = 0.5  # mean robust weight of the usable keypoints
 _LARGEST_DEPTH_STD = 0.3  # relative to the depth, of a depth that counts as known
 _WEAK_ITERATIONS = 3  # those of the paper
 _PERSPECTIVE_ITERATIONS = 6
@@ -104,7 +104,7 @@ def mostly_agrees(agreement: Tensor, usable: Tensor) -> Tensor:
     Returns:
         (P,) bool: the mean weight of the usable keypoints is high enough.
     """
-    return (agreement * usable).sum(1) >= _LEAST_AGREEMENT * usable.sum(1)
+    return (agreement * usable).sum(1) >= LEAST_AGREEMENT * usable.sum(1)
 
 
 # ------------------------------------------------------------- the paper's closed form

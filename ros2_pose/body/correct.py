@@ -19,6 +19,7 @@ from ros2_pose.body.align import (
     mostly_agrees,
     rigid_jacobian,
 )
+from ros2_pose.body.correct_in_place import correct_in_place
 from ros2_pose.body.gaussian import (
     VARIANCE_FLOOR,
     fuse,
@@ -48,6 +49,8 @@ def correct(points: Tensor, cov: Tensor, joints: Tensor, joint_cov: Tensor,
         joints (P, K, 3) m, which project onto the points, NaN where the model is missing;
         ok (P,) bool: people who are not ok keep their points and have no joints.
     """
+    if not align and joint_cov.ndim == 4:
+        return correct_in_place(points, cov, joints, joint_cov)
     given, given_cov = points, cov
     points, cov = points.double(), cov.double()
     joints, joint_cov = joints.double(), joint_cov.double()

@@ -3,172 +3,206 @@
 Its terms: whitened keypoint residuals under a Cauchy loss, with one residual more for the height of
 the feet above a known floor; the pose prior; Gaussians on rotations (the lift's hypothesis, the
 previous frame, the body's up axis) and on shape and root (population, known height, measured depth,
-the previous frame). The order of the unknowns is that of `kinematics`.
+the previous frame). The order of the unknowns is that of `fit_kinematics`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch import Tensor
 
-from ros2_pose.body.fit_problem import Problem
-from ros2_pose.body.kinematics import (
+from ros2_pose.body.fit_kinematics import (
+    ROOT_ROTATION,
     ROTATIONS,
     SHAPE_AND_ROOT,
-    chord_and_jacobian,
-    chord_difference,
-    keypoint_jacobian,
-    pose_rig,
-    project_with_jacobian,
+    Pose,
+    fit_rig,
+    quat_jacobian,
+    rotmats_from_quats,
+    with_positive_scalar,
 )
-from ros2_pose.body.model import Posed
-from ros2_pose.body.so3 import rotmat_from_quat
+from ros2_pose.body.fit_problem import Problem
+from ros2_pose.body.model import KEYPOINTS
 from ros2_pose.body.state import BodyState
 
 MIN_DEPTH_M = 0.3  # of the pelvis
-_ROOT_ROTATION = slice(0, 3)
-_BODY_ROTATIONS = slice(3, ROTATIONS.stop)  # those of all joints but the root
+_BODY_ROTATIONS = slice(ROOT_ROTATION.stop, ROTATIONS.stop)  # those of all joints but the root
 _NEARER_KEYPOINT_M = 0.2  # a keypoint may be this much nearer than MIN_DEPTH_M
+
+_EYE = np.eye(3)
+
+State = tuple[np.ndarray, np.ndarray, np.ndarray]  # the fields of BodyState
 
 
 class Linearisation(NamedTuple):
-    """The cost at a state, with gradient and Gauss-Newton Hessian by the 85 unknowns."""
+    """The cost at a state, with gradient and Gauss-Newton Hessian by the 85 unknowns.
 
-    cost: Tensor  # (P,) up to a constant; infinite too near the camera
-    gradient: Tensor  # (P, 85)
-    hessian: Tensor  # (P, 85, 85)
-    keypoint_cost: Tensor  # (P,) the keypoints' part of the cost
-    global_rotmats: Tensor  # (P, 24, 3, 3) body part to camera
+    Its fields are NumPy arrays from `FitCost`, and tensors from `linearise` and `minimise`.
+    """
+
+    cost: Any  # (P,) up to a constant; infinite too near the camera
+    gradient: Any  # (P, 85)
+    hessian: Any  # (P, 85, 85)
+    keypoint_cost: Any  # (P,) the keypoints' part of the cost
+    squared: Any  # (P, K) squared Mahalanobis distances of the keypoints
+    global_rotmats: Any  # (P, 24, 3, 3) body part to camera
+    parts: Any  # (P, 24, 3, 24 + K) m, see `FitRig.pose`
+    landmarks: Any  # (P, 3, 24 + K) m, joints and keypoints in the camera frame
+
+    def to_tensors(self) -> Linearisation:
+        """Return the arrays as tensors that share their memory."""
+        return Linearisation(*map(torch.from_numpy, self))
 
 
 def linearise(problem: Problem, state: BodyState) -> Linearisation:
     """Evaluate the cost and its derivatives at the states of P people."""
-    posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
-    keypoint_cost, gradient, hessian = _keypoint_term(problem, posed)
-    priors = (
-        (_BODY_ROTATIONS, _pose_prior(problem, state.theta, posed.global_rotmats)),
-        (ROTATIONS, _rotation_prior(problem, state.theta, posed.global_rotmats)),
-        (_ROOT_ROTATION, _upright_prior(problem, posed.global_rotmats[:, 0])),
-        (SHAPE_AND_ROOT, _shape_and_root_prior(problem, state)),
-    )
-    cost = keypoint_cost
-    for unknowns, (prior_cost, prior_gradient, prior_hessian) in priors:
-        cost = cost + prior_cost
-        gradient[:, unknowns] += prior_gradient
-        hessian[:, unknowns, unknowns] += prior_hessian
-    nearest_keypoint_m = posed.keypoints[..., 2].amin(1)
-    pelvis_m = posed.joints[:, 0, 2]
-    nearest_m = torch.minimum(nearest_keypoint_m + _NEARER_KEYPOINT_M, pelvis_m)
-    cost = torch.where(nearest_m > MIN_DEPTH_M, cost, torch.inf)
-    return Linearisation(cost, gradient, hessian, keypoint_cost, posed.global_rotmats)
+    theta, betas, root = (value.numpy() for value in state)
+    return FitCost(problem).linearise((theta, betas, root)).to_tensors()
 
 
-# ------------------------------------------------------------------------------ keypoints
+class FitCost:
+    """The cost of P people as a function of their states, in NumPy, see `fit_kinematics`."""
 
+    def __init__(self, problem: Problem) -> None:
+        if problem.whitener is None:
+            raise ValueError("the problem has no whitener: call with_hypothesis before")
+        self._problem, self._settings = problem, problem.settings
+        self._rig = fit_rig(problem.rig)
+        self._rotation_precision = np.repeat(problem.rotation_precision, 3, 1)  # (P, 72)
+        self._whitener = np.moveaxis(problem.whitener, 1, 3).copy()  # (P, D, D, K)
+        self._whitened = (self._whitener * problem.points.swapaxes(1, 2)[:, None]).sum(2)
 
-def _keypoint_term(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor, Tensor]:
-    """Cost (P,), gradient (P, 85) and Hessian (P, 85, 85) of the keypoints.
+    def rows(self, people: np.ndarray) -> FitCost:
+        """Return the cost of people by index (N,), increasing."""
+        if len(people) == len(self._whitened):
+            return self
+        return FitCost(self._problem.rows(people))
 
-    The Cauchy loss s^2/2 log(1 + r^2/s^2) of a keypoint's residual r weighs it by 1 / (1 + r^2/s^2)
-    (iteratively reweighted least squares).
-    """
-    residual, by_keypoint = whitened_residuals(problem, posed)
-    if problem.floor is not None:
-        floor_residual, by_ankle = _floor_residual(problem, problem.floor, posed)
-        residual = torch.cat([residual, floor_residual], 2)
-        by_keypoint = torch.cat([by_keypoint, by_ankle], 2)
-    jacobian = keypoint_jacobian(problem.rig, posed, by_keypoint)  # (P, K, R, 85)
-    squared = residual.square().sum(2, keepdim=True)
-    scale2 = problem.settings.robust_sigmas**2
-    weight = 1 / (1 + squared / scale2)
-    cost = scale2 / 2 * torch.log1p(squared[..., 0] / scale2).sum(1)
-    weighted_transpose = (weight[..., None] * jacobian).flatten(1, 2).transpose(1, 2)
-    gradient = (weighted_transpose @ residual.flatten(1)[..., None])[..., 0]
-    hessian = weighted_transpose @ jacobian.flatten(1, 2)
-    return cost, gradient, hessian
+    def linearise(self, state: State) -> Linearisation:
+        """Evaluate the cost and its derivatives."""
+        theta, betas, root = state
+        theta = with_positive_scalar(theta)
+        pose = self._rig.pose(rotmats_from_quats(theta), betas, root)
+        global_rotmats, _, landmarks = pose
+        # Derivative of 2 theta by rotations about the camera's axes, transposed: (P, 24, 3, 4).
+        theta_by_rotation = global_rotmats @ quat_jacobian(theta).swapaxes(2, 3)
+        keypoint_cost, squared, gradient, hessian = self._keypoint_term(pose)
+        cost = keypoint_cost + self._pose_prior_term(theta, theta_by_rotation, gradient, hessian)
+        cost += self._rotation_prior(theta, theta_by_rotation, gradient, hessian)
+        cost += self._shape_and_root_prior(betas, root, gradient, hessian)
+        hessian[:, ROOT_ROTATION, ROOT_ROTATION] += self._upright_hessian(global_rotmats[:, 0])
+        nearest_m = np.minimum(landmarks[:, 2, KEYPOINTS].min(1) + _NEARER_KEYPOINT_M,
+                               landmarks[:, 2, 0])
+        cost[~(nearest_m > MIN_DEPTH_M)] = np.inf
+        return Linearisation(cost, gradient, hessian, keypoint_cost, squared, *pose)
 
+    # -------------------------------------------------------------------------- keypoints
 
-def whitened_residuals(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor]:
-    """Return the keypoints' residuals in standard deviations.
+    def _keypoint_term(self, pose: Pose) -> tuple[np.ndarray, ...]:
+        """The keypoints' cost (P,), squared distances (P, K), gradient and Hessian.
 
-    Returns:
-        (P, K, D) residuals and (P, K, D, 3) their derivative by the keypoints in 3D, 1/m; zeros
-        where a keypoint is missing.
-    """
-    whiten = problem.whitener
-    if whiten is None:
-        raise ValueError("the problem has no whitener: call with_hypothesis before")
-    if problem.points.shape[2] == 3:
-        error = posed.keypoints - problem.points
-        return (whiten @ error[..., None])[..., 0], whiten
-    image, jacobian = project_with_jacobian(posed.keypoints)
-    residual = (whiten @ (image - problem.points)[..., None])[..., 0]
-    return residual, whiten @ jacobian
+        The Cauchy loss s^2/2 log(1 + r^2/s^2) of a keypoint's residual r weighs it by
+        1 / (1 + r^2/s^2) (iteratively reweighted least squares).
+        """
+        keypoints = pose[2][:, :, KEYPOINTS]
+        residual, by_keypoint = self._whitened_residuals(keypoints)
+        squared = (residual * residual).sum(1)
+        total = squared
+        if self._problem.floor is not None:
+            floor_residual, by_ankle = self._floor_residual(keypoints, self._problem.floor)
+            residual = np.concatenate([residual, floor_residual], 1)
+            by_keypoint = np.concatenate([by_keypoint, by_ankle], 2)
+            total = squared + floor_residual[:, 0] ** 2
+        scale2 = self._settings.robust_sigmas**2
+        ratio = total / scale2
+        cost = scale2 / 2 * np.log1p(ratio).sum(1)
+        root_weight = 1 / np.sqrt(1 + ratio)[:, None]
+        weighted = root_weight * residual
+        jacobian = self._rig.jacobian(pose, root_weight[:, None] * by_keypoint, KEYPOINTS)
+        jacobian = jacobian.reshape(*jacobian.shape[:2], -1)  # (P, 85, R K)
+        gradient = (jacobian @ weighted.reshape(len(weighted), -1, 1))[..., 0]
+        transpose = jacobian.swapaxes(1, 2).copy()  # faster than a product with a view
+        return cost, squared, gradient, jacobian @ transpose
 
+    def _whitened_residuals(self, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The residuals of keypoints (P, 3, K) in standard deviations.
 
-def _floor_residual(problem: Problem, floor: Tensor, posed: Posed) -> tuple[Tensor, Tensor]:
-    """(P, K, 1) height of the lower ankle above that of a standing foot, in standard deviations.
+        Returns:
+            (P, D, K) residuals and (P, 3, D, K) their derivative by the keypoints in 3D, 1/m;
+            zeros where a keypoint is missing.
+        """
+        whitener, size = self._whitener, self._whitener.shape[2]
+        if size == 3:
+            return (whitener * keypoints[:, None]).sum(2) - self._whitened, whitener.swapaxes(1, 2)
+        # With the image u = (x, y) / z, W u has the derivative [W, -W u] / z by (x, y, z).
+        inverse_depth = 1 / keypoints[:, 2:]
+        image = (whitener * (keypoints[:, :2] * inverse_depth)[:, None]).sum(2)
+        by_keypoint = np.empty((len(keypoints), 3, *image.shape[1:]))
+        np.multiply(whitener.swapaxes(1, 2), inverse_depth[:, None], out=by_keypoint[:, :2])
+        np.multiply(-image, inverse_depth, out=by_keypoint[:, 2])
+        return image - self._whitened, by_keypoint
 
-    Zero for all other keypoints. And (P, K, 1, 3) its derivative by the keypoints, 1/m.
-    """
-    normal, offset = floor[:3], floor[3]
-    ankles = [problem.joint_set.index(f"{side}_ankle") for side in ("left", "right")]
-    height = posed.keypoints @ normal + offset - problem.settings.ankle_height_m
-    lower_ankle = torch.zeros_like(height)
-    lower_ankle[:, ankles] = torch.nn.functional.one_hot(height[:, ankles].argmin(1), 2).to(height)
-    inverse_std = lower_ankle / problem.settings.floor_std_m
-    return (height * inverse_std)[..., None], inverse_std[..., None, None] * normal
+    def _floor_residual(self, keypoints: np.ndarray,
+                        floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(P, 1, K) height of the lower ankle above that of a standing foot, in std deviations.
 
+        Zero for all other keypoints. And (P, 3, 1, K) its derivative by the keypoints, 1/m.
+        """
+        height_m = floor[:3] @ keypoints + floor[3] - self._settings.ankle_height_m
+        ankles = [self._problem.joint_set.index(f"{side}_ankle") for side in ("left", "right")]
+        lower = np.take(ankles, height_m[:, ankles].argmin(1))
+        inverse_std = np.zeros_like(height_m)
+        inverse_std[np.arange(len(lower)), lower] = 1 / self._settings.floor_std_m
+        return (height_m * inverse_std)[:, None], inverse_std[:, None, None] * floor[:3, None, None]
 
-# ------------------- priors: cost (P,), gradient (P, n) and Hessian (P, n, n) by n unknowns
+    # --------------- priors: they return their cost (P,) and add to gradient and Hessian
 
+    def _pose_prior_term(self, theta: np.ndarray, theta_by_rotation: np.ndarray,
+                         gradient: np.ndarray, hessian: np.ndarray) -> np.ndarray:
+        """The pose prior, a function of the chords 2 q_xyz, by rotations about the camera's axes.
 
-def _pose_prior(problem: Problem, theta: Tensor,
-                global_rotmats: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The pose prior, a function of chords, by rotations about the camera's axes (chain rule)."""
-    chords, by_local_rotvec = chord_and_jacobian(theta[:, 1:])
-    jacobian = by_local_rotvec @ global_rotmats[:, 1:].transpose(2, 3)  # (P, 23, 3, 3) blocks of J
-    cost, by_chord, chord_hessian = problem.pose_prior.quadratic(chords)
-    weight = problem.settings.prior_weight
-    weighted_transpose = weight * jacobian.transpose(2, 3)
-    gradient = (weighted_transpose @ by_chord.view(-1, 23, 3, 1)).flatten(1)
-    # J^T H J, a row of blocks at a time, then a column of blocks at a time.
-    left = (weighted_transpose @ chord_hessian.view(-1, 23, 3, 69)).view(-1, 69, 23, 3)
-    hessian = (left.transpose(1, 2) @ jacobian).transpose(1, 2).reshape(-1, 69, 69)
-    return weight * cost, gradient, hessian
+        Args:
+            theta (P, 24, 4): with q_w >= 0.
+            theta_by_rotation (P, 24, 3, 4): derivative of 2 theta, transposed.
+        """
+        people, weight = len(theta), self._settings.prior_weight
+        chords = (2 * theta[:, 1:, :3]).reshape(people, -1)
+        cost, by_chord, chord_hessian = self._problem.pose_prior.quadratic(chords)
+        transpose = theta_by_rotation[:, 1:, :, :3]  # (P, 23, 3, 3) blocks of J^T
+        weighted_transpose = weight * transpose
+        rows = by_chord.reshape(people, 23, 3, 1)
+        gradient[:, _BODY_ROTATIONS] += (weighted_transpose @ rows).reshape(people, -1)
+        # J^T H J = J^T (J^T H)^T: twice the blocks of J^T times blocks of rows of a matrix.
+        half = (weighted_transpose @ chord_hessian.reshape(people, 23, 3, 69))
+        half = half.reshape(people, 69, 69).swapaxes(1, 2).reshape(people, 23, 3, 69)
+        hessian[:, _BODY_ROTATIONS, _BODY_ROTATIONS] += (transpose @ half).reshape(people, 69, 69)
+        return weight * cost
 
+    def _rotation_prior(self, theta: np.ndarray, theta_by_rotation: np.ndarray,
+                        gradient: np.ndarray, hessian: np.ndarray) -> np.ndarray:
+        """The quadratic form q^T Q q of rotations, see `rotation_form`.
 
-def _rotation_prior(problem: Problem, theta: Tensor,
-                    global_rotmats: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Gaussians on the chord c of the rotation from each reference rotation.
+        The gradient is exact. The Hessian is that of small differences: the precision.
+        """
+        half_gradient = self._problem.rotation_form @ theta[..., None]  # Q q
+        by_rotation = theta_by_rotation @ half_gradient
+        gradient[:, ROTATIONS] += by_rotation.reshape(len(theta), -1)
+        diagonal = np.einsum("pii->pi", hessian)  # a view
+        diagonal[:, ROTATIONS] += self._rotation_precision
+        return (half_gradient[..., 0] * theta).sum((1, 2))
 
-    The gradient is exact: the derivative of |c|^2 / 2 by a small rotation on the right is
-    cos(angle / 2) c. The Hessian is that of small differences: the precision.
-    """
-    chord, half_cosine = chord_difference(problem.rotation_xyzw, theta[:, None])
-    weighted = problem.rotation_precision[..., None] * chord  # (P, R, 24, 3)
-    cost = (weighted * chord).flatten(1).sum(1) / 2
-    own_gradient = (half_cosine * weighted).sum(1)[..., None]  # in each joint's own axes
-    gradient = (global_rotmats @ own_gradient).flatten(1)
-    precision = problem.rotation_precision.sum(1).repeat_interleave(3, dim=1)
-    return cost, gradient, precision.diag_embed()
+    def _upright_hessian(self, root_rotmat: np.ndarray) -> np.ndarray:
+        """(P, 3, 3) Gauss-Newton Hessian 1 - b b^T of the body's up axis b against the world's."""
+        up = root_rotmat[..., 1]
+        return self._settings.upright_rad**-2 * (_EYE - up[:, :, None] * up[:, None])
 
-
-def _upright_prior(problem: Problem, root_rotmat: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The body's up axis against the world's, for rotations (P, 3, 3) of body to camera."""
-    body_up = root_rotmat[..., 1]
-    precision = problem.settings.upright_rad ** -2
-    cost = precision * (1 - (body_up * problem.up).sum(1))
-    gradient = precision * torch.linalg.cross(problem.up, body_up)
-    hessian = precision * (torch.eye(3).to(body_up) - body_up[:, :, None] * body_up[:, None])
-    return cost, gradient, hessian
-
-
-def _shape_and_root_prior(problem: Problem, state: BodyState) -> tuple[Tensor, Tensor, Tensor]:
-    """The Gaussian on betas and root."""
-    offset = torch.cat([state.betas, state.root], 1) - problem.prior_mean
-    gradient = (problem.prior_precision @ offset[..., None])[..., 0]
-    cost = (offset * gradient).sum(1) / 2
-    return cost, gradient, problem.prior_precision
+    def _shape_and_root_prior(self, betas: np.ndarray, root: np.ndarray, gradient: np.ndarray,
+                              hessian: np.ndarray) -> np.ndarray:
+        """The Gaussian on betas and root."""
+        offset = np.concatenate([betas, root], 1) - self._problem.prior_mean
+        by_offset = (self._problem.prior_precision @ offset[..., None])[..., 0]
+        gradient[:, SHAPE_AND_ROOT] += by_offset
+        hessian[:, SHAPE_AND_ROOT, SHAPE_AND_ROOT] += self._problem.prior_precision
+        return (offset * by_offset).sum(1) / 2

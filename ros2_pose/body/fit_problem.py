@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ros2_pose.body.fit_kinematics import rotmat_form
 from ros2_pose.body.gaussian import whitener
 from ros2_pose.body.kinematics import project_with_jacobian
 from ros2_pose.body.lift import Lifted
@@ -17,7 +19,9 @@ from ros2_pose.body.shape_prior import shape_prior
 from ros2_pose.config import PoseConfig
 from ros2_pose.skeleton import JointSet
 
-_LEVEL_UP = (0.0, -1.0, 0.0)  # the world's up in the frame of a level camera
+_LEVEL_UP = np.array([0.0, -1.0, 0.0])  # the world's up in the frame of a level camera
+_EYE = np.eye(4)
+_FLOAT64 = torch.empty(0, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -69,32 +73,32 @@ class Problem:
     pose_prior: PosePrior
     settings: FitSettings
     joint_set: JointSet
-    points: Tensor  # (P, K, D) x/z, y/z or m; zeros where missing
-    cov: Tensor  # (P, K, D, D); zeros where missing
-    seen: Tensor  # (P, K) bool
-    up: Tensor  # (P, 3) the world's up in the camera frame
-    floor: Tensor | None  # (4,) n, d with n x + d the height above it, m
-    prior_mean: Tensor  # (P, 13) of a Gaussian on betas and root
-    prior_precision: Tensor  # (P, 13, 13)
-    rotation_xyzw: Tensor  # (P, R, 24, 4) R reference rotations of each joint
-    rotation_precision: Tensor  # (P, R, 24) 1/rad^2 of Gaussians around them; 0: no prior
-    whitener: Tensor | None = None  # (P, K, D, D), zeros where missing
+    points: np.ndarray  # (P, K, D) x/z, y/z or m; zeros where missing
+    cov: np.ndarray  # (P, K, D, D); zeros where missing
+    seen: np.ndarray  # (P, K) bool
+    floor: np.ndarray | None  # (4,) n, d with n x + d the height above it, m
+    prior_mean: np.ndarray  # (P, 13) of a Gaussian on betas and root
+    prior_precision: np.ndarray  # (P, 13, 13)
+    rotation_form: np.ndarray  # (P, 24, 4, 4) Q: rotations q cost q^T Q q, see `rotation_form`
+    rotation_precision: np.ndarray  # (P, 24) 1/rad^2 of the Gaussians on rotations in it
+    whitener: np.ndarray | None = None  # (P, K, D, D), zeros where missing
 
-    def rows(self, index: Tensor) -> Problem:
+    def rows(self, index: Tensor | np.ndarray) -> Problem:
         """Return the problem of some people.
 
         Args:
             index (P,) bool, or (N,) int: a mask, or indices, possibly repeated.
         """
-        if index.dtype == torch.bool and index.all():
+        chosen = np.asarray(index)
+        if chosen.dtype == bool and chosen.all():
             return self
-        selected = {name: getattr(self, name)[index] for name in _PER_PERSON}
-        chosen = None if self.whitener is None else self.whitener[index]
-        return replace(self, whitener=chosen, **selected)
+        values = {name: getattr(self, name) for name in _PER_PERSON}
+        return replace(self, **{name: value[chosen] for name, value in values.items()
+                                if value is not None})
 
 
-_PER_PERSON = ("points", "cov", "seen", "up", "prior_mean", "prior_precision", "rotation_xyzw",
-               "rotation_precision")
+_PER_PERSON = ("points", "cov", "seen", "prior_mean", "prior_precision", "rotation_form",
+               "rotation_precision", "whitener")
 
 
 def build_problem(model: BodyModel, pose_prior: PosePrior, settings: FitSettings,
@@ -105,44 +109,47 @@ def build_problem(model: BodyModel, pose_prior: PosePrior, settings: FitSettings
         joint_set: the K keypoints of the sighting.
         likeliest (P, ...): the most probable hypothesis of each person, without the dimension H.
     """
-    points, cov = sighting.points.double(), sighting.cov.double()
-    seen = points.isfinite().all(2) & cov.isfinite().flatten(2).all(2)
+    points, cov = sighting.points.double().numpy(), sighting.cov.double().numpy()
+    seen = np.isfinite(points).all(2) & np.isfinite(cov).all((2, 3))
     people = len(points)
-    up = points.new_tensor(_LEVEL_UP) if sighting.up is None else sighting.up.to(points)
+    up = _LEVEL_UP if sighting.up is None else sighting.up.double().numpy()
     prior_mean, prior_precision = _shape_and_root_prior(model, settings, sighting, likeliest)
+    form = np.zeros((people, 24, 4, 4))
+    form[:, 0] = _upright_form(up, settings.upright_rad**-2)
     return Problem(
-        rig=model.rig(points, joint_set),
+        rig=model.rig(_FLOAT64, joint_set),
         pose_prior=pose_prior,
         settings=settings,
         joint_set=joint_set,
-        points=torch.where(seen[..., None], points, 0.0),
-        cov=torch.where(seen[..., None, None], cov, 0.0),
+        points=np.where(seen[..., None], points, 0.0),
+        cov=np.where(seen[..., None, None], cov, 0.0),
         seen=seen,
-        up=up.expand(people, 3),
-        floor=None if sighting.floor is None else sighting.floor.to(points),
+        floor=None if sighting.floor is None else sighting.floor.double().numpy(),
         prior_mean=prior_mean,
         prior_precision=prior_precision,
-        rotation_xyzw=points.new_zeros(people, 0, 24, 4),
-        rotation_precision=points.new_zeros(people, 0, 24),
+        rotation_form=form,
+        rotation_precision=np.zeros((people, 24)),
     )
 
 
 def _shape_and_root_prior(model: BodyModel, settings: FitSettings, sighting: Sighting,
-                          likeliest: Lifted) -> tuple[Tensor, Tensor]:
+                          likeliest: Lifted) -> tuple[np.ndarray, np.ndarray]:
     """Mean (P, 13) and precision (P, 13, 13) of betas and root, besides the keypoints.
 
     The root has a prior only along the optical axis, and only where its depth was measured.
     """
-    proposed = likeliest.betas if model.is_open else torch.zeros_like(likeliest.betas)
-    betas, betas_precision = shape_prior(model, proposed, settings.adult_height_m, sighting.height)
-    mean = torch.cat([betas, likeliest.root], 1)
-    precision = torch.zeros(len(mean), 13, 13).to(mean)
+    proposed, height = likeliest.betas.double().numpy(), sighting.height
+    betas, betas_precision = shape_prior(
+        model, proposed if model.is_open else np.zeros_like(proposed), settings.adult_height_m,
+        None if height is None else height.double().numpy())
+    mean = np.concatenate([betas, likeliest.root.double().numpy()], 1)
+    precision = np.zeros((len(mean), 13, 13))
     precision[:, :10, :10] = betas_precision
     if sighting.depth is not None and sighting.depth_std is not None:
-        measured = (sighting.depth / sighting.depth_std).isfinite()
-        depth_std = torch.where(measured, sighting.depth_std.to(mean), torch.inf)
-        mean[:, 12] = torch.where(measured, sighting.depth.to(mean), mean[:, 12])
-        precision[:, 12, 12] = depth_std**-2
+        depth, depth_std = sighting.depth.double().numpy(), sighting.depth_std.double().numpy()
+        measured = np.isfinite(depth / depth_std)
+        mean[measured, 12] = depth[measured]
+        precision[measured, 12, 12] = depth_std[measured]**-2
     return mean, precision
 
 
@@ -155,17 +162,40 @@ def with_hypothesis(problem: Problem, hypothesis: Lifted, depth_m: Tensor) -> Pr
             definition, `keypoint_error_m`, is seen.
     """
     size = problem.points.shape[2]
-    definition_std = problem.settings.keypoint_error_m / (
-        depth_m if size == 2 else torch.ones_like(depth_m))
-    definition_cov = definition_std.square()[:, None, None, None] * torch.eye(size).to(problem.cov)
-    whiten = whitener(problem.cov + definition_cov)
-    precision = problem.settings.lift_weight / hypothesis.rotation_std.square()
+    definition_std = problem.settings.keypoint_error_m / (depth_m.numpy() if size == 2 else 1.0)
+    definition_cov = np.square(definition_std).reshape(-1, 1, 1, 1) * _EYE[:size, :size]
+    whiten = whitener(torch.from_numpy(problem.cov + definition_cov)).numpy()
+    precision = problem.settings.lift_weight / np.square(hypothesis.rotation_std.numpy())
+    form = rotation_form(hypothesis.theta.numpy(), precision)
     return replace(
         problem,
-        rotation_xyzw=hypothesis.theta[:, None],
-        rotation_precision=precision[:, None],
-        whitener=torch.where(problem.seen[..., None, None], whiten, 0.0),
+        rotation_form=problem.rotation_form + form,
+        rotation_precision=problem.rotation_precision + precision,
+        whitener=np.where(problem.seen[..., None, None], whiten, 0.0),
     )
+
+
+def rotation_form(reference_xyzw: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """Return Gaussians on the chords from reference rotations, as quadratic forms.
+
+    The chord from r to q is as long as 2 sin(a / 2) with cos(a / 2) = r^T q, so that its cost
+    precision |chord|^2 / 2 is q^T Q q with Q = 2 precision (1 - r r^T), for unit quaternions.
+
+    Args:
+        reference_xyzw (P, 24, 4), precision (P, 24) 1/rad^2.
+    Returns:
+        Q (P, 24, 4, 4).
+    """
+    outer = reference_xyzw[..., None] * reference_xyzw[..., None, :]
+    squared_norm = np.einsum("pjii->pj", outer)[..., None, None]  # 1 up to rounding
+    return (2 * precision)[..., None, None] * (squared_norm * _EYE - outer)
+
+
+def _upright_form(up: np.ndarray, precision: float) -> np.ndarray:
+    """(4, 4) Q with q^T Q q = precision (1 - up^T R(q) e_y) for unit quaternions q."""
+    by_rotmat = np.zeros((3, 3))
+    by_rotmat[:, 1] = up
+    return precision * (_EYE - rotmat_form(by_rotmat))
 
 
 def image_keypoints(points: Tensor, cov: Tensor) -> tuple[Tensor, Tensor]:

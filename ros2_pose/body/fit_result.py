@@ -5,24 +5,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ros2_pose.body.fit_cost import Linearisation, whitened_residuals
+from ros2_pose.body.fit_cost import Linearisation
+from ros2_pose.body.fit_kinematics import ROOT, UNKNOWNS, fit_rig
 from ros2_pose.body.fit_problem import Problem
-from ros2_pose.body.kinematics import (
-    ROOT,
-    UNKNOWNS,
-    joint_jacobian,
-    keypoint_jacobian,
-    pose_rig,
-)
-from ros2_pose.body.model import Posed
-from ros2_pose.body.so3 import rotmat_from_quat
+from ros2_pose.body.gaussian import is_finite
+from ros2_pose.body.model import JOINTS, KEYPOINTS
 from ros2_pose.body.state import BodyState, rows_of, with_rows
 from ros2_pose.skeleton import SMPL24, JointSet
 
-_ROOT_ROTATION = (0, 1, 2)  # indices of the unknowns
+# (85, 6): the root's position, then its rotation, by the unknowns.
+_BY_ROOT = torch.eye(UNKNOWNS, dtype=torch.float64)[:, [*range(ROOT.start, ROOT.stop), 0, 1, 2]]
 
 
 class BodyFit(NamedTuple):
@@ -53,7 +49,8 @@ def empty_fit(problem: Problem) -> BodyFit:
     people, keypoints = problem.seen.shape
     shapes = ((24, 4), (10,), (3,), (6, 6), (24, 3), (24, 3, 3), (24,), (keypoints, 3),
               (keypoints, 3, 3), (), (), (), (0,))
-    found = BodyFit(*(problem.points.new_full((people, *shape), torch.nan) for shape in shapes))
+    found = BodyFit(*(torch.full((people, *shape), torch.nan, dtype=torch.float64)
+                      for shape in shapes))
     return found._replace(joint_observed=found.joint_observed > 0, ok=found.ok > 0)
 
 
@@ -67,60 +64,62 @@ def body_fit(problem: Problem, state: BodyState, local: Linearisation,
     Returns:
         BodyFit of P people; NaN for people with a cost that has no minimum there.
     """
-    posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
-    root_cov, joint_cov, keypoint_cov = _covariances(problem, posed, local.hessian)
-    ok = local.cost.isfinite() & root_cov.isfinite().flatten(1).all(1)
-    found = BodyFit(*state, root_cov, posed.joints, joint_cov, _observed_joints(problem, posed),
-                    posed.keypoints, keypoint_cov, local.cost, disagreement_s, ok,
-                    local.cost.new_zeros(len(local.cost), 0))
+    root_cov, landmark_cov = _covariances(problem, local)
+    ok = local.cost.isfinite() & is_finite(root_cov, (1, 2))
+    landmarks = local.landmarks.mT.contiguous()
+    found = BodyFit(*state, root_cov, landmarks[:, JOINTS], landmark_cov[:, JOINTS],
+                    torch.from_numpy(_observed_joints(problem, local.squared.numpy())),
+                    landmarks[:, KEYPOINTS], landmark_cov[:, KEYPOINTS], local.cost,
+                    disagreement_s, ok, local.cost.new_zeros(len(local.cost), 0))
     if ok.all():
         return found
     return with_rows(empty_fit(problem), ok, rows_of(found, ok))
 
 
-def _covariances(problem: Problem, posed: Posed, hessian: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _covariances(problem: Problem, local: Linearisation) -> tuple[Tensor, Tensor]:
     """Covariances J H^-1 J^T of quantities with Jacobian J; NaN where H is not positive definite.
 
     With H = L L^T and Y = L^-1 J^T it is Y^T Y, and only its blocks on the diagonal are computed.
-    H is scaled to a diagonal of one before, for its condition.
 
     Returns:
-        (P, 6, 6) of the root's position and rotation, (P, 24, 3, 3) of joints, and (P, K, 3, 3) of
-        keypoints; m, rad.
+        (P, 6, 6) of the root's position and rotation, (P, 24 + K, 3, 3) of joints and keypoints;
+        m, rad.
     """
-    people, keypoints = problem.seen.shape
-    root_rows = [*range(ROOT.start, ROOT.stop), *_ROOT_ROTATION]
-    root_jacobian = torch.eye(UNKNOWNS).to(hessian)[root_rows].expand(people, -1, -1)
-    axes = torch.eye(3).to(hessian).expand(people, keypoints, 3, 3)
-    jacobian = torch.cat([root_jacobian,
-                          joint_jacobian(problem.rig, posed).flatten(1, 2),
-                          keypoint_jacobian(problem.rig, posed, axes).flatten(1, 2)], 1)
-    scale = hessian.diagonal(dim1=1, dim2=2).rsqrt()
-    scaled_hessian = hessian * (scale[:, :, None] * scale[:, None])
-    factor, failed = torch.linalg.cholesky_ex(scaled_hessian)
-    half = torch.linalg.solve_triangular(factor, (jacobian * scale[:, None]).mT, upper=False)
-    half = torch.where(failed[:, None, None] != 0, torch.nan, half)
-    half = half * problem.settings.inflation**0.5
-    root_half = half[..., :6]
-    position_half = half[..., 6:].unflatten(2, (-1, 3)).permute(0, 2, 1, 3)  # (P, 24 + K, 85, 3)
-    position_cov = position_half.mT @ position_half
-    joint_cov, keypoint_cov = position_cov.split([len(SMPL24), keypoints], 1)
-    return root_half.mT @ root_half, joint_cov, keypoint_cov
+    pose = tuple(value.numpy() for value in (local.global_rotmats, local.parts, local.landmarks))
+    transpose = fit_rig(problem.rig).landmark_jacobian(pose)  # J^T (P, 85, 3, 24 + K)
+    factor, failed = torch.linalg.cholesky_ex(local.hessian)
+    of_root = torch.linalg.solve_triangular(factor, _BY_ROOT, upper=False).numpy()
+    of_landmarks = torch.linalg.solve_triangular(
+        factor, torch.from_numpy(transpose).flatten(2), upper=False).numpy()
+    of_landmarks = of_landmarks.reshape(transpose.shape).transpose(0, 3, 2, 1)  # (P, 24+K, 3, 85)
+    inflation = np.where(failed, np.nan, problem.settings.inflation)[:, None, None]
+    root_cov = inflation * (of_root.swapaxes(1, 2) @ of_root)
+    landmark_cov = inflation[..., None] * (of_landmarks @ of_landmarks.swapaxes(2, 3))
+    return torch.from_numpy(root_cov), torch.from_numpy(landmark_cov)
 
 
-def _observed_joints(problem: Problem, posed: Posed) -> Tensor:
-    """(P, 24) bool: all keypoints that show the joint are seen, and the fit agrees with them."""
-    squared = whitened_residuals(problem, posed)[0].square().sum(2)
+def _observed_joints(problem: Problem, squared: np.ndarray) -> np.ndarray:
+    """(P, 24) bool: all keypoints that show the joint are seen, and the fit agrees with them.
+
+    Args:
+        squared (P, K): squared Mahalanobis distances of the keypoints.
+    """
     agrees = problem.seen & (squared < problem.settings.robust_sigmas**2)
-    shows = _keypoints_of_joints(problem.joint_set).to(squared)
-    needed = shows.sum(1)
-    return (agrees.to(squared) @ shows.T > needed - 0.5) & (needed > 0)
+    shows, needed = _keypoints_of_joints(problem.joint_set)
+    return agrees @ shows > needed
 
 
 @lru_cache
-def _keypoints_of_joints(joint_set: JointSet) -> Tensor:
-    """(24, K) 1 where a keypoint shows a joint; a joint in the middle is shown by two together."""
+def _keypoints_of_joints(joint_set: JointSet) -> tuple[np.ndarray, np.ndarray]:
+    """The keypoints that show joints; a joint in the middle is shown by two together.
+
+    Returns:
+        (K, 24) 1 where a keypoint shows a joint, and (24,) a number that fewer than all of a
+        joint's keypoints do not exceed; infinite for joints without keypoints.
+    """
     around = {"pelvis": ("left_hip", "right_hip"), "neck": ("left_shoulder", "right_shoulder"),
               "head": ("nose",)}
-    return torch.tensor([[float(keypoint in around.get(joint, (joint,)))
-                          for keypoint in joint_set.names] for joint in SMPL24.names])
+    shows = np.array([[float(keypoint in around.get(joint, (joint,)))
+                       for joint in SMPL24.names] for keypoint in joint_set.names])
+    count = shows.sum(0)
+    return shows, np.where(count > 0, count - 0.5, np.inf)

@@ -3,13 +3,16 @@
 Levenberg-Marquardt on the cost of `fit_cost`, from the state of the previous frame (warm) or from
 the hypotheses of `Lift` (cold). The posterior covariance is the inverse Hessian at the solution
 (Laplace approximation). The fit is solved in float64: the problem is tiny, and the normal equations
-square its condition number.
+square its condition number. It is solved in NumPy on the CPU: it consists of hundreds of calls on
+small arrays, and a call costs two to three times as much in torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +27,6 @@ from ros2_pose.body.fit_problem import (
     with_hypothesis,
 )
 from ros2_pose.body.fit_result import BodyFit, body_fit, empty_fit
-from ros2_pose.body.kinematics import chord_difference
 from ros2_pose.body.levenberg_marquardt import minimise
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
@@ -63,8 +65,9 @@ class Fitter:
         """Return a fitter with other settings that shares body model, prior and lift."""
         return replace(self, settings=settings)
 
+    @torch.no_grad()
     def fit(self, sighting: Sighting, previous: Previous | None = None) -> BodyFit:
-        """Find the most probable bodies.
+        """Find the most probable bodies, on the CPU.
 
         Args:
             sighting: P people with K keypoints.
@@ -72,25 +75,30 @@ class Fitter:
         Returns:
             BodyFit of P people in the dtype of the keypoints; NaN for people with too few seen.
         """
-        lifted, lift_state = self.propose(sighting, previous)
-        problem = self.problem(sighting, lifted)
-        limbs = [i for i, name in enumerate(self.joint_set.names) if name in _LIMBS]
-        enough = problem.seen[:, limbs].sum(1) >= _MIN_LIMB_POINTS
-        known = torch.zeros_like(enough) if previous is None else previous.state.is_finite
-        found = empty_fit(problem)
-        warm, cold = enough & known, enough & ~known
-        if previous is not None and warm.any():
-            bodies = self._fit_warm(problem.rows(warm), rows_of(lifted, warm), previous.rows(warm))
-            found = with_rows(found, warm, bodies)
-        if cold.any():
-            own, state, local = self._fit_cold(problem.rows(cold), rows_of(lifted, cold))
-            bodies = body_fit(own, state, local, torch.zeros_like(local.cost))
-            found = with_rows(found, cold, bodies)
-        found = found._replace(
-            lift_state=torch.where(found.ok[:, None], lift_state, torch.nan))
+        with np.errstate(all="ignore"):  # what is not finite is flagged
+            found = self._fit(sighting, previous)
         dtype = sighting.points.dtype
+        if dtype == torch.float64:
+            return found
         return BodyFit(*(value.to(dtype) if value.is_floating_point() else value
                          for value in found))
+
+    def _fit(self, sighting: Sighting, previous: Previous | None) -> BodyFit:
+        """`fit` in float64."""
+        lifted, lift_state = self.propose(sighting, previous)
+        problem = self.problem(sighting, lifted)
+        enough = torch.from_numpy(problem.seen @ _is_limb(self.joint_set) >= _MIN_LIMB_POINTS)
+        known = torch.zeros_like(enough) if previous is None else previous.state.is_finite
+        warm, cold = enough & known, enough & ~known
+        groups = []
+        if previous is not None and warm.any():
+            groups.append((warm, self._fit_warm(problem.rows(warm), rows_of(lifted, warm),
+                                                previous.rows(warm))))
+        if cold.any():
+            own, state, local = self._fit_cold(problem.rows(cold), rows_of(lifted, cold))
+            groups.append((cold, body_fit(own, state, local, torch.zeros_like(local.cost))))
+        found = _joined(problem, groups)
+        return found._replace(lift_state=torch.where(found.ok[:, None], lift_state, torch.nan))
 
     def correct(self, sighting: Sighting,
                 found: BodyFit) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -162,7 +170,8 @@ class Fitter:
 
         The time starts anew after `patience_s`, or 1.5 intervals of a slow camera.
         """
-        agrees = local.keypoint_cost < self.settings.retry_cost * problem.seen.sum(1)
+        most_cost = torch.from_numpy(self.settings.retry_cost * problem.seen.sum(1))
+        agrees = local.keypoint_cost < most_cost
         disagreement_s = torch.where(agrees, 0.0, previous.disagreement_s + previous.seconds)
         patience_s = (_PATIENCE_INTERVALS * previous.seconds).clamp(min=self.settings.patience_s)
         retry = disagreement_s >= patience_s
@@ -195,10 +204,27 @@ class Fitter:
 
     def _nearest_hypothesis(self, lifted: Lifted, theta: Tensor) -> Tensor:
         """(P,) index of the hypothesis that is most probable given rotations theta (P, 24, 4)."""
-        chord, _ = chord_difference(lifted.theta, theta[:, None])
-        squared = chord.square().sum(3) / lifted.rotation_std.square()
+        cosine = (lifted.theta * theta[:, None]).sum(3)  # of half the angle between them
+        chord2 = 4 * (1 - cosine.square())  # squared length of the chord, see `fit_kinematics`
+        squared = chord2 / lifted.rotation_std.square()
         cost = self.settings.lift_weight * squared.sum(2) / 2 + self._hypothesis_cost(lifted)
         return cost.argmin(1)
+
+
+def _joined(problem: Problem, groups: list[tuple[Tensor, BodyFit]]) -> BodyFit:
+    """All people of a problem, from groups of them: a mask (P,) each, and their bodies."""
+    if len(groups) == 1 and groups[0][0].all():
+        return groups[0][1]
+    found = empty_fit(problem)
+    for people, bodies in groups:
+        found = with_rows(found, people, bodies)
+    return found
+
+
+@lru_cache
+def _is_limb(joint_set: JointSet) -> np.ndarray:
+    """(K,) 1 for keypoints of arms and legs, shoulders and hips, else 0."""
+    return np.array([int(name in _LIMBS) for name in joint_set.names])
 
 
 def as_coco(points: Tensor, cov: Tensor, joint_set: JointSet) -> tuple[Tensor, Tensor]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 VARIANCE_FLOOR = 1e-12  # added to pixel variances, so that exact pixels have a finite weight
-_GATE_SIGMAS = 3.0  # beyond this an observation loses weight
+GATE_SIGMAS = 3.0  # beyond this an observation loses weight
 
 
 def is_finite(values: Tensor, dims: int | tuple[int, ...] = ()) -> Tensor:
@@ -76,11 +77,11 @@ def robust_weight(squared: Tensor) -> Tensor:
     Returns:
         (P, K) 0..1: 1 up to 3 standard deviations, then falling with the squared distance.
     """
-    return (_GATE_SIGMAS**2 / squared.clamp(min=1e-12)).clamp(max=1)
+    return (GATE_SIGMAS**2 / squared.clamp(min=1e-12)).clamp(max=1)
 
 
-def add_information(mean: Tensor, precision: Tensor, more_precision: Tensor,
-                    more_information: Tensor) -> tuple[Tensor, Tensor]:
+def add_information(mean: np.ndarray, precision: np.ndarray, more_precision: np.ndarray,
+                    more_information: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Multiply Gaussians (mean, precision) by others in information form.
 
     Args:
@@ -92,7 +93,8 @@ def add_information(mean: Tensor, precision: Tensor, more_precision: Tensor,
     """
     total = precision + more_precision
     information = (precision @ mean[..., None])[..., 0] + more_information
-    return torch.linalg.solve(total, information[..., None])[..., 0], total
+    product_mean, _ = torch.linalg.solve_ex(torch.from_numpy(total), torch.from_numpy(information))
+    return product_mean.numpy(), total
 
 
 def fuse(points: Tensor, cov: Tensor, model_points: Tensor,

@@ -6,13 +6,18 @@ the damping is scaled by the Hessian's diagonal (Marquardt 1963).
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TypeVar
 
-from ros2_pose.body.fit_cost import Linearisation, linearise
+import numpy as np
+import torch
+from scipy.linalg import lapack
+
+from ros2_pose.body.fit_cost import FitCost, Linearisation, State
+from ros2_pose.body.fit_kinematics import BETAS, ROOT, ROTATIONS, rotated
 from ros2_pose.body.fit_problem import Problem
-from ros2_pose.body.kinematics import BETAS, ROOT, ROTATIONS
-from ros2_pose.body.state import BodyState, where_rows
+from ros2_pose.body.state import BodyState
+
+Arrays = TypeVar("Arrays", bound=tuple[np.ndarray, ...])  # (P, ...) each
 
 _FIRST_DAMPING = 1e-2
 _DAMPING_ACCEPTED, _DAMPING_REJECTED = 0.2, 5.0  # factors after a step
@@ -21,7 +26,7 @@ _CONVERGED_GAIN = 0.05  # of the negative log posterior: small beside its uncert
 _LONGEST_ROTATION_RAD = 0.8  # of one joint in one iteration
 
 
-def minimise(problem: Problem, state: BodyState,
+def minimise(problem: Problem, start: BodyState,
              iterations: int) -> tuple[BodyState, Linearisation]:
     """Minimise the cost from a state, with at most so many iterations.
 
@@ -31,32 +36,66 @@ def minimise(problem: Problem, state: BodyState,
     Returns:
         the states of P people, and the cost there.
     """
-    local = linearise(problem, state)
-    damping = torch.full_like(local.cost, _FIRST_DAMPING)
-    converged = torch.zeros_like(local.cost, dtype=torch.bool)
+    cost = FitCost(problem)
+    theta, betas, root = (value.numpy() for value in start)
+    state: State = theta, betas, root
+    local = cost.linearise(state)
+    damping = np.full_like(local.cost, _FIRST_DAMPING)
+    active = np.arange(len(damping))  # people that have not converged
     for _ in range(iterations):
-        candidate = _step(state, local, damping)
-        candidate_local = linearise(problem, candidate)
-        gain = local.cost - candidate_local.cost
-        accepted = (gain > 0) & ~converged  # False for a gain of NaN
-        converged |= accepted & (gain < _CONVERGED_GAIN)
-        state = where_rows(accepted, candidate, state)
-        local = where_rows(accepted, candidate_local, local)
-        damping = torch.where(accepted, damping * _DAMPING_ACCEPTED, damping * _DAMPING_REJECTED)
-        damping = damping.clamp(*_DAMPING_RANGE)
-        if converged.all():
+        own = Linearisation(*_rows(local, active))
+        candidate = _step(_rows(state, active), own, damping[active])
+        candidate_local = cost.rows(active).linearise(candidate)
+        gain = own.cost - candidate_local.cost
+        accepted = gain > 0  # False for a gain of NaN: such a step is rejected
+        moved = active[accepted]
+        state = _with_rows(state, moved, candidate, accepted)
+        local = Linearisation(*_with_rows(local, moved, candidate_local, accepted))
+        factor = np.where(accepted, _DAMPING_ACCEPTED, _DAMPING_REJECTED)
+        damping[active] = (damping[active] * factor).clip(*_DAMPING_RANGE)
+        active = active[~(accepted & (gain < _CONVERGED_GAIN))]
+        if not len(active):
             break
-    return state, local
+    return BodyState(*map(torch.from_numpy, state)), local.to_tensors()
 
 
-def _step(state: BodyState, local: Linearisation, damping: Tensor) -> BodyState:
+def _rows(values: Arrays, people: np.ndarray) -> Arrays:
+    """Rows of arrays (P, ...) by index (N,), increasing."""
+    if len(people) == len(values[0]):
+        return values
+    return tuple(value[people] for value in values)  # type: ignore[return-value]
+
+
+def _with_rows(values: Arrays, people: np.ndarray, others: Arrays, chosen: np.ndarray) -> Arrays:
+    """Arrays (P, ...) with new rows at indices (N,): those of `others` where chosen is true."""
+    if len(people) == len(values[0]):
+        return others
+    result = tuple(value.copy() for value in values)
+    for value, other in zip(result, others):
+        value[people] = other[chosen]
+    return result  # type: ignore[return-value]
+
+
+def _step(state: State, local: Linearisation, damping: np.ndarray) -> State:
     """The state after a damped Gauss-Newton step, shortened where a joint rotates far."""
-    diagonal = local.hessian.diagonal(dim1=1, dim2=2)
-    damped = local.hessian + torch.diag_embed(damping[:, None] * diagonal)
-    factor, _ = torch.linalg.cholesky_ex(damped)
-    step = -torch.cholesky_solve(local.gradient[..., None], factor)[..., 0]
-    rotvecs = step[:, ROTATIONS].unflatten(1, (-1, 3))  # about the camera's axes
-    scale = (_LONGEST_ROTATION_RAD / rotvecs.norm(dim=2).amax(1)).clamp(max=1)[:, None]
-    rotvecs = (rotvecs * scale[..., None])[..., None]
-    own_rotvecs = (local.global_rotmats.transpose(2, 3) @ rotvecs)[..., 0]  # about the joint's axes
-    return state.moved(own_rotvecs, step[:, BETAS] * scale, step[:, ROOT] * scale)
+    theta, betas, root = state
+    damped = local.hessian.copy()
+    damped.reshape(len(damped), -1)[:, ::damped.shape[1] + 1] *= 1 + damping[:, None]  # diagonal
+    step = -_solved(damped, local.gradient)
+    rotvecs = step[:, ROTATIONS].reshape(len(step), -1, 3)  # about the camera's axes
+    longest_rad = np.sqrt((rotvecs * rotvecs).sum(2).max(1))
+    scale = np.minimum(_LONGEST_ROTATION_RAD / longest_rad, 1)[:, None]
+    own_rotvecs = ((rotvecs * scale[..., None])[:, :, None] @ local.global_rotmats)[:, :, 0]
+    return rotated(theta, own_rotvecs), betas + step[:, BETAS] * scale, root + step[:, ROOT] * scale
+
+
+def _solved(hessian: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """(P, 85) H^-1 g by Cholesky's method; NaN where H (P, 85, 85), overwritten, is not positive.
+    """
+    solution = np.empty_like(gradient)
+    for person in range(len(hessian)):
+        _, solution[person], failed = lapack.dposv(hessian[person].T, gradient[person],
+                                                   overwrite_a=True)
+        if failed:
+            solution[person] = np.nan
+    return solution

@@ -129,7 +129,7 @@ class Lift(nn.Module):
             seconds = hidden.new_ones(len(hidden))
         known = state.isfinite().all(1, keepdim=True)
         seconds = seconds.clamp(_LEAST_INTERVAL_S, _LONGEST_INTERVAL_S)[:, None].to(hidden)
-        decayed = torch.nan_to_num(state) * (-self.forgetting.exp() * seconds).exp()
+        decayed = torch.nan_to_num(state).to(hidden) * (-self.forgetting.exp() * seconds).exp()
         clock = torch.cat([known.to(hidden), torch.where(known, seconds.log(), 0.0)], 1)
         return self.memory(torch.cat([hidden, clock], 1), decayed)
 

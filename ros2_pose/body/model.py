@@ -7,8 +7,8 @@ Source: Loper et al. 2015, SMPL: A Skinned Multi-Person Linear Model; without po
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import dataclass, fields, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -23,65 +23,48 @@ from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 OPEN_BODY = Path(__file__).parent / "data" / "open_body.npz"
 
 
-@dataclass(frozen=True)
-class Rig:
-    """Joints and K keypoints of a body without its mesh, linear in betas.
+JOINTS = slice(0, len(SMPL24))  # the first landmarks of a rig
+KEYPOINTS = slice(len(SMPL24), None)  # the others
 
-    A keypoint is a weighted sum of N points, each rigidly attached to one joint. That is exact: a
-    keypoint is a weighted sum of vertices, and a skinned vertex is one of rigidly attached points.
+
+@dataclass(frozen=True, eq=False)
+class Rig:
+    """Landmarks of a body without its mesh: 24 joints, then K keypoints; M = 24 + K.
+
+    A landmark's position relative to the pelvis is a sum of one part for each joint that leads to
+    it. A part keeps its coordinates in the axes of its joint, and is linear in betas. That is
+    exact: a joint is a sum of bones, a keypoint is a weighted sum of vertices, and a skinned vertex
+    is one of points that are rigidly attached to joints.
     """
 
     rest: Tensor  # (24, 3) m, joints at betas = 0, pelvis at the origin
     rest_by_beta: Tensor  # (24, 3, 10)
-    point_joint: Tensor  # (N,) index of the joint that a point is attached to
-    point_share: Tensor  # (K, N) weights of the points in a keypoint; rows sum to 1
-    offset: Tensor  # (N, 3) m from that joint, in its frame
-    offset_by_beta: Tensor  # (N, 3, 10)
+    parts: Tensor  # (24, 3, M) m at betas = 0, in each joint's axes
+    parts_by_beta: Tensor  # (10, 24, 3, M)
 
     def to(self, like: Tensor) -> Rig:
         """Return the same with the dtype and device of `like` (...)."""
-        index = self.point_joint.to(like.device)
-        moved = {name: getattr(self, name).to(like) for name in
-                 ("rest", "rest_by_beta", "point_share", "offset", "offset_by_beta")}
-        return replace(self, point_joint=index, **moved)
+        return Rig(*(getattr(self, field.name).to(like) for field in fields(self)))
 
     def joints_rest(self, betas: Tensor) -> Tensor:
         """Return the joints (B, 24, 3) m in the T-pose for betas (B, 10)."""
         return self.rest + (self.rest_by_beta @ betas[:, None, :, None])[..., 0]
 
-    @cached_property
-    def parents(self) -> Tensor:
-        """(24,) index of each joint's parent; the pelvis is its own parent."""
-        return torch.tensor([max(p, 0) for p in SMPL24.parents], device=self.rest.device)
+    def posed(self, rotmats: Tensor, betas: Tensor, root: Tensor | None = None) -> Posed:
+        """Pose the landmarks.
 
-    @cached_property
-    def bone_by_beta(self) -> Tensor:
-        """(24, 3, 10) derivative by betas of the bone from the parent to each joint."""
-        return self.rest_by_beta - self.rest_by_beta[self.parents]
-
-    @cached_property
-    def is_below(self) -> Tensor:
-        """(24, 24) 1 where joint j (column) is joint i (row) or one of its descendants."""
-        below = torch.eye(len(SMPL24))
-        for child, parent in enumerate(SMPL24.parents):
-            if parent >= 0:
-                below[:, child] += below[:, parent]
-        return below.to(self.rest)
-
-    @cached_property
-    def share_below(self) -> Tensor:
-        """(K, 24, N) weight of each point in a keypoint; 0 for points not below joint i."""
-        return self.point_share[:, None] * self.is_below[:, self.point_joint]
-
-    @cached_property
-    def share_below_flat(self) -> Tensor:
-        """(K * 24, N) `share_below`, flattened."""
-        return self.share_below.flatten(0, 1)
-
-    @cached_property
-    def share_below_sum(self) -> Tensor:
-        """(K, 24, 1) weight of the part of a keypoint that is below joint i."""
-        return self.share_below.sum(2)[..., None]
+        Args:
+            rotmats (B, 24, 3, 3): rotation of each joint relative to its parent; [0]: body to
+                camera.
+            betas (B, 10).
+            root (B, 3): m, the pelvis in the camera frame; None: the origin.
+        """
+        global_rotmats = global_rotmats_of(rotmats)
+        flat = torch.addmm(self.parts.flatten(), betas, self.parts_by_beta.flatten(1))
+        parts = flat.view(-1, *self.parts.shape)
+        # The matrices side by side, (B, 3, 72): their product with the parts sums over joints.
+        landmarks = (global_rotmats.transpose(1, 2).flatten(2) @ parts.flatten(1, 2)).mT
+        return Posed(global_rotmats, landmarks if root is None else landmarks + root[:, None])
 
 
 @dataclass(frozen=True)
@@ -89,10 +72,18 @@ class Posed:
     """Posed bodies in the camera frame."""
 
     global_rotmats: Tensor  # (P, 24, 3, 3) body part to camera
-    joints: Tensor  # (P, 24, 3) m
-    points: Tensor  # (P, N, 3) m, the rig's attached points
-    keypoints: Tensor  # (P, K, 3) m, in the order of the rig's joint set
+    landmarks: Tensor  # (P, 24 + K, 3) m, the joints and the rig's keypoints
     vertices: Tensor | None = None  # (P, V, 3) m, the surface; None: not computed
+
+    @property
+    def joints(self) -> Tensor:
+        """(P, 24, 3) m."""
+        return self.landmarks[:, JOINTS]
+
+    @property
+    def keypoints(self) -> Tensor:
+        """(P, K, 3) m, in the order of the rig's joint set."""
+        return self.landmarks[:, KEYPOINTS]
 
 
 class BodyModel(torch.nn.Module):
@@ -160,14 +151,8 @@ class BodyModel(torch.nn.Module):
         Returns:
             Posed with keypoints (B, 17, 3) m in COCO order.
         """
-        rig = self.rig(betas)
-        rest = self.joints_rest(betas)
-        global_rotmats = global_rotmats_of(rotmat_from_quat(theta))
-        joints = joints_from_rotmats(rig, global_rotmats, rest)
-        joints = joints if root is None else joints + root[:, None]
-        points = attached_points(rig, betas, global_rotmats, joints)
-        vertices = self._skin(betas, rest, global_rotmats, joints) if with_vertices else None
-        return Posed(global_rotmats, joints, points, rig.point_share @ points, vertices)
+        posed = self.rig(betas).posed(rotmat_from_quat(theta), betas, root)
+        return replace(posed, vertices=self._skin(betas, posed)) if with_vertices else posed
 
     def coarse_surface(self, theta: Tensor, betas: Tensor, root: Tensor) -> Tensor:
         """Pose the vertices of the coarse surface only.
@@ -177,20 +162,18 @@ class BodyModel(torch.nn.Module):
         Returns:
             (B, V', 3) m, the vertices that coarse_faces (F', 3) index; V' = 0 for SMPL files.
         """
-        rest = self.joints_rest(betas)
-        global_rotmats = global_rotmats_of(rotmat_from_quat(theta))
-        joints = joints_from_rotmats(self.rig(betas), global_rotmats, rest) + root[:, None]
-        return self._skin(betas, rest, global_rotmats, joints, self.coarse_vertices)
+        posed = self.rig(betas).posed(rotmat_from_quat(theta), betas, root)
+        return self._skin(betas, posed, self.coarse_vertices)
 
-    def _skin(self, betas: Tensor, rest: Tensor, global_rotmats: Tensor, joints: Tensor,
-              chosen: Tensor | slice = slice(None)) -> Tensor:
+    def _skin(self, betas: Tensor, posed: Posed, chosen: Tensor | slice = slice(None)) -> Tensor:
         """Vertices (B, V, 3) m by linear blend skinning (Loper et al. 2015, eq. 2)."""
         shapedirs, weights = self.shapedirs[chosen].to(betas), self.weights[chosen].to(betas)
         shaped = self.template[chosen].to(betas) - self.origin.to(betas)
         growth = shapedirs - self.origin_by_beta.to(betas)
         shaped = shaped + torch.einsum("vxb,nb->nvx", growth, betas)
-        shifts = joints - torch.einsum("njxy,njy->njx", global_rotmats, rest)
-        matrices = torch.einsum("vj,njxy->nvxy", weights, global_rotmats)
+        rest = self.joints_rest(betas)
+        shifts = posed.joints - torch.einsum("njxy,njy->njx", posed.global_rotmats, rest)
+        matrices = torch.einsum("vj,njxy->nvxy", weights, posed.global_rotmats)
         return torch.einsum("nvxy,nvy->nvx", matrices, shaped) + weights @ shifts
 
 
@@ -203,82 +186,67 @@ def global_rotmats_of(rotmats: Tensor) -> Tensor:
         (B, 24, 3, 3) body part to camera.
     """
     levels = [rotmats[:, :1]]
-    for children, parents in _LEVELS:
-        levels.append(levels[-1][:, parents] @ rotmats[:, children])
+    for children, parents in tree_levels(rotmats.device):
+        before = levels[-1]
+        is_slice = isinstance(parents, slice)
+        above = before[:, parents] if is_slice else before.index_select(1, parents)
+        levels.append(above @ rotmats[:, children])
     return torch.cat(levels, 1)
 
 
-def joints_from_rotmats(rig: Rig, global_rotmats: Tensor, rest: Tensor) -> Tensor:
-    """Return posed joints relative to the pelvis: each is the sum of the bones that lead to it.
-
-    Args:
-        global_rotmats (B, 24, 3, 3): body part to camera.
-        rest (B, 24, 3): m, joints in the T-pose.
-    Returns:
-        (B, 24, 3) m.
-    """
-    bones = rest - rest[:, rig.parents]
-    return rig.is_below.T @ (global_rotmats[:, rig.parents] @ bones[..., None])[..., 0]
-
-
-def attached_points(rig: Rig, betas: Tensor, global_rotmats: Tensor, joints: Tensor) -> Tensor:
-    """Return a rig's points (B, N, 3) m, attached to posed joints.
-
-    Args:
-        betas (B, 10).
-        global_rotmats (B, 24, 3, 3): body part to camera.
-        joints (B, 24, 3): m, posed.
-    """
-    offset = rig.offset + (rig.offset_by_beta @ betas[:, None, :, None])[..., 0]
-    moved = (global_rotmats[:, rig.point_joint] @ offset[..., None])[..., 0]
-    return joints[:, rig.point_joint] + moved
-
-
-def _tree_levels() -> list[tuple[slice, slice | list[int]]]:
-    """For each depth of the tree from the hips outwards, its joints and their parents.
+@lru_cache
+@torch.inference_mode(False)  # the indices may take part in training later
+def tree_levels(device: torch.device) -> list[tuple[slice, slice | Tensor]]:
+    """Return the joints of each depth of the tree, from the hips outwards, and their parents.
 
     The joints of a depth are consecutive in SMPL's order: a slice. Their parents are indices among
-    the joints of the depth before, a slice where they are consecutive.
+    the joints of the depth before: a slice where they are consecutive, or one and the same.
     """
-    levels: list[tuple[slice, slice | list[int]]] = []
+    levels: list[tuple[slice, slice | Tensor]] = []
     before = range(1)
     while before.stop < len(SMPL24):
         children = [c for c, p in enumerate(SMPL24.parents) if p in before]
         parents = [SMPL24.parents[c] - before.start for c in children]
-        consecutive = slice(parents[0], parents[0] + len(parents))
-        is_consecutive = parents == list(range(consecutive.start, consecutive.stop))
+        used = slice(parents[0], parents[-1] + 1)
+        is_slice = parents == [*range(used.start, used.stop)] or len({*parents}) == 1
         before = range(children[0], children[-1] + 1)
         levels.append((slice(before.start, before.stop),
-                       consecutive if is_consecutive else parents))
+                       used if is_slice else torch.tensor(parents, device=device)))
     return levels
 
 
-_LEVELS = _tree_levels()
+def is_below() -> np.ndarray:
+    """Return (24, 24) 1 where joint j (column) is joint i (row) or one of its descendants."""
+    below = np.eye(len(SMPL24))
+    for child, parent in enumerate(SMPL24.parents):
+        if parent >= 0:
+            below[:, child] += below[:, parent]
+    return below
 
 
 def _fold(body: BodyArrays, by_vertex: np.ndarray, by_joint: np.ndarray) -> Rig:
-    """Fold skinning weights and keypoints (see `joint_weights`) into points attached to joints.
+    """Fold skinning weights and keypoints (see `joint_weights`) into the parts of a rig.
 
-    keypoint = sum_v r_v sum_j w_vj (G_j (v - J_j) + P_j) = sum_j c_j (P_j + G_j offset_j) with
-    c_j = sum_v r_v w_vj and offset_j = sum_v r_v w_vj v / c_j - J_j, all linear in betas.
+    keypoint = sum_v r_v sum_j w_vj (G_j (v - J_j) + P_j) = sum_j (G_j offset_j + c_j P_j) with
+    c_j = sum_v r_v w_vj and offset_j = sum_v r_v w_vj (v - J_j), all linear in betas; P_j is the
+    posed joint: the sum of the bones that lead to it, each in the axes of its parent.
     """
     # Last axis: the value at betas = 0, then the derivatives by the ten betas.
     vertices = np.concatenate([body.template[..., None], body.shapedirs], -1).astype(np.float64)
     rest = np.einsum("jv,vxb->jxb", body.J_regressor, vertices)
     shares = np.einsum("kv,vj->kvj", by_vertex, body.weights)
     total = shares.sum(1) + by_joint
-    keypoint, joint = np.nonzero(np.abs(total) > 1e-7)  # weights may be negative
-    means = np.einsum("nv,vxb->nxb", shares[keypoint, :, joint], vertices)
-    means += by_joint[keypoint, joint][:, None, None] * rest[joint]
-    offset = means / total[keypoint, joint][:, None, None] - rest[joint]
-    point_share = np.zeros((len(total), len(joint)))
-    point_share[keypoint, np.arange(len(joint))] = total[keypoint, joint]
+    offset = np.einsum("kvj,vxb->jxkb", shares, vertices)
+    offset -= np.einsum("kj,jxb->jxkb", shares.sum(1), rest)
     rest = rest - rest[:1]
+    parents = np.maximum(SMPL24.parents, 0)  # the pelvis is its own parent, by a bone of length 0
+    bones = rest - rest[parents]
+    of_joints = np.einsum("ni,nj,nxb->ixjb", np.eye(len(SMPL24))[parents], is_below(), bones)
+    of_keypoints = offset + np.einsum("kj,ixjb->ixkb", total, of_joints)
+    parts = torch.as_tensor(np.concatenate([of_joints, of_keypoints], 2))
     return Rig(
         rest=torch.as_tensor(rest[..., 0]),
         rest_by_beta=torch.as_tensor(rest[..., 1:]),
-        point_joint=torch.as_tensor(joint),
-        point_share=torch.as_tensor(point_share),
-        offset=torch.as_tensor(offset[..., 0]),
-        offset_by_beta=torch.as_tensor(offset[..., 1:]),
+        parts=parts[..., 0].contiguous(),
+        parts_by_beta=parts[..., 1:].permute(3, 0, 1, 2).contiguous(),
     )

@@ -6,6 +6,7 @@ of knees and elbows. Fitted to motion capture by `ros2_pose.assets.train_pose_pr
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ _LONGEST_HALF_CHORD = 0.95  # of a unit quaternion's vector part: 144 degrees
 
 
 class PosePrior(torch.nn.Module):
-    """A Gaussian over the chords (2 q_xyz, see `kinematics`) of 23 joint rotations, with limits.
+    """A Gaussian over the chords 2 q_xyz (see `fit_kinematics`) of 23 rotations, with limits.
 
     Buffers: mean (23, 3); whitener (69, 69), lower triangular W with W^T W = precision;
     precision (69, 69).
@@ -46,22 +47,30 @@ class PosePrior(torch.nn.Module):
             whitener[_LOWER] = file["whitener"]
             return PosePrior(file["mean"], whitener)
 
-    def quadratic(self, chords: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def quadratic(self, chords: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Evaluate the negative log density up to a constant, and its derivatives by chords.
 
         Args:
-            chords (B, 23, 3): 2 q_xyz of each joint but the root.
+            chords (B, 69): 2 q_xyz of each joint but the root.
         Returns:
             cost (B,), gradient (B, 69) and Gauss-Newton Hessian (B, 69, 69).
         """
-        precision = self.precision.to(chords)
-        offset = (chords - self.mean.to(chords)).flatten(1)
+        mean, precision = self._arrays
+        offset = chords - mean
         weighted_offset = offset @ precision
-        beyond, slope = _beyond_hinges(chords.flatten(1))
-        cost = ((offset * weighted_offset).sum(1) + beyond.square().sum(1)) / 2
-        gradient = weighted_offset + beyond * slope
-        hessian = precision + slope.square().diag_embed()
+        # Overstretch of knees and elbows in standard deviations.
+        beyond = (_HINGE_SLOPE * chords - _HINGE_SLACK_RAD / _HINGE_STD_RAD).clip(min=0)
+        cost = ((offset * weighted_offset).sum(1) + (beyond * beyond).sum(1)) / 2
+        gradient = weighted_offset + beyond * _HINGE_SLOPE
+        hessian = np.repeat(precision[None], len(chords), 0)
+        diagonal = hessian.reshape(len(chords), -1)[:, ::_DOF + 1]
+        diagonal += _HINGE_SLOPE**2 * (beyond > 0)
         return cost, gradient, hessian
+
+    @cached_property
+    def _arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean (69,) and the precision (69, 69)."""
+        return self.mean.flatten().cpu().numpy(), self.precision.cpu().numpy()
 
     def pose(self, white: Tensor) -> Tensor:
         """Map white noise to poses of the prior's distribution, without the limits.
@@ -83,12 +92,4 @@ _LOWER = np.tril_indices(_DOF)
 _BENT_SIGN = np.zeros(_DOF)
 _BENT_SIGN[[3 * (SMPL24.index(joint) - 1) + axis for joint, axis, _ in HINGES]] = [
     sign for _, _, sign in HINGES]
-_HINGE_SLOPE = torch.as_tensor(-_BENT_SIGN / _HINGE_STD_RAD)
-
-
-def _beyond_hinges(chords: Tensor) -> tuple[Tensor, Tensor]:
-    """Overstretch (B, 69) of knees and elbows in standard deviations, and its derivative."""
-    slope = _HINGE_SLOPE.to(chords)
-    beyond = slope * chords - _HINGE_SLACK_RAD / _HINGE_STD_RAD
-    is_beyond = beyond > 0
-    return beyond * is_beyond, slope * is_beyond
+_HINGE_SLOPE = -_BENT_SIGN / _HINGE_STD_RAD

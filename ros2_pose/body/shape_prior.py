@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 
-import torch
-from torch import Tensor
+import numpy as np
+from scipy.special import expit
 
 from ros2_pose.body.gaussian import add_information
 from ros2_pose.body.model import BodyModel
@@ -20,8 +20,8 @@ _PROPOSED_STD = 0.6  # of a proposed first beta, when it tells children from adu
 _HEIGHT_STD_M = 0.01  # of a given height
 
 
-def shape_prior(model: BodyModel, proposed: Tensor, adult_height_m: float,
-                height_m: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def shape_prior(model: BodyModel, proposed: np.ndarray, adult_height_m: float,
+                height_m: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Return the Gaussian prior of betas.
 
     Args:
@@ -34,45 +34,47 @@ def shape_prior(model: BodyModel, proposed: Tensor, adult_height_m: float,
     """
     base_m, by_beta = model.stature
     adult_beta = float((adult_height_m - base_m) / by_beta[0])
-    mean, precision = _adult_or_child(model, proposed, adult_beta)
+    mean, precision = _adult_or_child(model.beta_std.double().numpy(), proposed, adult_beta)
     if height_m is not None:
         mean, precision = _with_height(model, mean, precision, height_m)
     return mean, precision
 
 
-def _adult_or_child(model: BodyModel, proposed: Tensor,
-                    adult_beta: float) -> tuple[Tensor, Tensor]:
+def _adult_or_child(std: np.ndarray, proposed: np.ndarray,
+                    adult_beta: float) -> tuple[np.ndarray, np.ndarray]:
     """Mean and precision of the mixture of adults and children, weighted by the proposal.
 
     The first beta of the mixture is one Gaussian of the same mean and variance (moment matching).
+
+    Args:
+        std (10,): of the betas of adults.
     """
-    std = model.beta_std.to(proposed)
     first = proposed[:, 0]
-    adult = _log_normal(first, adult_beta, math.hypot(float(std[0]), _PROPOSED_STD))
+    adult = _log_normal(first, adult_beta, math.hypot(std[0], _PROPOSED_STD))
     child = _log_normal(first, _CHILD_BETA, math.hypot(_CHILD_BETA_STD, _PROPOSED_STD))
-    child_share = torch.sigmoid(child - adult + math.log(_CHILDREN / (1 - _CHILDREN)))
+    child_share = expit(child - adult + math.log(_CHILDREN / (1 - _CHILDREN)))
     adult_share = 1 - child_share
-    mean = torch.zeros_like(proposed)
+    mean = np.zeros_like(proposed)
     mean[:, 0] = child_share * _CHILD_BETA + adult_share * adult_beta
-    variance = std.square().expand_as(proposed).clone()
     within = adult_share * std[0] ** 2 + child_share * _CHILD_BETA_STD**2
     between = child_share * adult_share * (_CHILD_BETA - adult_beta) ** 2
-    variance[:, 0] = within + between
-    return mean, variance.reciprocal().diag_embed()
+    precision = np.repeat(np.diag(std**-2)[None], len(mean), 0)
+    precision[:, 0, 0] = 1 / (within + between)
+    return mean, precision
 
 
-def _log_normal(value: Tensor, mean: float, std: float) -> Tensor:
+def _log_normal(value: np.ndarray, mean: float, std: float) -> np.ndarray:
     """Logarithm of the normal density up to a constant."""
     return -((value - mean) / std) ** 2 / 2 - math.log(std)
 
 
-def _with_height(model: BodyModel, mean: Tensor, precision: Tensor,
-                 height_m: Tensor) -> tuple[Tensor, Tensor]:
+def _with_height(model: BodyModel, mean: np.ndarray, precision: np.ndarray,
+                 height_m: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Add a linear measurement of the betas for people with a known height."""
-    base_m, by_beta = (value.to(mean) for value in model.stature)
-    known = height_m.isfinite()
-    height_precision = torch.where(known, _HEIGHT_STD_M**-2, 0.0).to(mean)
-    growth_m = torch.where(known, height_m.to(mean) - base_m, 0.0)
+    base_m, by_beta = (value.double().numpy() for value in model.stature)
+    known = np.isfinite(height_m)
+    height_precision = np.where(known, _HEIGHT_STD_M**-2, 0.0)
+    growth_m = np.where(known, height_m - base_m, 0.0)
     return add_information(
         mean, precision,
         more_precision=height_precision[:, None, None] * by_beta[:, None] * by_beta,

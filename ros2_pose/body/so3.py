@@ -67,7 +67,7 @@ def rotvec_product(*rotvecs: Tensor) -> Tensor:
 def rotmat_from_quat(quat: Tensor) -> Tensor:
     """Convert unit quaternions (..., 4) to rotation matrices (..., 3, 3)."""
     products = (quat[..., :, None] * quat[..., None, :]).flatten(-2)
-    return (products @ constant(_rotmat_terms, quat)).unflatten(-1, (3, 3))
+    return (products @ constant(rotmat_terms, quat)).unflatten(-1, (3, 3))
 
 
 def rotmat_from_rotvec(rotvec: Tensor) -> Tensor:
@@ -105,6 +105,17 @@ def constant(terms, like: Tensor) -> Tensor:
     return _kept(terms, like.dtype, like.device)
 
 
+def identity(size: int, like: Tensor) -> Tensor:
+    """Return the cached identity matrix (size, size) with the dtype and device of `like`."""
+    return _identity(size, like.dtype, like.device)
+
+
+@cache
+def _identity(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.eye(size, dtype=dtype, device=device)
+
+
 @cache
 def _kept(terms, dtype: torch.dtype, device: torch.device) -> Tensor:
     with torch.inference_mode(False):  # the kept tensor may take part in training later
@@ -123,8 +134,8 @@ def _product_terms() -> Tensor:
     return out.view(16, 4)
 
 
-def _rotmat_terms() -> Tensor:
-    """(16, 9): R_ij as a quadratic form of x, y, z, w."""
+def rotmat_terms() -> Tensor:
+    """Return (16, 9): R_ij as a quadratic form of x, y, z, w."""
     out = torch.zeros(4, 4, 3, 3)
     for i in range(3):
         j, k = (i + 1) % 3, (i + 2) % 3

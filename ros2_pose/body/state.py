@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from ros2_pose.body.kinematics import rotated
+from ros2_pose.body.gaussian import is_finite
 
 PerPerson = TypeVar("PerPerson", bound=Any)  # a NamedTuple of tensors (P, ...)
 
@@ -27,12 +27,6 @@ def with_rows(values: PerPerson, people: Tensor, new: PerPerson) -> PerPerson:
                         for old, rows in zip(values, new))
 
 
-def where_rows(mask: Tensor, first: PerPerson, second: PerPerson) -> PerPerson:
-    """Return rows of `first` where mask (P,) is true and rows of `second` elsewhere."""
-    return first._make(torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
-                       for a, b in zip(first, second))
-
-
 class BodyState(NamedTuple):
     """Pose, shape and position of P people in the camera frame; NaN for a person without them."""
 
@@ -49,7 +43,7 @@ class BodyState(NamedTuple):
     @property
     def is_finite(self) -> Tensor:
         """(P,) bool: the person has a state."""
-        return torch.stack([value.flatten(1).isfinite().all(1) for value in self]).all(0)
+        return is_finite(torch.cat([value.flatten(1) for value in self], 1), 1)
 
     def rows(self, index: Tensor) -> BodyState:
         """Return the states of some people.
@@ -58,13 +52,3 @@ class BodyState(NamedTuple):
             index (P,) bool, or (N,) int: a mask, or indices.
         """
         return BodyState(*(value[index] for value in self))
-
-    def moved(self, rotvecs: Tensor, betas: Tensor, root: Tensor) -> BodyState:
-        """Return the state after a step of the unknowns.
-
-        Args:
-            rotvecs (P, 24, 3): small rotation vectors, rad, in each joint's own axes (multiplied
-                on the right of theta).
-            betas (P, 10), root (P, 3) m: added.
-        """
-        return BodyState(rotated(self.theta, rotvecs), self.betas + betas, self.root + root)

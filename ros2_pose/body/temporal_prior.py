@@ -5,14 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ros2_pose.body.fit_cost import Linearisation
-from ros2_pose.body.fit_problem import Problem
+from ros2_pose.body.fit_kinematics import ROTATIONS, SHAPE_AND_ROOT
+from ros2_pose.body.fit_problem import Problem, rotation_form
 from ros2_pose.body.gaussian import add_information
-from ros2_pose.body.kinematics import ROTATIONS, SHAPE_AND_ROOT
 from ros2_pose.body.state import BodyState
+
+_EYE = np.eye(13)  # of betas and root
 
 
 class Previous(NamedTuple):
@@ -27,6 +30,8 @@ class Previous(NamedTuple):
 
     def rows(self, people: Tensor) -> Previous:
         """Return some of the people (P,) bool, in the precision of the fit, float64."""
+        if people.all():
+            return self._replace(state=BodyState(*(value.double() for value in self.state)))
         return Previous(BodyState(*(value[people].double() for value in self.state)),
                         self.seconds[people], self.frames[people], self.disagreement_s[people])
 
@@ -37,22 +42,24 @@ def with_previous(problem: Problem, previous: Previous) -> Problem:
     Rotations and root change by a random amount that grows with time. The shape is constant: the
     prior is as certain as an average over the frames so far, at most `shape_frames`.
     """
-    settings, dtype = problem.settings, problem.rotation_precision
-    seconds = previous.seconds.to(dtype)[:, None]
+    settings = problem.settings
+    theta, betas, root = (value.double().numpy() for value in previous.state)
+    seconds = previous.seconds.double().numpy()[:, None]
     rotation_std_rad = settings.least_rotation_rad + settings.rotation_rate_rad_s * seconds
     root_std_m = settings.least_step_m + settings.speed_m_s * seconds
-    rotation_precision = (rotation_std_rad**-2)[..., None].expand(-1, 1, 24)
-    frames = previous.frames.to(dtype).clamp(max=settings.shape_frames)
-    betas_precision = (frames / settings.shape_std**2)[:, None].expand(-1, 10)
-    precision = torch.cat([betas_precision, (root_std_m**-2).expand(-1, 3)], 1)
-    shape_and_root = torch.cat([previous.state.betas, previous.state.root], 1)
+    rotation_precision = np.repeat(rotation_std_rad**-2, 24, 1)
+    frames = previous.frames.double().numpy()[:, None].clip(max=settings.shape_frames)
+    precision = np.concatenate([np.repeat(frames / settings.shape_std**2, 10, 1),
+                                np.repeat(root_std_m**-2, 3, 1)], 1)
+    shape_and_root = np.concatenate([betas, root], 1)
     prior_mean, prior_precision = add_information(
         problem.prior_mean, problem.prior_precision,
-        more_precision=precision.diag_embed(), more_information=precision * shape_and_root)
+        more_precision=precision[:, :, None] * _EYE,
+        more_information=precision * shape_and_root)
     return replace(
         problem,
-        rotation_xyzw=torch.cat([problem.rotation_xyzw, previous.state.theta[:, None]], 1),
-        rotation_precision=torch.cat([problem.rotation_precision, rotation_precision], 1),
+        rotation_form=problem.rotation_form + rotation_form(theta, rotation_precision),
+        rotation_precision=problem.rotation_precision + rotation_precision,
         prior_mean=prior_mean,
         prior_precision=prior_precision,
     )
@@ -68,9 +75,9 @@ def without_previous(local: Linearisation, temporal: Problem, image: Problem) ->
         local: the cost of `temporal` at the solution.
         temporal, image: the problem with and without the temporal prior.
     """
-    hessian = local.hessian.clone()
-    rotations = temporal.rotation_precision.sum(1) - image.rotation_precision.sum(1)
-    hessian.diagonal(dim1=1, dim2=2)[:, ROTATIONS] -= rotations.repeat_interleave(3, dim=1)
-    shape_and_root = temporal.prior_precision - image.prior_precision
-    hessian[:, SHAPE_AND_ROOT, SHAPE_AND_ROOT] -= shape_and_root
-    return local._replace(hessian=hessian)
+    hessian = local.hessian.numpy().copy()
+    diagonal = np.einsum("pii->pi", hessian)  # a view
+    rotations = temporal.rotation_precision - image.rotation_precision
+    diagonal[:, ROTATIONS] -= np.repeat(rotations, 3, 1)
+    hessian[:, SHAPE_AND_ROOT, SHAPE_AND_ROOT] -= temporal.prior_precision - image.prior_precision
+    return local._replace(hessian=torch.from_numpy(hessian))

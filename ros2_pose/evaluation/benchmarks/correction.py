@@ -22,7 +22,8 @@ from torch import Tensor
 
 from ros2_pose.body.align import align_model
 from ros2_pose.body.correct import correct
-from ros2_pose.body.kinematics import ROTATIONS, joint_jacobian, pose_rig, project
+from ros2_pose.body.fit_kinematics import ROTATIONS, fit_rig
+from ros2_pose.body.kinematics import pose_rig, project
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.prior import PosePrior
 from ros2_pose.body.so3 import rotmat_from_quat, rotmat_from_rotvec
@@ -121,10 +122,14 @@ def _wrong_bodies(rig, rotmats: Tensor, betas: Tensor, joints: Tensor,
     """
     std_rad, nowhere = 0.06, torch.zeros_like(joints[:, 0])
     for _ in range(5):  # the error is all but proportional
-        posed = pose_rig(rig, rotmats @ rotmat_from_rotvec(std_rad * rotvecs), betas, nowhere)
+        wrong = rotmats @ rotmat_from_rotvec(std_rad * rotvecs)
+        posed = pose_rig(rig, wrong, betas, nowhere)
         error = (posed.joints - joints)[:, _MEASURED].norm(dim=2).mean()
         std_rad = std_rad * float(_BODY_ERROR_M / error)
-    by_rotation = std_rad * joint_jacobian(rig, posed)[:, _MEASURED][..., ROTATIONS]
+    arrays = fit_rig(rig)
+    pose = arrays.pose(wrong.numpy(), betas.numpy(), nowhere.numpy())
+    transpose = torch.from_numpy(arrays.landmark_jacobian(pose))  # (P, 85, 3, landmarks)
+    by_rotation = std_rad * transpose[:, ROTATIONS].permute(0, 3, 2, 1)[:, _MEASURED]
     flat = by_rotation.flatten(1, 2)
     cov = (flat @ flat.mT).view(*by_rotation.shape[:3], *by_rotation.shape[1:3])
     return posed.joints[:, _MEASURED], cov
