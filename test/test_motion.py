@@ -1,13 +1,19 @@
 """People in motion: interpolation, what stays from image to image, and errors that last."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.so3 import angle_between, quat_from_rotvec
+from ros2_pose.body.temporal_prior import ROTATION_RATE_RAD_S
 from ros2_pose.data.synthetic.motion import MOCAP_S, MotionProjector, Motions
+from ros2_pose.skeleton import SMPL24
 from ros2_pose.training import train_lift
+
+_MOCAP = Path(__file__).parents[2] / "shared" / "mocap" / "cmu_theta_10hz.npz"
 
 
 def _walks(runs=3, poses=20, seed=0):
@@ -113,3 +119,15 @@ def test_the_memory_learns_and_goes_on_exactly_where_it_stopped(motions):
     np.testing.assert_allclose(resumed, losses[2:], rtol=1e-4)
     assert losses[-1] < losses[0]
     assert whole.network.recall.weight.abs().max() > 0
+
+
+@pytest.mark.skipif(not _MOCAP.exists(), reason="needs the motion capture")
+def test_the_temporal_priors_rates_are_those_of_motion_capture():
+    motions = Motions.read(_MOCAP)
+    changes = []
+    for start, count in zip(motions.start, motions.count):
+        before, after = (motions.quats[start + i:start + count - 1 + i] for i in (0, 1))
+        changes.append(angle_between(before, after))
+    rates = torch.cat(changes).square().mean(0).sqrt() / 3**0.5 / MOCAP_S
+    moving = [i for i, kind in enumerate(SMPL24.kinds) if kind not in ("foot", "hand")]
+    np.testing.assert_allclose(ROTATION_RATE_RAD_S[moving], rates[moving], rtol=0.06, atol=0.01)

@@ -31,9 +31,9 @@ class FitSettings:
     keypoint_error_m: float = 0.03  # of a keypoint's definition, on top of its own covariance
     robust_sigmas: float = 3.0  # scale of the Cauchy loss, in standard deviations
     upright_rad: float = 0.4  # angle between the body's up axis and the world's
-    prior_weight: float = 0.5  # factor of the pose prior, which does not depend on the image
+    prior_weight: float = 0.25  # factor of the pose prior, which does not depend on the image
     lift_weight: float = 1.0  # factor of the rotations that the lift proposes
-    rotation_rate_rad_s: float = 3.0  # change of a joint's rotation per second
+    rotation_rate: float = 2.0  # change of a joint's rotation with time, relative to mocap's
     least_rotation_rad: float = 0.03  # change of a joint's rotation at any frame rate
     speed_m_s: float = 2.0  # of the pelvis
     least_step_m: float = 0.05  # of the pelvis at any frame rate
