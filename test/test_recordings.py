@@ -359,6 +359,8 @@ def test_a_transform_that_is_missing_is_said(tmp_path):
 @pytest.mark.parametrize("asked", [dict(settings=NodeConfig(depth=True)), dict(depth_topic="/d"),
                                    dict(settings=NodeConfig(target_frame="map")),
                                    dict(settings=NodeConfig(fixed_frame="odom")),
+                                   dict(settings=NodeConfig(floor_frame="odom")),
+                                   dict(settings=NodeConfig(imu="/imu")),
                                    dict(image_topic="/x")])
 def test_what_only_a_bag_can_give_is_refused_for_pictures(tmp_path, asked):
     cv2.imwrite(str(tmp_path / "1.jpg"), _grey(3))
