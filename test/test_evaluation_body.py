@@ -70,7 +70,8 @@ def options(data) -> Options:
 
 
 @pytest.mark.parametrize("part, count", [("correction", 6), ("fit", 6), ("mupots", 4),
-                                         ("mupots-noise", 5), ("depth", 4), ("cost", 4),
+                                         ("mupots-noise", 5), ("depth", 4), ("floor", 11),
+                                         ("cost", 4),
                                          ("latency", 12)])
 def test_each_benchmark_gives_its_rows(options, part, count):
     found = run({part: body.BENCHMARKS[part]}, options)[part]
@@ -87,7 +88,7 @@ def test_what_is_missing_is_skipped_by_name(options, tmp_path):
                   if name not in ("correction", "latency")}
     found = run(benchmarks, replace(options, data=tmp_path))
     skipped = {name: rows[0].protocol for name, rows in found.items() if not rows[0].values}
-    assert set(skipped) == {"fit", "mupots", "mupots-noise", "depth", "video"}
+    assert set(skipped) == {"fit", "mupots", "mupots-noise", "depth", "floor", "video"}
     assert "mupots_ts01_10_gt.npz" in skipped["mupots"] and str(tmp_path) in skipped["mupots"]
     assert "fit: skipped: no mocap/cmu_theta_10hz.npz" in as_tables(found)
 

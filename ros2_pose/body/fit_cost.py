@@ -1,9 +1,9 @@
 """The cost of the fit: the negative log posterior of 85 unknowns, with gradient and Hessian.
 
-Its terms: whitened keypoint residuals under a Cauchy loss, with one residual more for the height of
-the feet above a known floor; the pose prior; Gaussians on rotations (the lift's hypothesis, the
-previous frame, the body's up axis) and on shape and root (population, known height, measured depth,
-the previous frame). The order of the unknowns is that of `kinematics`.
+Its terms: whitened keypoint residuals under a Cauchy loss; the height of the lower foot above a
+known floor, as a mixture of contact and none; the pose prior; Gaussians on rotations (the lift's
+hypothesis, the previous frame, the body's up axis) and on shape and root (population, known height,
+measured depth, the previous frame). The order of the unknowns is that of `kinematics`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ros2_pose.body.fit_problem import Problem
+from ros2_pose.body.floor_contact import contact_cost, lower_ankle
 from ros2_pose.body.kinematics import (
     ROTATIONS,
     SHAPE_AND_ROOT,
@@ -46,14 +47,14 @@ class Linearisation(NamedTuple):
 def linearise(problem: Problem, state: BodyState) -> Linearisation:
     """Evaluate the cost and its derivatives at the states of P people."""
     posed = pose_rig(problem.rig, rotmat_from_quat(state.theta), state.betas, state.root)
-    keypoint_cost, gradient, hessian = _keypoint_term(problem, posed)
+    keypoint_cost, floor_cost, gradient, hessian = _keypoint_and_floor_terms(problem, posed)
     priors = (
         (_BODY_ROTATIONS, _pose_prior(problem, state.theta, posed.global_rotmats)),
         (ROTATIONS, _rotation_prior(problem, state.theta, posed.global_rotmats)),
         (_ROOT_ROTATION, _upright_prior(problem, posed.global_rotmats[:, 0])),
         (SHAPE_AND_ROOT, _shape_and_root_prior(problem, state)),
     )
-    cost = keypoint_cost
+    cost = keypoint_cost + floor_cost
     for unknowns, (prior_cost, prior_gradient, prior_hessian) in priors:
         cost = cost + prior_cost
         gradient[:, unknowns] += prior_gradient
@@ -68,26 +69,30 @@ def linearise(problem: Problem, state: BodyState) -> Linearisation:
 # ------------------------------------------------------------------------------ keypoints
 
 
-def _keypoint_term(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor, Tensor]:
-    """Cost (P,), gradient (P, 85) and Hessian (P, 85, 85) of the keypoints.
+def _keypoint_and_floor_terms(problem: Problem,
+                              posed: Posed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Costs (P,) of keypoints and floor, and gradient (P, 85) and Hessian (P, 85, 85) of both.
 
     The Cauchy loss s^2/2 log(1 + r^2/s^2) of a keypoint's residual r weighs it by 1 / (1 + r^2/s^2)
     (iteratively reweighted least squares).
     """
     residual, by_keypoint = whitened_residuals(problem, posed)
-    if problem.floor is not None:
-        floor_residual, by_ankle = _floor_residual(problem, problem.floor, posed)
-        residual = torch.cat([residual, floor_residual], 2)
-        by_keypoint = torch.cat([by_keypoint, by_ankle], 2)
-    jacobian = keypoint_jacobian(problem.rig, posed, by_keypoint)  # (P, K, R, 85)
     squared = residual.square().sum(2, keepdim=True)
     scale2 = problem.settings.robust_sigmas**2
-    weight = 1 / (1 + squared / scale2)
+    weight = (1 / (1 + squared / scale2)).expand_as(residual)
     cost = scale2 / 2 * torch.log1p(squared[..., 0] / scale2).sum(1)
+    floor_cost = torch.zeros_like(cost)
+    if problem.floor is not None:
+        height, by_ankle = lower_ankle(problem, problem.floor, posed)
+        floor_cost, floor_weight = contact_cost(problem, height)
+        residual = torch.cat([residual, height[..., None]], 2)
+        weight = torch.cat([weight, floor_weight[:, None, None].expand_as(height[..., None])], 2)
+        by_keypoint = torch.cat([by_keypoint, by_ankle], 2)
+    jacobian = keypoint_jacobian(problem.rig, posed, by_keypoint)  # (P, K, R, 85)
     weighted_transpose = (weight[..., None] * jacobian).flatten(1, 2).transpose(1, 2)
     gradient = (weighted_transpose @ residual.flatten(1)[..., None])[..., 0]
     hessian = weighted_transpose @ jacobian.flatten(1, 2)
-    return cost, gradient, hessian
+    return cost, floor_cost, gradient, hessian
 
 
 def whitened_residuals(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor]:
@@ -106,20 +111,6 @@ def whitened_residuals(problem: Problem, posed: Posed) -> tuple[Tensor, Tensor]:
     image, jacobian = project_with_jacobian(posed.keypoints)
     residual = (whiten @ (image - problem.points)[..., None])[..., 0]
     return residual, whiten @ jacobian
-
-
-def _floor_residual(problem: Problem, floor: Tensor, posed: Posed) -> tuple[Tensor, Tensor]:
-    """(P, K, 1) height of the lower ankle above that of a standing foot, in standard deviations.
-
-    Zero for all other keypoints. And (P, K, 1, 3) its derivative by the keypoints, 1/m.
-    """
-    normal, offset = floor[:3], floor[3]
-    ankles = [problem.joint_set.index(f"{side}_ankle") for side in ("left", "right")]
-    height = posed.keypoints @ normal + offset - problem.settings.ankle_height_m
-    lower_ankle = torch.zeros_like(height)
-    lower_ankle[:, ankles] = torch.nn.functional.one_hot(height[:, ankles].argmin(1), 2).to(height)
-    inverse_std = lower_ankle / problem.settings.floor_std_m
-    return (height * inverse_std)[..., None], inverse_std[..., None, None] * normal
 
 
 # ------------------- priors: cost (P,), gradient (P, n) and Hessian (P, n, n) by n unknowns

@@ -37,7 +37,10 @@ class FitSettings:
     shape_std: float = 0.4  # of a beta as measured by one frame
     adult_height_m: float = PoseConfig.adult_height_m  # mean height of adults
     ankle_height_m: float = 0.09  # height of the ankle above the floor of a standing foot
-    floor_std_m: float = 0.04
+    floor_std_m: float = 0.04  # of that height, where the foot stands on the floor
+    floor_tilt_rad: float = 0.012  # error of the floor's direction
+    contact_probability: float = 0.6  # that the lower foot stands on the floor
+    no_contact_range_m: float = 0.5  # of heights, alike probable, of a foot that does not
     inflation: float = 1.5  # factor of the posterior variances, for errors of the body model
     cold_iterations: tuple[int, int] = (4, 8)  # with all hypotheses, then with the best one
     warm_iterations: int = 2
@@ -79,6 +82,7 @@ class Problem:
     rotation_xyzw: Tensor  # (P, R, 24, 4) R reference rotations of each joint
     rotation_precision: Tensor  # (P, R, 24) 1/rad^2 of Gaussians around them; 0: no prior
     whitener: Tensor | None = None  # (P, K, D, D), zeros where missing
+    contact_std: Tensor | None = None  # (P,) m, of the height of a foot that stands on the floor
 
     def rows(self, index: Tensor) -> Problem:
         """Return the problem of some people.
@@ -89,8 +93,9 @@ class Problem:
         if index.dtype == torch.bool and index.all():
             return self
         selected = {name: getattr(self, name)[index] for name in _PER_PERSON}
-        chosen = None if self.whitener is None else self.whitener[index]
-        return replace(self, whitener=chosen, **selected)
+        chosen = {name: value[index] for name in ("whitener", "contact_std")
+                  if (value := getattr(self, name)) is not None}
+        return replace(self, **selected, **chosen)
 
 
 _PER_PERSON = ("points", "cov", "seen", "up", "prior_mean", "prior_precision", "rotation_xyzw",
@@ -147,7 +152,9 @@ def _shape_and_root_prior(model: BodyModel, settings: FitSettings, sighting: Sig
 
 
 def with_hypothesis(problem: Problem, hypothesis: Lifted, depth_m: Tensor) -> Problem:
-    """Add the rotations of one hypothesis as a prior, and whiten the keypoint errors.
+    """Add the rotations of one hypothesis as a prior, and what depends on the distance.
+
+    That is the whitener of the keypoint errors, and the error of the floor's height.
 
     Args:
         hypothesis (P, ...): one hypothesis of each person, without the dimension H.
@@ -159,12 +166,14 @@ def with_hypothesis(problem: Problem, hypothesis: Lifted, depth_m: Tensor) -> Pr
         depth_m if size == 2 else torch.ones_like(depth_m))
     definition_cov = definition_std.square()[:, None, None, None] * torch.eye(size).to(problem.cov)
     whiten = whitener(problem.cov + definition_cov)
+    tilt_m = problem.settings.floor_tilt_rad * depth_m
     precision = problem.settings.lift_weight / hypothesis.rotation_std.square()
     return replace(
         problem,
         rotation_xyzw=hypothesis.theta[:, None],
         rotation_precision=precision[:, None],
         whitener=torch.where(problem.seen[..., None, None], whiten, 0.0),
+        contact_std=(tilt_m.square() + problem.settings.floor_std_m**2).sqrt(),
     )
 
 

@@ -24,6 +24,7 @@ from ros2_pose.body.fit_problem import (
     with_hypothesis,
 )
 from ros2_pose.body.fit_result import BodyFit, body_fit, empty_fit
+from ros2_pose.body.floor_contact import with_contact
 from ros2_pose.body.kinematics import chord_difference
 from ros2_pose.body.levenberg_marquardt import minimise
 from ros2_pose.body.lift import Lift, Lifted
@@ -166,13 +167,16 @@ class Fitter:
         Returns:
             the problem with the best hypothesis, the solution, and the cost there.
         """
+        depth_m = lifted.root[..., 2]  # alike for bodies that are placed on the floor
+        lifted = with_contact(lifted, problem, self.model)
         people, hypotheses = lifted.logits.shape
         first, second = self.settings.cold_iterations
         person = torch.arange(people, device=lifted.logits.device)
         each = person.repeat_interleave(hypotheses)  # a row for each hypothesis, (P * H,)
         start = lifted.states()
         flat = Lifted(*(value.flatten(0, 1) for value in lifted))
-        every = with_hypothesis(problem.rows(each), flat, start.root[:, 2])
+        depth_m = depth_m.repeat(1, hypotheses // depth_m.shape[1]).flatten()
+        every = with_hypothesis(problem.rows(each), flat, depth_m)
         state, local = minimise(every, start, first)
         cost = local.cost.view(people, -1) + self._hypothesis_cost(lifted)
         best = cost.argmin(1) + hypotheses * person

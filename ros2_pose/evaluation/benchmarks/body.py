@@ -10,7 +10,15 @@ without its data is skipped, and names it. Everything simulated depends on one s
 from __future__ import annotations
 
 from ros2_pose.evaluation import harness
-from ros2_pose.evaluation.benchmarks import correction, cost, depth, fitting, mupots, video
+from ros2_pose.evaluation.benchmarks import (
+    correction,
+    cost,
+    depth,
+    fitting,
+    floor,
+    mupots,
+    video,
+)
 from ros2_pose.evaluation.harness import Benchmark
 
 BENCHMARKS = {
@@ -19,6 +27,7 @@ BENCHMARKS = {
     "mupots": Benchmark(mupots.true_joints, (mupots.FILE,), ("stride", "lift")),
     "mupots-noise": Benchmark(mupots.noisy_joints, (mupots.FILE,), ("stride", "seed", "lift")),
     "depth": Benchmark(depth.depth, (fitting.MOCAP,), ("people", "seed", "lift")),
+    "floor": Benchmark(floor.floor, (fitting.MOCAP,), ("people", "seed", "lift")),
     "video": Benchmark(video.clips, video.FILES, ("frames", "lift", "network", "refiner")),
     "cost": Benchmark(cost.cost, (), ("repeats", "seed", "lift")),
     "latency": Benchmark(cost.latency, (), ("repeats", "seed", "lift"))}
