@@ -56,16 +56,18 @@ class BagTransforms:
             self._buffer.take_in(message, is_static=True)
         self._dynamic = _ReadAhead(reader, topics - static)
 
-    def lookup(self, target: str, header, received: int, tolerance_s: float) -> Transform:
+    def lookup(self, target: str, header, received: int, tolerance_s: float,
+               ahead: tuple[float, ...] = _TF_AHEAD_S) -> Transform:
         """Transform from the header's frame, at its stamp, to the target frame.
 
         Args:
             received: when the message with the header was received, ns.
             tolerance_s: how much older the newest transform may be if no later one is recorded.
+            ahead: s to read ahead, tried in turn; empty: what was read before must do.
         Raises:
             TransformError: names the missing transform.
         """
-        for ahead_s in _TF_AHEAD_S:
+        for ahead_s in ahead:
             for _, message in self._dynamic.until(received + ahead_s * 1e9):
                 self._buffer.take_in(message, is_static=False)
             try:
@@ -93,7 +95,10 @@ class BagGround:
         tolerance_s = self._settings.tf_tolerance_s
 
         def transform(target: str, header) -> Transform:
-            return self._transforms.lookup(target, header, received, tolerance_s)
+            # The reference may be unknown, and is asked for after the floor: read for that already.
+            is_optional = self._finder.reference_frame == target != self._finder.floor_frame
+            ahead = () if is_optional else _TF_AHEAD_S
+            return self._transforms.lookup(target, header, received, tolerance_s, ahead)
         return self._finder.find(header, stamp_of(header), transform, round(tolerance_s * 1e9))
 
 

@@ -30,6 +30,7 @@ class GroundFinder:
     direction or height that has jumped since the last image.
 
     Attributes:
+        floor_frame, reference_frame: as given, without a leading slash.
         imu: gravity while TF gives no floor, and another check of z; None without an IMU.
     """
 
@@ -43,7 +44,7 @@ class GroundFinder:
             has_imu: whether `imu` is given messages.
         """
         self.floor_frame = floor_frame.lstrip("/")
-        self._reference_frame = reference_frame.lstrip("/")
+        self.reference_frame = reference_frame.lstrip("/")
         self.imu = ImuGravity() if has_imu else None
         self._last: dict[str, tuple[int, Ground]] = {}  # stamp, ground; by camera frame
 
@@ -69,7 +70,7 @@ class GroundFinder:
         ground = ground_of_camera(floor_from_camera, _Z, 0.0)
         if gravity is None:
             gravity = self._reference_up(header, lookup)
-            source = repr(self._reference_frame) if gravity is not None else ""
+            source = repr(self.reference_frame) if gravity is not None else ""
         if reason := self._wrong_direction(header.frame_id, stamp, ground, gravity):
             return _by_gravity(gravity), _text(reason, source, imu_problem)
         if reason := self._wrong_height(header.frame_id, stamp, floor_from_camera):
@@ -91,10 +92,10 @@ class GroundFinder:
 
     def _reference_up(self, header, lookup: Lookup) -> np.ndarray | None:
         """(3,) z of the reference frame in the camera frame; None if TF does not know it."""
-        if self._reference_frame in ("", self.floor_frame):
+        if self.reference_frame in ("", self.floor_frame):
             return None
         try:
-            return lookup(self._reference_frame, header).rotmat[2]
+            return lookup(self.reference_frame, header).rotmat[2]
         except TransformError:
             return None
 
