@@ -178,6 +178,25 @@ def test_slow_cameras_and_clocks_that_start_again_do_not_jump():
         assert not problem and ground.height_m == pytest.approx(_HEIGHT_M)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_tf_says_the_ground_is_possible_or_refused(seed):
+    """Random transforms, sizes, steps of time: no wild floor, and nothing without a reason."""
+    rng, stamp = np.random.default_rng(seed), _BEGIN
+    robot = Robot(floor_frame=("base", "odom")[seed % 2])
+    trusted = 0
+    for _ in range(300):
+        stamp += int(rng.choice([10 * _MS, 33 * _MS, 10**9, -10**9, 10**12]))
+        xyz = rng.normal(size=3) * rng.choice([0.5, 2, 1e3, 1e200])
+        robot.base(stamp, rng.normal(size=3) * rng.choice([1, 90]), xyz)
+        ground, problem = robot.find(stamp)
+        if ground is not None:
+            assert np.linalg.norm(ground.up) == pytest.approx(1)
+            assert ground.height_m is None or 0.02 < ground.height_m < 20
+        assert bool(problem) == (ground is None or ground.height_m is None)
+        trusted += not problem
+    assert 0 < trusted < 300
+
+
 def test_cameras_do_not_disturb_each_other():
     robot = Robot()
     other = Transform(_camera(180, 40).rotation, np.array([0, 0, 3.0]))

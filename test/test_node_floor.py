@@ -8,8 +8,9 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2: run make test")
 pytest.importorskip("ros2_pose.msg", reason="needs the built messages: run make test")
 
+import cv2
 from ros2_pose.msg import People
-from ros_helpers import FRAME, PICTURE
+from ros_helpers import FRAME, LATCHED, PICTURE, installed_node
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import Imu
 from tf2_msgs.msg import TFMessage
@@ -25,6 +26,7 @@ from ros2_pose.nodes.subscriptions import ImageArrival
 from ros2_pose.offline import rosbag_writer
 from ros2_pose.offline.recording import open_recording
 from ros2_pose.offline.rosbag_writer import BagWriter
+from ros2_pose.skeleton import SMPL24
 from ros2_pose.sync.ground import ground_from_config
 
 _BEGIN, _MS = 100 * 10**9, 10**6
@@ -170,6 +172,27 @@ def test_an_imu_gives_gravity_where_there_is_no_floor_live_and_offline(graph, st
         np.testing.assert_allclose(live.up, expected, atol=1e-4)
         np.testing.assert_allclose(live.up, recorded.frame.ground.up, atol=1e-12)
         assert live.height_m is None
+
+
+def test_the_installed_node_with_a_camera_upside_down(graph, tmp_path, clip):
+    """Real pictures and networks: by TF alone, people are found upright and above the floor."""
+    picture = cv2.resize(clip[0], (272, 480), interpolation=cv2.INTER_AREA)[::-1, ::-1]
+    images = graph.camera()
+    static = graph.node.create_publisher(TFMessage, "/tf_static", LATCHED)
+    _, message = _transforms(make, 180)[0]
+    message.transforms[0].child_frame_id = "elsewhere"
+    static.publish(message)
+    settings = "floor_frame:=base", "target_frame:=base", "fov_deg:=40.0"
+    with installed_node(graph, tmp_path, *settings):
+        graph.until(lambda: images.get_subscription_count(), 90)  # it loads networks
+        answer = graph.until(lambda: next((p for p in graph.people if p.status == 0 and any(
+            person.tracking_state == person.TRACKED for person in p.people)), None), 60,
+            lambda: images.publish(graph.image(picture)), pause=0.3)
+    for person in answer.people:
+        joints = np.reshape(person.joints, (24, 3))
+        head, ankles = (joints[[SMPL24.index(name) for name in names]].mean(0) for names in
+                        (["head"], ["left_ankle", "right_ankle"]))
+        assert head[2] - ankles[2] > 0.8 and person.pose.pose.position.x > 1
 
 
 def test_several_cameras_have_a_floor_each(graph, start):
