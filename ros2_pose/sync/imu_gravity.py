@@ -28,18 +28,22 @@ class ImuGravity:
     """
 
     def __init__(self) -> None:
+        self._restart("")
+
+    def _restart(self, frame_id: str) -> None:
+        """Forget everything; the next messages are of this frame."""
+        self._frame_id = frame_id
         self._stamps: list[int] = []  # ns, rising
         self._ups: list[np.ndarray] = []  # (3,) unit vectors, IMU frame
         self._rest: tuple[int, np.ndarray] | None = None  # last time at rest, low-passed up
-        self._frame_id = ""
 
     def take_in(self, message) -> None:
         """Add a sensor_msgs/Imu; one that is not finite or out of order is ignored."""
         stamp, frame_id = stamp_of(message.header), message.header.frame_id.lstrip("/")
         newest = self._stamps[-1] if self._stamps else None
         if frame_id != self._frame_id or jumps_back(stamp, newest):
-            self.__init__()  # type: ignore[misc]
-            self._frame_id, newest = frame_id, None
+            self._restart(frame_id)
+            newest = None
         if newest is not None and stamp <= newest:
             return
         up = _up_by_orientation(message)
