@@ -88,7 +88,8 @@ def test_what_is_missing_is_skipped_by_name(options, tmp_path):
                   if name not in ("correction", "latency")}
     found = run(benchmarks, replace(options, data=tmp_path))
     skipped = {name: rows[0].protocol for name, rows in found.items() if not rows[0].values}
-    assert set(skipped) == {"fit", "mupots", "mupots-noise", "depth", "floor", "video"}
+    assert set(skipped) == {"fit", "mupots", "mupots-noise", "depth", "floor", "video",
+                            "video-floor"}
     assert "mupots_ts01_10_gt.npz" in skipped["mupots"] and str(tmp_path) in skipped["mupots"]
     assert "fit: skipped: no mocap/cmu_theta_10hz.npz" in as_tables(found)
 

@@ -29,6 +29,7 @@ BENCHMARKS = {
     "depth": Benchmark(depth.depth, (fitting.MOCAP,), ("people", "seed", "lift")),
     "floor": Benchmark(floor.floor, (fitting.MOCAP,), ("people", "seed", "lift")),
     "video": Benchmark(video.clips, video.FILES, ("frames", "lift", "network", "refiner")),
+    "video-floor": Benchmark(video.floors, video.FILES, ("frames", "lift", "network", "refiner")),
     "cost": Benchmark(cost.cost, (), ("repeats", "seed", "lift")),
     "latency": Benchmark(cost.latency, (), ("repeats", "seed", "lift"))}
 
