@@ -10,8 +10,9 @@ from ros2_pose.messages.tf import REP155, FrameNames
 
 # Settings that `ros2_pose replay` has, too. The others are about topics, waiting or messages that
 # recordings do not have, or about several cameras, which replay does not read.
-OFFLINE = ("depth", "rectified", "target_frame", "fixed_frame", "tf_tolerance_s", "tf", "tf_names",
-           "tf_person", "tf_joint", "marker_lifetime_s", "body_marker_hz", "overlay_bodies")
+OFFLINE = ("depth", "rectified", "target_frame", "fixed_frame", "floor_frame", "imu",
+           "tf_tolerance_s", "tf", "tf_names", "tf_person", "tf_joint", "marker_lifetime_s",
+           "body_marker_hz", "overlay_bodies")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,12 @@ class NodeConfig:
     fixed_frame: str = setting("", "static frame without jumps (odom), in which velocities are "
                                "measured; empty: navigation_frame or, if that is empty, the "
                                "camera's")
+    floor_frame: str = setting("", "frame with the floor as its plane z = 0 and z up "
+                               "(base_footprint, odom, map): TF gives gravity and the floor of "
+                               "each image; empty: as imu and camera_height_m, camera_pitch_deg "
+                               "and camera_roll_deg describe them")
+    imu: str = setting("", "topic of an IMU (sensor_msgs/Imu) that gives the direction of gravity "
+                       "while floor_frame does not; empty: none")
     navigation_frame: str = setting("", "frame of /people for costmaps (people_msgs), for example "
                                     "map or odom; empty: /people is not published")
     people_timeout_s: float = setting(
@@ -95,3 +102,13 @@ class NodeConfig:
         if len(self.camera_names) > 1:
             return self.target_frame
         return self.fixed_frame or self.navigation_frame
+
+    @property
+    def reference_frame(self) -> str:
+        """Name of a frame with z up that the floor frame is checked against, if TF knows it."""
+        return self.still_frame or "odom"
+
+    @property
+    def needs_tf(self) -> bool:
+        """Whether a setting needs transforms."""
+        return bool(self.target_frame or self.still_frame or self.floor_frame or self.imu)

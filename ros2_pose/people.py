@@ -51,7 +51,8 @@ class Ground:
 
     Args:
         up (3,): unit vector against gravity, in the camera frame.
-        height_m: of the camera above a level floor that people stand on; None if not known.
+        height_m: of the camera frame's origin above a level floor that people stand on; None if
+            not known.
     """
 
     up: np.ndarray

@@ -26,6 +26,7 @@ from ros2_pose.imaging.contrast import has_contrast
 from ros2_pose.imaging.upright import people_as_taken, quarter_turns_to_upright, upright_frame
 from ros2_pose.networks.registry import create_network
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, Ground, People
+from ros2_pose.sync.ground import ground_from_config
 from ros2_pose.sync.time_jump import steps_back
 from ros2_pose.tracking.search import SearchSchedule
 from ros2_pose.tracking.tracked_body import TrackedBody, previous_of, tracked_body
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 _PROPOSED_ROOT_STD = (0.05, 0.05, 0.2)  # to the side, down, log distance; of a network's bodies
 _LEAST_DETECTIONS = 20  # that the tracker chooses from, however few people are reported
 _NO_BODIES = "body is off: positions without bodies"
+_GRAVITY_KEPT_S = 1.0  # after the last frame with a ground of its own
 CONTINUES = 1 / 3  # of score_threshold: score from which a detection continues a track
 
 
@@ -82,6 +84,7 @@ class Pipeline:
         self.tracker = Tracker(config)
         self._schedule = SearchSchedule(config.search_every)
         self._quarter_turns = 0  # of the camera's mounting, see `imaging.upright`
+        self._last_up: tuple[int, np.ndarray] | None = None  # stamp, up; of the last own ground
         self.configure(config)
 
     def configure(self, config: PoseConfig) -> None:
@@ -106,6 +109,7 @@ class Pipeline:
         """Forget all people: the next frame does not continue the last one."""
         self.tracker.reset()
         self._schedule.reset()
+        self._last_up = None
 
     def step(self, frame: Frame) -> People:
         """Find the people of a frame; those just lost from sight follow after them.
@@ -131,7 +135,7 @@ class Pipeline:
         if steps_back(frame.stamp, self.tracker.latest):
             self.reset()
         camera, note = self.camera(frame)
-        ground = frame.ground or self._ground
+        ground = self._ground_of(frame)
         quarter_turns = quarter_turns_to_upright(ground.up, self._quarter_turns)
         if quarter_turns != self._quarter_turns and self.tracker.tracks:
             log.warning("the camera's mounting has changed: all people are forgotten")
@@ -140,6 +144,18 @@ class Pipeline:
         taken = replace(frame, camera=camera, ground=ground)
         upright = self._with_expected(upright_frame(taken, quarter_turns))
         return PreparedFrame(taken, upright, quarter_turns, note)
+
+    def _ground_of(self, frame: Frame) -> Ground:
+        """A frame's own ground, else gravity as last known for a moment, else by the settings.
+
+        A floor that was lost is not kept; its height is that of the settings where they have one.
+        """
+        if frame.ground is not None:
+            self._last_up = frame.stamp, frame.ground.up
+        elif self._last_up is None or frame.stamp - self._last_up[0] > _GRAVITY_KEPT_S * 1e9:
+            return self._ground
+        ground = frame.ground or Ground(self._last_up[1])
+        return ground if ground.height_m else replace(ground, height_m=self._ground.height_m)
 
     def _with_expected(self, frame: Frame) -> Frame:
         """Add the people followed and the parts of the search to an upright frame."""
@@ -288,13 +304,6 @@ def _device(wanted: str, require_gpu: bool) -> torch.device:
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wanted)
-
-
-def ground_from_config(config: PoseConfig) -> Ground:
-    """Return the ground of a camera with the mounting that the settings describe."""
-    pitch, roll = np.radians((config.camera_pitch_deg, config.camera_roll_deg))
-    up = np.array([-np.sin(roll) * np.cos(pitch), -np.cos(roll) * np.cos(pitch), -np.sin(pitch)])
-    return Ground(up, config.camera_height_m if config.camera_height_m > 0 else None)
 
 
 def check_image(image: np.ndarray) -> None:

@@ -160,6 +160,15 @@ def test_projections_are_what_a_pinhole_camera_sees(projector):
     np.testing.assert_array_equal(people.points, again.points)
 
 
+def test_blended_weights_lie_between_and_new_ones_stay():
+    start = {"a": torch.zeros(2)}
+    trained = {"a": torch.tensor([2.0, 4.0]).half(), "b": torch.ones(1)}
+    for share, expected in ((0.0, [0, 0]), (0.25, [0.5, 1]), (1.0, [2, 4])):
+        found = train_lift.blended(start, trained, share)
+        np.testing.assert_allclose(found["a"], expected)
+        assert found["b"] == 1 and found["a"].dtype == torch.half
+
+
 def test_a_person_without_a_state_is_seen_by_one_image(lift, people):
     alone = lift(people.points, people.cov)
     missing = torch.full((len(people.points), lift.memory.hidden_size), torch.nan)

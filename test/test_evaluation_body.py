@@ -37,7 +37,8 @@ def data(tmp_path_factory) -> Path:
     poses = np.zeros((len(trials), 24, 3), np.float32)
     poses[:, 1:] = prior.mean.numpy() + 0.1 * rng.normal(size=(len(trials), 23, 3))
     (folder / "mocap").mkdir()
-    np.savez(folder / "mocap" / "cmu_theta_10hz.npz", theta=poses, src=trials)
+    np.savez(folder / "mocap" / "cmu_theta_10hz.npz", theta=poses.repeat(6, 0),
+             src=trials.repeat(6))
     (folder / "devset").mkdir()
     np.savez(folder / "devset" / "mupots_ts01_10_gt.npz", joint_names=MUPOTS17.names,
              **_sequence(model, poses, 1), **_sequence(model, poses, 4))
@@ -70,7 +71,8 @@ def options(data) -> Options:
 
 
 @pytest.mark.parametrize("part, count", [("correction", 6), ("fit", 6), ("mupots", 4),
-                                         ("mupots-noise", 5), ("depth", 4), ("cost", 12),
+                                         ("mupots-noise", 5), ("depth", 4), ("floor", 11),
+                                         ("cost", 12), ("motion", 5),
                                          ("latency", 12)])
 def test_each_benchmark_gives_its_rows(options, part, count):
     found = run({part: body.BENCHMARKS[part]}, options)[part]
@@ -87,7 +89,8 @@ def test_what_is_missing_is_skipped_by_name(options, tmp_path):
                   if name not in ("correction", "latency")}
     found = run(benchmarks, replace(options, data=tmp_path))
     skipped = {name: rows[0].protocol for name, rows in found.items() if not rows[0].values}
-    assert set(skipped) == {"fit", "mupots", "mupots-noise", "depth", "video"}
+    assert set(skipped) == {"fit", "mupots", "mupots-noise", "depth", "floor", "motion", "video",
+                            "video-floor"}
     assert "mupots_ts01_10_gt.npz" in skipped["mupots"] and str(tmp_path) in skipped["mupots"]
     assert "fit: skipped: no mocap/cmu_theta_10hz.npz" in as_tables(found)
 

@@ -26,7 +26,7 @@ def _walks(runs=3, poses=20, seed=0):
 
 @pytest.fixture(scope="module")
 def motions():
-    return Motions.of(_walks())
+    return Motions(_walks())
 
 
 def _projector(motions, seed=0, **options):
@@ -64,7 +64,7 @@ def test_a_run_is_played_back_and_forth(motions):
 def test_a_run_across_hemispheres_is_continuous():
     turning = np.zeros((70, 24, 3))
     turning[:, 0, 1] = np.linspace(0, 2.5 * np.pi, 70)
-    motions = Motions.of([turning])
+    motions = Motions([turning])
     times = torch.linspace(0, 6.9, 400)
     poses = motions.at(torch.zeros(400, dtype=torch.long), times)
     assert _angles(poses[1:, 0], poses[:-1, 0]).max() < 0.05

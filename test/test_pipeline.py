@@ -12,7 +12,7 @@ from ros2_pose.data.synthetic.depth_camera import depth_image, sensed
 from ros2_pose.geometry import Transform
 from ros2_pose.imaging.contrast import grey_ramp
 from ros2_pose.messages.people import STATUS_2D_ONLY, STATUS_PARTIAL, status_of
-from ros2_pose.people import DEPTH, Frame, People
+from ros2_pose.people import DEPTH, Frame, Ground, People
 from ros2_pose.pipeline import Pipeline
 from ros2_pose.skeleton import COCO17, SMPL24
 from ros2_pose.tracking.tracked_body import TrackedBody
@@ -132,6 +132,43 @@ def test_a_camera_that_knows_its_height_sees_how_far_a_floor_is(look, person, pi
     assert taller.root[0, 2] > unknown.root[0, 2] * 1.02
     known = look(detected(pixels), camera_height_m=height)
     assert abs(known.root[0, 2] - 3.0) < 0.15
+
+
+def test_a_frames_own_floor_is_that_of_the_settings(look, person, pipeline):
+    """Of a camera as it is, and upside down; and without calibration, by its field of view."""
+    pixels, _ = person
+    by_settings = look(detected(pixels), camera_height_m=0.9, camera_pitch_deg=3.0)
+    ground = pipeline.prepare(Frame(IMAGE, CAMERA)).taken.ground
+    pipeline.reset()
+    pipeline.configure(PoseConfig(fov_deg=60))
+    for camera in (CAMERA, None):
+        pipeline.reset()
+        found = pipeline.step(Frame(IMAGE, camera, ground=ground))
+        np.testing.assert_allclose(found.root, by_settings.root, atol=1e-6)
+    pipeline.reset()
+    half_turn = np.array([-1.0, -1.0, 1.0])
+    prepared = pipeline.prepare(Frame(IMAGE, CAMERA, ground=Ground(half_turn * ground.up, 0.9)))
+    assert prepared.quarter_turns == 2
+    np.testing.assert_allclose(prepared.upright.ground.up, ground.up, atol=1e-9)
+
+
+def test_gravity_is_kept_for_a_moment_but_not_the_floor(pipeline):
+    """A camera on its side whose TF is lost is not taken to be level at once."""
+    pipeline.reset()
+    pipeline.configure(PoseConfig())
+    side = Ground(np.array([-1.0, 0.0, 0.0]), 1.2)
+
+    def ground(stamp_s, own=None):
+        return pipeline.prepare(Frame(IMAGE, CAMERA, round(stamp_s * 1e9), ground=own)).taken.ground
+    assert ground(1.0, side) is side
+    kept = ground(1.9)
+    assert kept.height_m is None and np.allclose(kept.up, side.up)
+    np.testing.assert_allclose(ground(2.1).up, (0, -1, 0), atol=1e-9)
+    pipeline.configure(PoseConfig(camera_height_m=1.5))
+    assert ground(3.0, Ground(side.up)).height_m == 1.5  # gravity by an IMU, height by a setting
+    assert ground(3.1, side).height_m == 1.2
+    pipeline.reset()
+    np.testing.assert_allclose(ground(3.2).up, (0, -1, 0), atol=1e-9)
 
 
 def _only(*joints):

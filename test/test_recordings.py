@@ -359,6 +359,8 @@ def test_a_transform_that_is_missing_is_said(tmp_path):
 @pytest.mark.parametrize("asked", [dict(settings=NodeConfig(depth=True)), dict(depth_topic="/d"),
                                    dict(settings=NodeConfig(target_frame="map")),
                                    dict(settings=NodeConfig(fixed_frame="odom")),
+                                   dict(settings=NodeConfig(floor_frame="odom")),
+                                   dict(settings=NodeConfig(imu="/imu")),
                                    dict(image_topic="/x")])
 def test_what_only_a_bag_can_give_is_refused_for_pictures(tmp_path, asked):
     cv2.imwrite(str(tmp_path / "1.jpg"), _grey(3))
@@ -475,6 +477,22 @@ def test_people_are_counted_also_in_a_single_picture(replay, tmp_path, monkeypat
         cv2.imwrite(str(tmp_path / "pictures" / f"{number}.jpg"), _grey(number))
     replay.run("pictures")
     assert capsys.readouterr().out.strip("\n").endswith(people)
+
+
+def test_a_floor_of_the_bags_transforms_is_used_or_missed(replay, tmp_path):
+    def transforms(bag):
+        bag.put("/tf_static", make("tf2_msgs/msg/TFMessage", transforms=[make(
+            "geometry_msgs/msg/TransformStamped", header=header_message(make, 0, "base"),
+            child_frame_id="cam", transform=make(
+                "geometry_msgs/msg/Transform", translation=vector_message(make, (0, 0, 1.1)),
+                rotation=quaternion_message(make, (-0.5, 0.5, -0.5, 0.5))))]), _T0)
+    _write(tmp_path / "bag", 2, more=transforms)
+    for frame, status in (("base", 0), ("nowhere", 2)):
+        assert replay.run("bag", frame, "--floor-frame", frame)[0] == 0
+        told = [m for topic, m in _messages(tmp_path / frame) if topic.endswith("/people")]
+        assert len(told) == 2 and {m.status for m in told} == {status}
+        assert all(("no floor" in m.status_text) == (status > 0) for m in told)
+    assert replay.run("bag", "imu", "--imu", "imu/data")[0] == 2  # the bag has no such topic
 
 
 def test_a_settings_file_is_the_nodes_too(replay, tmp_path):

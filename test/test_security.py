@@ -122,7 +122,8 @@ def _running(graph, transport: str) -> dict[str, set[str]]:
 
     from ros2_pose.nodes.pose_node import PoseNode
     settings = {"transport": transport, "navigation_frame": "odom", "rep155": True,
-                "detections": True, "depth": True, "use_sim_time": True}
+                "detections": True, "depth": True, "imu": "/imu/data",
+                "floor_frame": "odom", "use_sim_time": True}
     node = graph.add(PoseNode(FakePipeline, context=graph.context, use_global_arguments=False,
                               parameter_overrides=[Parameter(name, value=value)
                                                    for name, value in settings.items()]))

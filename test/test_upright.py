@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from ros2_pose.camera import Camera, rotation_of
 from ros2_pose.geometry import Transform
 from ros2_pose.imaging.upright import people_as_taken, quarter_turns_to_upright, upright_frame
-from ros2_pose.people import Frame
+from ros2_pose.people import Frame, Ground
 
 
 def _up(roll_deg: float, pitch_deg: float = 0.0) -> np.ndarray:
@@ -50,12 +50,16 @@ def test_people_come_back_where_the_frame_was_taken(some_people, turns, centre):
     camera = Camera(64, 48, 50.0, 52.0, 30.0, 25.0, (-0.2, 0.05, 0.01, -0.02, 0.0),
                     centre_m=centre)
     image = rng.integers(0, 255, (48, 64, 3)).astype(np.uint8)
-    taken = Frame(image, camera, 5, image[..., 0].astype(np.float32), pose)
+    ground = Ground(_up(30, 10), 1.4)
+    taken = Frame(image, camera, 5, image[..., 0].astype(np.float32), pose, ground)
     upright = upright_frame(taken, turns)
     np.testing.assert_array_equal(upright.image, np.rot90(image, turns))
     np.testing.assert_array_equal(upright.depth, np.rot90(taken.depth, turns))
     assert upright.camera.centre_m == (0.0, 0.0, 0.0) and upright.stamp == 5
     points = some_people.joints[0]  # in the upright frame
+    as_taken = points @ rotation_of(turns) + centre
+    np.testing.assert_allclose(points @ upright.ground.up + upright.ground.height_m,
+                               as_taken @ ground.up + ground.height_m, atol=1e-9)
     people = some_people.with_fields(keypoints=np.tile(upright.camera.project(points[:17]),
                                                        (3, 1, 1)))
     back = people_as_taken(people, taken, turns)

@@ -1,9 +1,9 @@
 """The cost of the fit: the negative log posterior of 85 unknowns, with gradient and Hessian.
 
-Its terms: whitened keypoint residuals under a Cauchy loss, with one residual more for the height of
-the feet above a known floor; the pose prior; Gaussians on rotations (the lift's hypothesis, the
-previous frame, the body's up axis) and on shape and root (population, known height, measured depth,
-the previous frame). The order of the unknowns is that of `fit_kinematics`.
+Its terms: whitened keypoint residuals under a Cauchy loss; the height of the lower foot above a
+known floor, as a mixture of contact and none; the pose prior; Gaussians on rotations (the lift's
+hypothesis, the previous frame, the body's up axis) and on shape and root (population, known height,
+measured depth, the previous frame). The order of the unknowns is that of `fit_kinematics`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ros2_pose.body.fit_kinematics import (
     with_positive_scalar,
 )
 from ros2_pose.body.fit_problem import Problem
+from ros2_pose.body.floor_contact import contact_term
 from ros2_pose.body.model import KEYPOINTS
 from ros2_pose.body.state import BodyState
 
@@ -88,8 +89,9 @@ class FitCost:
         global_rotmats, _, landmarks = pose
         # Derivative of 2 theta by rotations about the camera's axes, transposed: (P, 24, 3, 4).
         theta_by_rotation = global_rotmats @ quat_jacobian(theta).swapaxes(2, 3)
-        keypoint_cost, squared, gradient, hessian = self._keypoint_term(pose)
-        cost = keypoint_cost + self._pose_prior_term(theta, theta_by_rotation, gradient, hessian)
+        keypoint_cost, floor_cost, squared, gradient, hessian = self._keypoint_and_floor_terms(pose)
+        cost = keypoint_cost + floor_cost
+        cost += self._pose_prior_term(theta, theta_by_rotation, gradient, hessian)
         cost += self._rotation_prior(theta, theta_by_rotation, gradient, hessian)
         cost += self._shape_and_root_prior(betas, root, gradient, hessian)
         hessian[:, ROOT_ROTATION, ROOT_ROTATION] += self._upright_hessian(global_rotmats[:, 0])
@@ -100,8 +102,8 @@ class FitCost:
 
     # -------------------------------------------------------------------------- keypoints
 
-    def _keypoint_term(self, pose: Pose) -> tuple[np.ndarray, ...]:
-        """The keypoints' cost (P,), squared distances (P, K), gradient and Hessian.
+    def _keypoint_and_floor_terms(self, pose: Pose) -> tuple[np.ndarray, ...]:
+        """Costs (P,) of keypoints and floor, squared distances (P, K), gradient and Hessian.
 
         The Cauchy loss s^2/2 log(1 + r^2/s^2) of a keypoint's residual r weighs it by
         1 / (1 + r^2/s^2) (iteratively reweighted least squares).
@@ -109,22 +111,21 @@ class FitCost:
         keypoints = pose[2][:, :, KEYPOINTS]
         residual, by_keypoint = self._whitened_residuals(keypoints)
         squared = (residual * residual).sum(1)
-        total = squared
-        if self._problem.floor is not None:
-            floor_residual, by_ankle = self._floor_residual(keypoints, self._problem.floor)
-            residual = np.concatenate([residual, floor_residual], 1)
-            by_keypoint = np.concatenate([by_keypoint, by_ankle], 2)
-            total = squared + floor_residual[:, 0] ** 2
         scale2 = self._settings.robust_sigmas**2
-        ratio = total / scale2
+        ratio = squared / scale2
         cost = scale2 / 2 * np.log1p(ratio).sum(1)
         root_weight = 1 / np.sqrt(1 + ratio)[:, None]
-        weighted = root_weight * residual
-        jacobian = self._rig.jacobian(pose, root_weight[:, None] * by_keypoint, KEYPOINTS)
+        weighted, by_keypoint = root_weight * residual, root_weight[:, None] * by_keypoint
+        floor_cost = np.zeros(len(cost))
+        if self._problem.floor is not None:
+            floor_cost, height, by_ankle = contact_term(self._problem, keypoints)
+            weighted = np.concatenate([weighted, height], 1)
+            by_keypoint = np.concatenate([by_keypoint, by_ankle], 2)
+        jacobian = self._rig.jacobian(pose, by_keypoint, KEYPOINTS)
         jacobian = jacobian.reshape(*jacobian.shape[:2], -1)  # (P, 85, R K)
         gradient = (jacobian @ weighted.reshape(len(weighted), -1, 1))[..., 0]
         transpose = jacobian.swapaxes(1, 2).copy()  # faster than a product with a view
-        return cost, squared, gradient, jacobian @ transpose
+        return cost, floor_cost, squared, gradient, jacobian @ transpose
 
     def _whitened_residuals(self, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The residuals of keypoints (P, 3, K) in standard deviations.
@@ -143,19 +144,6 @@ class FitCost:
         np.multiply(whitener.swapaxes(1, 2), inverse_depth[:, None], out=by_keypoint[:, :2])
         np.multiply(-image, inverse_depth, out=by_keypoint[:, 2])
         return image - self._whitened, by_keypoint
-
-    def _floor_residual(self, keypoints: np.ndarray,
-                        floor: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(P, 1, K) height of the lower ankle above that of a standing foot, in std deviations.
-
-        Zero for all other keypoints. And (P, 3, 1, K) its derivative by the keypoints, 1/m.
-        """
-        height_m = floor[:3] @ keypoints + floor[3] - self._settings.ankle_height_m
-        ankles = [self._problem.joint_set.index(f"{side}_ankle") for side in ("left", "right")]
-        lower = np.take(ankles, height_m[:, ankles].argmin(1))
-        inverse_std = np.zeros_like(height_m)
-        inverse_std[np.arange(len(lower)), lower] = 1 / self._settings.floor_std_m
-        return (height_m * inverse_std)[:, None], inverse_std[:, None, None] * floor[:3, None, None]
 
     # --------------- priors: they return their cost (P,) and add to gradient and Hessian
 

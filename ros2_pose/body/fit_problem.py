@@ -41,11 +41,15 @@ class FitSettings:
     shape_std: float = 0.4  # of a beta as measured by one frame
     adult_height_m: float = PoseConfig.adult_height_m  # mean height of adults
     ankle_height_m: float = 0.09  # height of the ankle above the floor of a standing foot
-    floor_std_m: float = 0.04
+    floor_std_m: float = 0.04  # of that height, where the foot stands on the floor
+    floor_tilt_rad: float = 0.012  # error of the floor's direction
+    contact_probability: float = 0.6  # that the lower foot stands on the floor
+    no_contact_range_m: float = 0.5  # of heights, alike probable, of a foot that does not
     inflation: float = 1.5  # factor of the posterior variances, for errors of the body model
     cold_iterations: tuple[int, int] = (4, 8)  # with all hypotheses, then with the best one
     warm_iterations: int = 2
     retry_cost: float = 2.5  # mean cost per keypoint from which a warm fit disagrees
+    retry_distance2: float = 15.0  # of the rotations to a hypothesis, from which it does, too
     patience_s: float = 0.3  # time of disagreement after which a cold start is tried
 
 
@@ -82,6 +86,7 @@ class Problem:
     rotation_form: np.ndarray  # (P, 24, 4, 4) Q: rotations q cost q^T Q q, see `rotation_form`
     rotation_precision: np.ndarray  # (P, 24) 1/rad^2 of the Gaussians on rotations in it
     whitener: np.ndarray | None = None  # (P, K, D, D), zeros where missing
+    contact_std: np.ndarray | None = None  # (P,) m, of the height of a foot that is on the floor
 
     def rows(self, index: Tensor | np.ndarray) -> Problem:
         """Return the problem of some people.
@@ -98,7 +103,7 @@ class Problem:
 
 
 _PER_PERSON = ("points", "cov", "seen", "prior_mean", "prior_precision", "rotation_form",
-               "rotation_precision", "whitener")
+               "rotation_precision", "whitener", "contact_std")
 
 
 def build_problem(model: BodyModel, pose_prior: PosePrior, settings: FitSettings,
@@ -154,7 +159,9 @@ def _shape_and_root_prior(model: BodyModel, settings: FitSettings, sighting: Sig
 
 
 def with_hypothesis(problem: Problem, hypothesis: Lifted, depth_m: Tensor) -> Problem:
-    """Add the rotations of one hypothesis as a prior, and whiten the keypoint errors.
+    """Add the rotations of one hypothesis as a prior, and what depends on the distance.
+
+    That is the whitener of the keypoint errors, and the error of the floor's height.
 
     Args:
         hypothesis (P, ...): one hypothesis of each person, without the dimension H.
@@ -172,6 +179,8 @@ def with_hypothesis(problem: Problem, hypothesis: Lifted, depth_m: Tensor) -> Pr
         rotation_form=problem.rotation_form + form,
         rotation_precision=problem.rotation_precision + precision,
         whitener=np.where(problem.seen[..., None, None], whiten, 0.0),
+        contact_std=np.hypot(problem.settings.floor_tilt_rad * depth_m.numpy(),
+                             problem.settings.floor_std_m),
     )
 
 

@@ -27,6 +27,7 @@ from ros2_pose.body.fit_problem import (
     with_hypothesis,
 )
 from ros2_pose.body.fit_result import BodyFit, body_fit, empty_fit
+from ros2_pose.body.floor_contact import with_contact
 from ros2_pose.body.levenberg_marquardt import minimise
 from ros2_pose.body.lift import Lift, Lifted
 from ros2_pose.body.model import BodyModel
@@ -152,7 +153,8 @@ class Fitter:
         temporal = with_previous(image, previous)
         state, local = minimise(temporal, before, self.settings.warm_iterations)
         local = without_previous(local, temporal, image)
-        disagreement_s, retry = self._disagreement(problem, local, previous)
+        distance2 = _squared_distance(nearest, state.theta).sum(1)
+        disagreement_s, retry = self._disagreement(problem, local, distance2, previous)
         if retry.any():
             _, cold_state, cold = self._fit_cold(problem.rows(retry), rows_of(lifted, retry))
             # The cost of the image alone: the previous frames favour the warm solution.
@@ -164,14 +166,19 @@ class Fitter:
             local = with_rows(local, restarted, rows_of(cold, is_better))
         return body_fit(image, state, local, disagreement_s)
 
-    def _disagreement(self, problem: Problem, local: Linearisation,
+    def _disagreement(self, problem: Problem, local: Linearisation, distance2: Tensor,
                       previous: Previous) -> tuple[Tensor, Tensor]:
-        """(P,) s for which bodies disagree with their keypoints, and (P,) bool: long enough.
+        """(P,) s for which bodies disagree with the image, and (P,) bool: long enough.
 
         The time starts anew after `patience_s`, or 1.5 intervals of a slow camera.
+
+        Args:
+            problem, local: of the P people, and the cost at their bodies.
+            distance2 (P,): of their rotations to the nearest hypothesis, squared Mahalanobis.
+            previous: the image before.
         """
         most_cost = torch.from_numpy(self.settings.retry_cost * problem.seen.sum(1))
-        agrees = local.keypoint_cost < most_cost
+        agrees = (local.keypoint_cost < most_cost) & (distance2 < self.settings.retry_distance2)
         disagreement_s = torch.where(agrees, 0.0, previous.disagreement_s + previous.seconds)
         patience_s = (_PATIENCE_INTERVALS * previous.seconds).clamp(min=self.settings.patience_s)
         retry = disagreement_s >= patience_s
@@ -184,13 +191,16 @@ class Fitter:
         Returns:
             the problem with the best hypothesis, the solution, and the cost there.
         """
+        depth_m = lifted.root[..., 2]  # alike for bodies that are placed on the floor
+        lifted = with_contact(lifted, problem, self.model)
         people, hypotheses = lifted.logits.shape
         first, second = self.settings.cold_iterations
         person = torch.arange(people, device=lifted.logits.device)
         each = person.repeat_interleave(hypotheses)  # a row for each hypothesis, (P * H,)
         start = lifted.states()
         flat = Lifted(*(value.flatten(0, 1) for value in lifted))
-        every = with_hypothesis(problem.rows(each), flat, start.root[:, 2])
+        depth_m = depth_m.repeat(1, hypotheses // depth_m.shape[1]).flatten()
+        every = with_hypothesis(problem.rows(each), flat, depth_m)
         state, local = minimise(every, start, first)
         cost = local.cost.view(people, -1) + self._hypothesis_cost(lifted)
         best = cost.argmin(1) + hypotheses * person
@@ -204,11 +214,16 @@ class Fitter:
 
     def _nearest_hypothesis(self, lifted: Lifted, theta: Tensor) -> Tensor:
         """(P,) index of the hypothesis that is most probable given rotations theta (P, 24, 4)."""
-        cosine = (lifted.theta * theta[:, None]).sum(3)  # of half the angle between them
-        chord2 = 4 * (1 - cosine.square())  # squared length of the chord, see `fit_kinematics`
-        squared = chord2 / lifted.rotation_std.square()
+        squared = _squared_distance(lifted, theta[:, None])
         cost = self.settings.lift_weight * squared.sum(2) / 2 + self._hypothesis_cost(lifted)
         return cost.argmin(1)
+
+
+def _squared_distance(lifted: Lifted, theta: Tensor) -> Tensor:
+    """Squared Mahalanobis distances (...) of rotations theta (..., 4) from hypotheses."""
+    cosine = (lifted.theta * theta).sum(-1)  # of half the angle between them
+    chord2 = 4 * (1 - cosine.square())  # squared length of the chord, see `fit_kinematics`
+    return chord2 / lifted.rotation_std.square()
 
 
 def _joined(problem: Problem, groups: list[tuple[Tensor, BodyFit]]) -> BodyFit:

@@ -55,7 +55,10 @@ def upright_frame(taken: Frame, quarter_turns: int) -> Frame:
         camera_to_fixed = camera_to_fixed @ _upright_from_taken(taken, quarter_turns).inverse()
     ground = taken.ground
     if ground is not None:
-        ground = replace(ground, up=rotation_of(quarter_turns) @ ground.up)
+        height_m = ground.height_m
+        if height_m is not None and taken.camera is not None:
+            height_m += float(ground.up @ np.array(taken.camera.centre_m))  # of the optical centre
+        ground = replace(ground, up=rotation_of(quarter_turns) @ ground.up, height_m=height_m)
     depth = None if taken.depth is None else _turned(taken.depth, quarter_turns)
     return replace(taken, image=_turned(taken.image, quarter_turns), camera=camera,
                    camera_to_fixed=camera_to_fixed, ground=ground, depth=depth)

@@ -21,6 +21,7 @@ from ros2_pose.geometry import Transform
 from ros2_pose.multiview.fusion import Fuser, MultiviewError, View, rough_people
 from ros2_pose.people import DETECTED, LOST, TRACKED, Frame, Ground, People
 from ros2_pose.pipeline import NoContrastError, Pipeline, PreparedFrame, check_image
+from ros2_pose.sync.ground import ground_of_camera
 from ros2_pose.sync.time_jump import steps_back
 from ros2_pose.tracking.association import associate_by_position
 from ros2_pose.tracking.tracked_body import TrackedBody, previous_of
@@ -162,13 +163,14 @@ class MultiPipeline:
         return present, notes
 
     def _ground(self, number: int, frame: Frame) -> Ground | None:
-        """A frame's ground: its own, else by the camera's extrinsics, else the last known one."""
-        if frame.ground is not None:
-            self._grounds[number] = frame.ground
-        elif frame.camera_to_fixed is not None:
-            self._grounds[number] = ground_of_camera(frame.camera_to_fixed, self.fuser.up,
-                                                     self.floor_m)
-        return self._grounds[number]
+        """A frame's ground: its own, else by the camera's pose, else gravity as last known."""
+        ground, before = frame.ground, self._grounds[number]
+        if ground is None and frame.camera_to_fixed is not None:
+            ground = ground_of_camera(frame.camera_to_fixed, self.fuser.up, self.floor_m)
+        if ground is None and before is not None:
+            ground = Ground(before.up)
+        self._grounds[number] = ground
+        return ground
 
     def _view(self, number: int, people: People, prepared: PreparedFrame,
               stamp: int) -> tuple[View | None, str]:
@@ -240,20 +242,6 @@ class MultiPipeline:
                 if body is not None:
                     own_id = view.people.ids[column[person]]
                     self.cameras[number].tell_body(own_id, body, view.camera_to_common)
-
-
-def ground_of_camera(camera_to_fixed: Transform, up: np.ndarray, floor_m: float | None) -> Ground:
-    """Return the ground that a camera sees by its extrinsics.
-
-    Args:
-        up (3,): unit vector against gravity in the fixed frame.
-        floor_m: height of the floor along `up` in the fixed frame; None if not known.
-    """
-    height_m = None
-    if floor_m is not None:
-        above_m = float(camera_to_fixed.translation_m @ up) - floor_m
-        height_m = above_m if above_m > 0 else None
-    return Ground(camera_to_fixed.rotmat.T @ up, height_m)
 
 
 def _tracked_body(people: People, row: int, disagreement_s: float, frames: int,

@@ -120,9 +120,10 @@ class MultiCameraAssembly:
         if arrival is None:
             return None, "no image"
         try:
-            return frame_of(arrival, self.tf_listener)
+            frame, note = frame_of(arrival, self.tf_listener)
         except ImageError as error:
             return None, str(error)
+        return frame, "; ".join(filter(None, (note, self.tf_listener.ground_problem)))
 
 
 def frame_of(arrival: ImageArrival, tf_listener: TfListener) -> tuple[Frame, str]:
@@ -144,5 +145,6 @@ def frame_of(arrival: ImageArrival, tf_listener: TfListener) -> tuple[Frame, str
         except ImageError as error:
             note = f"depth: {error}"
     camera_to_fixed = tf_listener.camera_to_fixed(message.header)
+    ground = tf_listener.ground(message.header)
     stamp = stamp_of(message.header)
-    return Frame(image, arrival.camera, stamp, depth, camera_to_fixed), note
+    return Frame(image, arrival.camera, stamp, depth, camera_to_fixed, ground), note

@@ -62,6 +62,7 @@ class PoseNode(RobustLifecycleNode):
         depth (sensor_msgs/Image): if the parameter depth is true; aligned with the image
         with several cameras, <name>/image and so on
         /tf, /tf_static (tf2_msgs/TFMessage): if a parameter names a frame
+        the topic that the parameter imu names (sensor_msgs/Imu)
     Publishes, with the image's stamp, in its frame or in target_frame
         ~/people (ros2_pose/People): one for each processed image, also without people; while no
             image arrives, with the last image's header and a status that says why

@@ -1,4 +1,4 @@
-"""Camera poses from TF, and people in the frames that the parameters name.
+"""Camera poses and ground from TF, and people in the frames that the parameters name.
 
 /tf is received by callbacks and never waited for. If a transform is not known at the image's stamp,
 the newest one is used if it is older by at most tf_tolerance_s: a localisation that publishes with
@@ -13,18 +13,22 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Imu
 from tf2_msgs.msg import TFMessage
 
 from ros2_pose.geometry import Transform, TransformError
+from ros2_pose.messages.standard import stamp_of
 from ros2_pose.node_config import NodeConfig
 from ros2_pose.nodes.message_factory import make
-from ros2_pose.people import People
+from ros2_pose.people import Ground, People
+from ros2_pose.sync.ground import GroundFinder
 from ros2_pose.sync.tf_buffer import TransformBuffer
 
 _QUEUE_DEPTH = 100  # tf2's
 _DYNAMIC = QoSProfile(depth=_QUEUE_DEPTH)
 _STATIC = QoSProfile(depth=_QUEUE_DEPTH, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+_IMU = QoSProfile(depth=_QUEUE_DEPTH, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 StampedPeople = tuple[Any, People]  # std_msgs/Header, and people in the frame that it names
 
@@ -39,22 +43,28 @@ class PeopleByFrame(NamedTuple):
 
 
 class TfListener:
-    """Buffer of /tf and /tf_static; subscribes only if the settings name a frame.
+    """Buffer of /tf, /tf_static and an IMU; subscribes only if the settings name a frame or topic.
 
     Attributes:
         fixed_problem: why the last image's camera pose in the fixed frame is not known.
+        ground_problem: why the last image's floor is not known or not used.
     """
 
     def __init__(self, node: Node, settings: Callable[[], NodeConfig]):
         self.node, self._settings = node, settings
-        self._buffer, self._lock = TransformBuffer(), threading.Lock()
+        self._buffer, self._lock = TransformBuffer(), threading.RLock()
         self._own_frames: set[str] = set()  # published by this node
-        self.fixed_problem = ""
+        self.fixed_problem = self.ground_problem = ""
+        config = settings()
+        self._ground = GroundFinder(config.floor_frame, config.reference_frame, bool(config.imu))
         self._subscriptions = []
-        if settings().target_frame or settings().still_frame:
+        if config.needs_tf:
             self._subscriptions = [
                 node.create_subscription(TFMessage, "/tf", self._receive, _DYNAMIC),
                 node.create_subscription(TFMessage, "/tf_static", self._receive_static, _STATIC)]
+        if config.imu:
+            self._subscriptions.append(
+                node.create_subscription(Imu, config.imu, self._receive_imu, _IMU))
 
     def close(self) -> None:
         """Destroy the subscriptions."""
@@ -87,12 +97,21 @@ class TfListener:
             self.fixed_problem = str(error)
             return None
 
+    def ground(self, header) -> Ground | None:
+        """Gravity and floor in the image's frame; None if neither TF nor the IMU knows them."""
+        tolerance_ns = round(self._settings().tf_tolerance_s * 1e9)
+        with self._lock:
+            ground, self.ground_problem = self._ground.find(header, stamp_of(header), self.lookup,
+                                                            tolerance_ns)
+        return ground
+
     def people_by_frame(self, header, people: People) -> PeopleByFrame:
         """Transform the people of an image, given in its frame, to each published frame."""
         settings = self._settings()
         target = self._transformed(header, people, settings.target_frame)
         navigation = self._transformed(header, people, settings.navigation_frame)
-        note = target[1].note or navigation[1].note or self.fixed_problem
+        note = target[1].note or navigation[1].note or self.fixed_problem \
+            or self.ground_problem
         return PeopleByFrame((header, people), target, navigation, note)
 
     def _transformed(self, header, people: People, frame_id: str) -> StampedPeople:
@@ -116,3 +135,8 @@ class TfListener:
     def _receive_static(self, message) -> None:
         with self._lock:
             self._buffer.take_in(message, is_static=True, left_out=self._own_frames)
+
+    def _receive_imu(self, message) -> None:
+        with self._lock:
+            if self._ground.imu is not None:
+                self._ground.imu.take_in(message)

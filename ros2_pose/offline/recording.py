@@ -40,7 +40,8 @@ def open_recording(path: Path, *, camera: Camera | None = None, settings: NodeCo
         pictures = picture_files(path) if path.is_dir() else [path]
         _refuse_bag_options(path, {
             "depth": settings.depth or depth_topic, "target_frame": settings.target_frame,
-            "fixed_frame": settings.fixed_frame, "image_topic": image_topic,
+            "fixed_frame": settings.fixed_frame, "floor_frame": settings.floor_frame,
+            "imu": settings.imu, "image_topic": image_topic,
             "camera_info_topic": camera_info_topic})
         if group == VIDEO:
             return VideoSource(path, camera)

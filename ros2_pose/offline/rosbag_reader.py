@@ -21,14 +21,14 @@ from ros2_pose.messages.image import ImageError, rgb_from_compressed, rgb_from_i
 from ros2_pose.messages.standard import stamp_of
 from ros2_pose.node_config import NodeConfig
 from ros2_pose.offline.rosbag_files import files_of_bag, is_ros1, messages_of, opened
-from ros2_pose.offline.rosbag_lookup import BagDepth, BagTransforms
+from ros2_pose.offline.rosbag_lookup import BagDepth, BagGround, BagTransforms
 from ros2_pose.offline.sources import RecordedFrame, SourceError
 from ros2_pose.people import Frame
 
 log = logging.getLogger(__name__)
 
 _IMAGE, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-_INFO = "sensor_msgs/msg/CameraInfo"
+_INFO, _IMU = "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/Imu"
 
 
 class BagSource:
@@ -49,7 +49,8 @@ class BagSource:
             image_topic: may be empty if there is only one.
             camera_info_topic: by default `camera_info` beside the image topic.
             camera: replaces the bag's calibration.
-            settings: rectified, depth, target_frame, fixed_frame and tf_tolerance_s are used.
+            settings: rectified, depth, target_frame, fixed_frame, floor_frame, imu and
+                tf_tolerance_s are used.
             depth_topic: by default the only one with depth in its name.
         Raises:
             SourceError: the bag cannot be read, or holds no such topic.
@@ -66,6 +67,10 @@ class BagSource:
             self.depth_topic = ""
             if settings.depth or depth_topic:
                 self.depth_topic = _choose_depth_topic(reader, depth_topic)
+            self.imu_topic = settings.imu and f"/{settings.imu.lstrip('/')}"
+            if self.imu_topic and self.imu_topic not in _topics_of(reader, _IMU):
+                raise SourceError(f"no {_IMU} on {self.imu_topic}; the bag has it on: "
+                                  f"{', '.join(_topics_of(reader, _IMU)) or 'no topic'}")
             self.count = reader.topics[self.image_topic].msgcount
             self.fps = _fps(reader, self.count)
             if camera is None:
@@ -91,25 +96,27 @@ class BagSource:
 
     def __iter__(self) -> Iterator[RecordedFrame]:
         calibration, number = copy(self._first_calibration), 0
-        needs_tf = bool(self.settings.still_frame or self.settings.target_frame)
-        readers_count = 1 + needs_tf + bool(self.depth_topic)
+        needs_tf = self.settings.needs_tf
+        readers_count = 1 + 2 * needs_tf + bool(self.depth_topic)
         with self._reading(lambda: f"further than image {number} of {self.count}",
                            readers_count) as readers:
             transforms = BagTransforms(readers[1]) if needs_tf else None
+            ground = None if transforms is None else BagGround(readers[2], self.imu_topic,
+                                                               self.settings, transforms)
             depth = BagDepth(readers[-1], self.depth_topic) if self.depth_topic else None
             topics = {self.image_topic, self.info_topic}
             for topic, received, message in messages_of(readers[0], topics):
                 if topic == self.image_topic:
                     yield self._recorded_frame(message, received, number, calibration, transforms,
-                                               depth)
+                                               ground, depth)
                     number += 1
                 elif self.camera is None:
                     calibration.update(message)
 
     def _recorded_frame(self, message, received: int, number: int, calibration: _Calibration,
-                        transforms: BagTransforms | None,
+                        transforms: BagTransforms | None, ground: BagGround | None,
                         depth: BagDepth | None) -> RecordedFrame:
-        """Decode an image message and look up its depth and transforms."""
+        """Decode an image message and look up its depth, transforms and ground."""
         header = message.header
         stamp, frame_id = stamp_of(header), header.frame_id
         is_raw = hasattr(message, "encoding")
@@ -120,16 +127,17 @@ class BagSource:
         depth_m, note = depth.lookup(stamp, received) if depth is not None else (None, "")
         camera_to_fixed, fixed_problem = self._lookup(transforms, self.settings.still_frame,
                                                       header, received)
-        frame = Frame(image, calibration.camera, stamp, depth_m, camera_to_fixed)
+        seen, ground_problem = ground.lookup(header, received) if ground else (None, "")
+        frame = Frame(image, calibration.camera, stamp, depth_m, camera_to_fixed, seen)
         target = self.settings.target_frame
         if target.lstrip("/") in ("", frame_id.lstrip("/")):
             target = ""
         target_from_camera, target_problem = self._lookup(transforms, target, header, received)
         return RecordedFrame(
-            stamp, frame_id, str(number), frame, "", received, note=note or fixed_problem,
-            camera_problem=calibration.problem, lacks_pose=bool(fixed_problem),
-            target_frame_id=target, target_from_camera=target_from_camera,
-            target_problem=target_problem)
+            stamp, frame_id, str(number), frame, "", received,
+            note=note or fixed_problem or ground_problem, camera_problem=calibration.problem,
+            lacks_pose=bool(fixed_problem), target_frame_id=target,
+            target_from_camera=target_from_camera, target_problem=target_problem)
 
     def _lookup(self, transforms: BagTransforms | None, frame_id: str, header,
                 received: int) -> tuple[Transform | None, str]:

@@ -252,6 +252,21 @@ def _write(training: LiftTrainer, out: Path) -> None:
         writer.writerows(training.lines)
 
 
+def blended(start: dict[str, Tensor], trained: dict[str, Tensor],
+            share: float) -> dict[str, Tensor]:
+    """Average trained weights with those that training started from, where both have them.
+
+    The mean forgets less of what training did not show, here of single images.
+    Source: Wortsman et al. 2022, Robust Fine-Tuning of Zero-Shot Models.
+
+    Args:
+        share: of the trained weights, 0..1.
+    """
+    return {name: value if name not in start
+            else torch.lerp(start[name].float(), value.float(), share).to(value.dtype)
+            for name, value in trained.items()}
+
+
 def argument_parser(description: str, out: Path, steps: int,
                     rate: float) -> argparse.ArgumentParser:
     """Return the options of a training on simulated keypoints, with their defaults."""
@@ -279,6 +294,8 @@ def main() -> None:
     parser = argument_parser(__doc__.splitlines()[0], FILE, steps=11_000, rate=1e-3)
     parser.add_argument("--start", type=Path, help="weights of a trained lift to start from, "
                         "e.g. after a change of the simulated noise")
+    parser.add_argument("--blend", type=float, default=1.0, help="share of the trained weights in "
+                        "the mean with those of --start (1)")
     parser.add_argument("--motion", action="store_true",
                         help="train the memory, too, on people in motion")
     args = parser.parse_args()
@@ -286,9 +303,12 @@ def main() -> None:
     people, others = projectors(args.mocap, args.motion)
     trainer = MotionTrainer if args.motion else LiftTrainer
     training = trainer(people, args.steps, args.batch, args.rate)
-    if args.start is not None:
-        training.start_from(torch.load(args.start, weights_only=True))
+    start = None if args.start is None else torch.load(args.start, weights_only=True)
+    if start is not None:
+        training.start_from(start)
     train(training, others, args.out)
+    if start is not None:
+        torch.save(blended(start, torch.load(args.out, weights_only=True), args.blend), args.out)
 
 
 if __name__ == "__main__":

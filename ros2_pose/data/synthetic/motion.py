@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from ros2_pose.body.so3 import quat_from_rotvec, rotmat_from_rotvec, rotvec_from
 from ros2_pose.data.mocap import held_back, mirrored, plausible, with_collars
 from ros2_pose.data.synthetic.bodies import above_floor
 from ros2_pose.data.synthetic.keypoints import MIN_DEPTH_M, Projections, Projector
+from ros2_pose.errors import PoseError
 
 MOCAP_S = 0.1  # between poses of the motion capture
 _LEAST_POSES = 5  # of a run that is drawn from
@@ -35,12 +35,27 @@ _NEAREST_M = 0.8  # before the camera, along the floor
 _EPISODE_S = 0.7  # mean time for which hidden keypoints, swaps and lasting errors stay
 
 
-class Motions(NamedTuple):
-    """Runs of consecutive poses at 10 Hz."""
+class Motions:
+    """Runs of consecutive poses at 10 Hz.
 
-    quats: Tensor  # (N, 24, 4) x, y, z, w; neighbours of a run lie on the same hemisphere
-    start: Tensor  # (R,) first row of each run
-    count: Tensor  # (R,) poses of each run
+    Attributes:
+        quats (N, 24, 4): x, y, z, w; neighbours of a run lie on the same hemisphere.
+        start, count (R,): first row of each run, and its poses.
+    """
+
+    def __init__(self, runs: list[np.ndarray]) -> None:
+        """Join runs (T, 24, 3) of rotation vectors, rad.
+
+        Raises:
+            PoseError: runs is empty.
+        """
+        if not runs:
+            raise PoseError(f"the motion capture has no run of {_LEAST_POSES} plausible poses: "
+                            "give the poses of a trial after each other, at 10 Hz")
+        quats = [_continuous(quat_from_rotvec(torch.from_numpy(run).float())) for run in runs]
+        self.quats = torch.cat(quats)
+        self.count = torch.tensor([len(run) for run in runs])
+        self.start = self.count.cumsum(0) - self.count
 
     @staticmethod
     def read(mocap: str | Path, held: bool = False) -> Motions:
@@ -56,14 +71,7 @@ class Motions(NamedTuple):
         runs = [run for run in np.split(np.arange(len(theta)), ends)
                 if usable[run].all() and len(run) >= _LEAST_POSES]
         poses = [with_collars(theta[run]) for run in runs]
-        return Motions.of([*poses, *map(mirrored, poses)])
-
-    @staticmethod
-    def of(runs: list[np.ndarray]) -> Motions:
-        """Join runs (T, 24, 3) of rotation vectors, rad."""
-        quats = [_continuous(quat_from_rotvec(torch.from_numpy(run).float())) for run in runs]
-        count = torch.tensor([len(run) for run in runs])
-        return Motions(torch.cat(quats), count.cumsum(0) - count, count)
+        return Motions([*poses, *map(mirrored, poses)])
 
     def at(self, run: Tensor, seconds: Tensor) -> Tensor:
         """Interpolate poses.

@@ -15,6 +15,7 @@ from ros2_pose.evaluation.benchmarks import (
     cost,
     depth,
     fitting,
+    floor,
     motion,
     mupots,
     video,
@@ -28,7 +29,9 @@ BENCHMARKS = {
     "mupots": Benchmark(mupots.true_joints, (mupots.FILE,), ("stride", "lift")),
     "mupots-noise": Benchmark(mupots.noisy_joints, (mupots.FILE,), ("stride", "seed", "lift")),
     "depth": Benchmark(depth.depth, (fitting.MOCAP,), ("people", "seed", "lift")),
+    "floor": Benchmark(floor.floor, (fitting.MOCAP,), ("people", "seed", "lift")),
     "video": Benchmark(video.clips, video.FILES, ("frames", "lift", "network", "refiner")),
+    "video-floor": Benchmark(video.floors, video.FILES, ("frames", "lift", "network", "refiner")),
     "cost": Benchmark(cost.cost, (), ("repeats", "seed", "lift")),
     "latency": Benchmark(cost.latency, (), ("repeats", "seed", "lift"))}
 

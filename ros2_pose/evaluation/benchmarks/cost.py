@@ -85,7 +85,7 @@ def _stages(options: Options, count: int) -> dict[str, float]:
     """Median CPU time, ms, of the stages of a fit of `count` tracked people."""
     fit, sighting, previous = _case(options, count)
     before = previous.state
-    lifted = fit.propose(sighting)
+    lifted, _ = fit.propose(sighting)
     likeliest = lifted.select(lifted.logits.argmax(1))
 
     def image_problem() -> Problem:

@@ -28,6 +28,7 @@ from ros2_pose.skeleton import COCO17, SMPL24, JointSet
 MOCAP = "mocap/cmu_theta_10hz.npz"
 PIXEL_STD = 0.003  # of the focal length: 2 px in an image 640 px wide with a 50 degree lens
 _PEOPLE = 400
+_OF_THE_IMAGE = ("up", "floor")  # fields of a sighting that are the same for all people
 _BATCH = 128  # people fitted together: more are no faster
 
 _PELVIS = SMPL24.index("pelvis")
@@ -65,7 +66,9 @@ def fit_all(fitter: Fitter, sighting: Sighting) -> BodyFit:
     parts = []
     for low in tqdm(range(0, len(sighting.points), _BATCH), "fitting", unit="batch", leave=False):
         some = slice(low, low + _BATCH)
-        parts.append(fitter.fit(Sighting(*(None if v is None else v[some] for v in sighting))))
+        own = {name: value[some] for name, value in sighting._asdict().items()
+               if value is not None and name not in _OF_THE_IMAGE}
+        parts.append(fitter.fit(sighting._replace(**own)))
     return BodyFit(*map(torch.cat, zip(*parts)))
 
 

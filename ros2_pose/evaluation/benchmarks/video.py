@@ -106,6 +106,20 @@ def clips(options: Options) -> Iterator[Row | Curve]:
                 np.nanmean(np.concatenate(errors), 0).tolist())
 
 
+def floors(options: Options) -> Iterator[Row]:
+    """Run the whole pipeline on each clip with the floor that the calibration gives, z = 0."""
+    pipeline = Pipeline(PoseConfig(network=options.network, refiner=options.refiner))
+    pipeline.fitter = fitter(options, pipeline.fitter.settings)
+    scores = []
+    for name in CLIPS:
+        clip = read_clip(options.data / f"{name}.json")
+        height_m = float(clip.camera_to_scene.translation_m[2])
+        found = follow(pipeline, clip, options.frames, Ground(clip.up, height_m))
+        scores.append(score(found, clip))
+    mean = {metric: float(np.mean([one[metric] for one in scores])) for metric in scores[0]}
+    yield _row("mean of the four cameras, floor given", mean, options)
+
+
 def _row(name: str, values: dict[str, float], options: Options, target: str = "") -> Row:
     return Row(f"video, {name}", f"Pose2Sim, first {options.frames} frames, pixels to joints, "
                "causal, one view; 12 joints relative to the middle of the hips; acceleration: mean "
@@ -113,10 +127,16 @@ def _row(name: str, values: dict[str, float], options: Options, target: str = ""
                "error of the hips", dict(values), target)
 
 
-def follow(pipeline: Pipeline, clip: Clip, frames: int) -> np.ndarray:
-    """(T, 12, 3) m, camera frame: the person as the pipeline finds it; NaN: not found."""
+def follow(pipeline: Pipeline, clip: Clip, frames: int, ground: Ground | None = None) -> np.ndarray:
+    """Return the person as the pipeline finds it.
+
+    Args:
+        ground: of the camera; None: gravity alone.
+    Returns:
+        (T, 12, 3) m, camera frame; NaN: not found.
+    """
     pipeline.reset()
-    ground = Ground(clip.up)
+    ground = ground or Ground(clip.up)
     shots = islice(VideoSource(clip.video, clip.camera), frames)
     found = []
     for shot, truth in zip(tqdm(shots, clip.video.stem, frames), clip.poses):
