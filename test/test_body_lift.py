@@ -188,6 +188,9 @@ def test_people_do_not_share_a_memory(lift, people):
     state[::5] = torch.nan
     together, after = lift.remember(people.points, people.cov, None, state, seconds)
     assert all(value.isfinite().all() for value in (*together, after))
+    forgotten, _ = lift.remember(people.points, people.cov)
+    for value, single in zip(together, forgotten):  # the last person's gap is a day
+        torch.testing.assert_close(value[-1], single[-1])
     for row in (0, 1, 17, 63):
         one = slice(row, row + 1)
         alone, _ = lift.remember(people.points[one], people.cov[one], None, state[one],

@@ -242,3 +242,29 @@ def test_a_body_stands_where_it_stood_when_the_camera_has_moved(person):
     np.testing.assert_array_equal(moved.theta[1:], body.theta[1:])
     for unknown in (None, poses[1]):
         assert TrackedBody(body, 0.0, 5, 0, None).seen_from(unknown) is body
+
+
+@pytest.mark.parametrize("with_depth", [False, True])
+def test_a_track_carries_the_lifts_state_through_occlusion_and_forgets_it(pipeline, person,
+                                                                          with_depth, monkeypatch):
+    """Whether the lift was given a state, and its age; a depth image fits everyone twice."""
+    ages, remember = [], pipeline.fitter.lift.remember
+
+    def spy(points, cov, up, state, seconds):
+        if len(points):
+            has_state = state is not None and bool(state.isfinite().all())
+            ages.append(round(float(seconds[0]), 3) if has_state else None)
+        return remember(points, cov, up, state, seconds)
+
+    monkeypatch.setattr(pipeline.fitter.lift, "remember", spy)
+    seen = detected(person[0])
+    depth = np.full((480, 640), 3.0, np.float32) if with_depth else None
+    pipeline.reset()
+    pipeline.configure(PoseConfig())
+    for tenths, people in ((0, seen), (1, seen), (2, seen[:0]), (5, seen), (6, seen)):
+        pipeline.network = MadeUpNetwork(people)
+        pipeline.step(Frame(IMAGE, CAMERA, tenths * 100_000_000, depth))
+    pipeline.reset()
+    pipeline.step(Frame(IMAGE, CAMERA, 700_000_000, depth))
+    each = 2 if with_depth else 1
+    assert ages == [age for age in (None, 0.1, 0.4, 0.1, None) for _ in range(each)]

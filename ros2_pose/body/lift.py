@@ -37,7 +37,8 @@ _NEAREST_RAY = 0.05  # least z of a ray in the virtual camera
 _LEAST_UP_IN_IMAGE = 0.1  # a camera that looks straight up or down is not rolled
 _ROOT_CLAMP = 5.0  # of the root's log distance
 _LOG_STD_RANGE = -4.5, 1.0
-_LEAST_INTERVAL_S, _LONGEST_INTERVAL_S = 1e-3, 1e3  # that the memory is told
+_LEAST_INTERVAL_S = 1e-3  # between images, that the memory is told
+_REMEMBERED_S = 3.0  # after which it forgets: it was not trained on longer gaps
 
 
 class Lifted(NamedTuple):
@@ -127,9 +128,10 @@ class Lift(nn.Module):
         if state is None or seconds is None:
             state = hidden.new_full((len(hidden), self.memory.hidden_size), torch.nan)
             seconds = hidden.new_ones(len(hidden))
-        known = state.isfinite().all(1, keepdim=True)
-        seconds = seconds.clamp(_LEAST_INTERVAL_S, _LONGEST_INTERVAL_S)[:, None].to(hidden)
-        decayed = torch.nan_to_num(state).to(hidden) * (-self.forgetting.exp() * seconds).exp()
+        known = (state.isfinite().all(1) & (seconds <= _REMEMBERED_S))[:, None]
+        seconds = seconds.clamp(_LEAST_INTERVAL_S, _REMEMBERED_S)[:, None].to(hidden)
+        kept = (-self.forgetting.exp() * seconds).exp()
+        decayed = torch.where(known, state, 0.0).to(hidden) * kept
         clock = torch.cat([known.to(hidden), torch.where(known, seconds.log(), 0.0)], 1)
         return self.memory(torch.cat([hidden, clock], 1), decayed)
 

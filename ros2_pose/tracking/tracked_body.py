@@ -47,7 +47,7 @@ def previous_of(tracks: list[Track], stamp: int,
               if track.body is not None and track.body.lift_state is not None]
     lift_state = torch.full((len(tracks), len(states[0])), torch.nan) if states else None
     previous = Previous(BodyState.missing(zeros.double()), zeros, zeros.long(), zeros.clone(),
-                        lift_state, zeros)
+                        lift_state)
     for row, track in enumerate(tracks):
         if track.body is not None:
             for values, value in zip(previous.state, track.body.seen_from(camera_to_fixed)):
@@ -57,7 +57,7 @@ def previous_of(tracks: list[Track], stamp: int,
             previous.disagreement_s[row] = track.body.disagreement_s
             if lift_state is not None and track.body.lift_state is not None:
                 lift_state[row] = track.body.lift_state
-    return previous
+    return previous._replace(lift_age_s=previous.seconds)
 
 
 def tracked_body(bodies: BodyFit, row: int, frames: int, frame: Frame) -> TrackedBody | None:

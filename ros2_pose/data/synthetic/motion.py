@@ -148,12 +148,13 @@ class MotionProjector(Projector):
     def _intervals(self, people: int, steps: int) -> Tensor:
         """(T, P) s between images: at a rate of its own for each person, with some gaps."""
         if self.interval_s is not None:
-            return torch.full((steps, people), self.interval_s)
-        shortest, longest = _INTERVAL_S
-        interval = self.uniform(math.log(shortest), math.log(longest), people).exp()
-        seconds = interval * self.uniform(0.9, 1.1, steps, people)
-        is_gap = torch.rand(steps, people, generator=self.random) < _GAP_CHANCE
-        seconds = seconds + is_gap * self.uniform(0.0, _LONGEST_GAP_S, steps, people)
+            seconds = torch.full((steps, people), self.interval_s)
+        else:
+            shortest, longest = _INTERVAL_S
+            interval = self.uniform(math.log(shortest), math.log(longest), people).exp()
+            seconds = interval * self.uniform(0.9, 1.1, steps, people)
+            is_gap = torch.rand(steps, people, generator=self.random) < _GAP_CHANCE
+            seconds += is_gap * self.uniform(0.0, _LONGEST_GAP_S, steps, people)
         seconds[0] = 0.0
         return seconds
 
