@@ -18,6 +18,13 @@ _DEVSET = Path(__file__).parents[2] / "shared" / "devset"
 _OPTIONAL = ("hri_msgs", "people_msgs", "vision_msgs")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Seed torch before each test and its fixtures: what ran before does not change what it draws.
+    """
+    torch.manual_seed(0)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A test that needs an optional package is skipped where that is missing, but not in CI."""
