@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ros2_pose.body.lift import MEMORY
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.so3 import angle_between, quat_from_rotvec
 from ros2_pose.body.temporal_prior import ROTATION_RATE_RAD_S
@@ -131,3 +132,14 @@ def test_the_temporal_priors_rates_are_those_of_motion_capture():
     rates = torch.cat(changes).square().mean(0).sqrt() / 3**0.5 / MOCAP_S
     moving = [i for i, kind in enumerate(SMPL24.kinds) if kind not in ("foot", "hand")]
     np.testing.assert_allclose(ROTATION_RATE_RAD_S[moving], rates[moving], rtol=0.06, atol=0.01)
+
+
+def test_a_training_starts_from_a_lift_without_a_memory_but_not_from_other_weights(motions):
+    trainer = train_lift.MotionTrainer(_projector(motions), steps=6, batch=96, rate=2e-3)
+    weights = {name: value + 1 for name, value in trainer.network.state_dict().items()
+               if not name.startswith(MEMORY)}
+    trainer.start_from(weights)
+    torch.testing.assert_close(trainer.average.state_dict()["enter.bias"], weights["enter.bias"])
+    for wrong in ({"other": torch.zeros(1)} | weights, dict(list(weights.items())[1:])):
+        with pytest.raises(RuntimeError, match="other|enter"):
+            trainer.start_from(wrong)

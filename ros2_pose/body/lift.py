@@ -28,6 +28,7 @@ from ros2_pose.skeleton import COCO17, SMPL24
 
 FILE = Path(__file__).parent / "data" / "lift.pt"
 HYPOTHESES = 3
+MEMORY = ("memory.", "forgetting", "recall.")  # how the names of the recurrent weights begin
 _K, _J = len(COCO17), len(SMPL24)
 _OUTPUTS = {"rotations": 6 * _J, "betas": 10, "root": 3, "log_rotation_std": _J, "log_root_std": 3}
 _LEAST_RAYS_STD = 1e-4  # no person is as small; avoids a division by zero

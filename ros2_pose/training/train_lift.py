@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from tqdm import trange
 
 from ros2_pose.body.kinematics import pose_rig
-from ros2_pose.body.lift import FILE, HYPOTHESES, Lift, Lifted
+from ros2_pose.body.lift import FILE, HYPOTHESES, MEMORY, Lift, Lifted
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.so3 import quat_from_rotmat, rotmat_from_quat
 from ros2_pose.data.synthetic.bodies import read_poses
@@ -177,9 +177,11 @@ class LiftTrainer:
                 "lines": self.lines}
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
-        """Start from a trained lift's weights, as `_write` saves them."""
+        """Start from a trained lift's weights, as `_write` saves them, with or without a memory."""
         for network in (self.network, self.average):
-            network.load_state_dict(weights, strict=False)
+            own = {name: value for name, value in network.state_dict().items()
+                   if name.startswith(MEMORY)}
+            network.load_state_dict(own | weights)
 
     def resume(self, state: dict) -> None:
         """Continue exactly where `state` was taken."""

@@ -18,7 +18,7 @@ from ros2_pose.body.so3 import rotmat_from_rotvec
 from ros2_pose.data.synthetic.bodies import BodySampler, above_floor
 from ros2_pose.skeleton import COCO17, SMPL24
 
-MIN_DEPTH_M = 0.35  # of any joint before the camera
+_MIN_DEPTH_M = 0.35  # of any joint before the camera
 _LIMBS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 
@@ -61,11 +61,22 @@ class Projector(BodySampler):
         origin = betas.new_zeros(len(betas), 3)
         joints = pose_rig(self.model.rig(betas), rotmats, betas, origin).joints
         position, to_camera = self.views(above_floor(joints))
+        return self._placed(rotmats[:, 0], joints, position, to_camera)
+
+    @staticmethod
+    def _placed(pelvis: Tensor, joints: Tensor, position: Tensor,
+                to_camera: Tensor) -> tuple[Tensor, Tensor]:
+        """Rotation (P, 3, 3) and position (P, 3), m, of the pelvis in the camera frame.
+
+        Args:
+            pelvis (P, 3, 3), joints (P, 24, 3) m from the pelvis, position (P, 3) m: world axes.
+            to_camera (P, 3, 3): rotation from these to the camera frame.
+        """
         root = (to_camera @ position[..., None])[..., 0]
         depth_from_root = (to_camera[:, None] @ joints[..., None])[..., 2, 0]  # (P, 24)
         nearest = depth_from_root.amin(1)
-        root[:, 2] = torch.maximum(root[:, 2], MIN_DEPTH_M - nearest)
-        return to_camera @ rotmats[:, 0], root
+        root[:, 2] = torch.maximum(root[:, 2], _MIN_DEPTH_M - nearest)
+        return to_camera @ pelvis, root
 
     # ------------------------------------------------------------------------- detection
 

@@ -20,7 +20,7 @@ from ros2_pose.body.model import BodyModel
 from ros2_pose.body.so3 import quat_from_rotvec, rotmat_from_rotvec, rotvec_from_quat
 from ros2_pose.data.mocap import held_back, mirrored, plausible, with_collars
 from ros2_pose.data.synthetic.bodies import above_floor
-from ros2_pose.data.synthetic.keypoints import MIN_DEPTH_M, Projections, Projector
+from ros2_pose.data.synthetic.keypoints import Projections, Projector
 from ros2_pose.errors import PoseError
 
 MOCAP_S = 0.1  # between poses of the motion capture
@@ -125,12 +125,13 @@ class MotionProjector(Projector):
         person = self.random.get_state()  # draws the same people for each image
         self._elapsed = torch.zeros(people)
         first = self.rotvecs(people)
+        first_height = above_floor(self._joints(first))
         episode: tuple[Tensor, ...] | None = None
         images: list[Projections] = []
         for elapsed, interval in zip(seconds.cumsum(0), seconds):
             noise = self.random.get_state()
             self.random.set_state(person)
-            truth = self._at(elapsed, first)
+            truth = self._at(elapsed, first[:, 0], first_height)
             if images:
                 self.random.set_state(noise)
             episode = self._episode(truth, interval, episode)
@@ -158,25 +159,24 @@ class MotionProjector(Projector):
         seconds[0] = 0.0
         return seconds
 
-    def _at(self, elapsed: Tensor, first: Tensor) -> Projections:
+    def _at(self, elapsed: Tensor, first_pelvis: Tensor, first_height: Tensor) -> Projections:
         """People after `elapsed` (P,) s; points are without errors.
 
         Args:
-            first (P, 24, 3): rotation vectors, rad, of their first image.
+            first_pelvis (P, 3): rotation vectors, rad, of their first image.
+            first_height (P,): m, of the pelvis above the floor in it.
         """
         people = len(elapsed)
         self._elapsed = elapsed
         rotvecs, betas = self.rotvecs(people), self.betas(people)
-        joints, first_height = self._joints(rotvecs), above_floor(self._joints(first))
+        joints = self._joints(rotvecs)
         position, to_camera = self.views(first_height)
         position[:, 1] += above_floor(joints) - first_height
-        position = position + self._path(first[:, 0], position, elapsed)
+        position = position + self._path(first_pelvis, position, elapsed)
         to_camera = to_camera @ self._camera_turn(elapsed)
-        root = (to_camera @ position[..., None])[..., 0]
-        nearest = (to_camera[:, None] @ joints[..., None])[..., 2, 0].amin(1)
-        root[:, 2] = torch.maximum(root[:, 2], MIN_DEPTH_M - nearest)
         rotmats = rotmat_from_rotvec(rotvecs)
-        rotmats = torch.cat([(to_camera @ rotmats[:, 0])[:, None], rotmats[:, 1:]], 1)
+        pelvis, root = self._placed(rotmats[:, 0], joints, position, to_camera)
+        rotmats = torch.cat([pelvis[:, None], rotmats[:, 1:]], 1)
         posed = pose_rig(self.model.rig(betas), rotmats, betas, root)
         truth = self._as_labelled(posed.keypoints, posed.joints)
         points = truth[..., :2] / truth[..., 2:]
