@@ -11,7 +11,7 @@ from torch import Tensor
 from ros2_pose.body.fitter import BodyFit, Sighting, as_coco
 from ros2_pose.body.root_depth import RootDepth, root_with_cov
 from ros2_pose.data.mupots import MupotsPeople, read_people
-from ros2_pose.evaluation.benchmarks.fitting import body_model, fit_all, fitter, isotropic
+from ros2_pose.evaluation.benchmarks.fitting import fit_all, fitter, isotropic, statures
 from ros2_pose.evaluation.harness import Curve, Options, Row
 from ros2_pose.evaluation.plots import reliability
 from ros2_pose.metrics.mupots import median_by_person, mupots_pck
@@ -55,8 +55,7 @@ def true_statures(options: Options, truth: MupotsPeople) -> Tensor:
     positions = torch.from_numpy(truth.poses).double()
     cov = isotropic(torch.full(positions.shape[:2], _JOINT_STD_M), 3).to(positions)
     found = fit_all(fitter(options, joint_set=MUPOTS17), Sighting(positions, cov))
-    base, by_beta = (value.to(positions) for value in body_model().stature)
-    return torch.from_numpy(median_by_person((base + found.betas @ by_beta).numpy(), truth))
+    return torch.from_numpy(median_by_person(statures(found.betas).numpy(), truth))
 
 
 def _row(name: str, truth: MupotsPeople, found: BodyFit, options: Options, target: str) -> Row:
