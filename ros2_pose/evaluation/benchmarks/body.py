@@ -29,6 +29,7 @@ BENCHMARKS = {
     "motion": Benchmark(motion.motion, (fitting.MOCAP,), ("people", "seed", "lift")),
     "prediction": Benchmark(prediction.prediction, (fitting.MOCAP,), ("people", "seed", "lift")),
     "mupots": Benchmark(mupots.true_joints, (mupots.FILE,), ("stride", "lift")),
+    "mupots-floor": Benchmark(mupots.true_joints_on_floor, (mupots.FILE,), ("stride", "lift")),
     "mupots-noise": Benchmark(mupots.noisy_joints, (mupots.FILE,), ("stride", "seed", "lift")),
     "depth": Benchmark(depth.depth, (fitting.MOCAP,), ("people", "seed", "lift")),
     "floor": Benchmark(floor.floor, (fitting.MOCAP,), ("people", "seed", "lift")),

@@ -22,6 +22,7 @@ from ros2_pose.skeleton import COCO17, MUPOTS17
 FILE = "devset/mupots_ts01_10_gt.npz"
 _JOINT_STD_M = 0.02  # of annotated joints
 _POINT_STD = 0.01  # of true 2D joints, in sizes of the person
+_FLOOR_ROUNDS, _FLOOR_LEAST_M = 20, 0.005  # of the reweighted least squares, and least residual
 _LIMBS = tuple(name for name, side in zip(MUPOTS17.names, MUPOTS17.sides) if side != "middle")
 _PELVIS = MUPOTS17.index("pelvis")
 
@@ -45,6 +46,42 @@ def true_joints(options: Options) -> Iterator[Row]:
             found = fit_all(fitter(options, joint_set=MUPOTS17), sighting)
             yield _row(f"MuPoTS, true 2D, {used}, height {known}", truth, found, options,
                        f"PCK_rel / PCK_abs {target} %")
+
+
+def true_joints_on_floor(options: Options) -> Iterator[Row]:
+    """Bodies from true 2D joints and each sequence's floor, heights unknown."""
+    truth = read_people(options.data / FILE, options.stride)
+    std = torch.from_numpy(_POINT_STD * _size(truth.rays))[:, None].expand(-1, len(MUPOTS17))
+    fit = fitter(options, joint_set=MUPOTS17)
+    found = None
+    for number in np.unique(truth.sequence):
+        rows = torch.from_numpy(truth.sequence == number)
+        floor = _floor(truth.poses[rows.numpy()], fit.settings.ankle_height_m)
+        sighting = Sighting(torch.from_numpy(truth.rays)[rows], isotropic(std[rows], 2),
+                            up=floor[:3], floor=floor)
+        part = fit_all(fit, sighting)
+        if found is None:
+            found = BodyFit(*(value.new_zeros(len(rows), *value.shape[1:]) for value in part))
+        for values, value in zip(found, part):
+            values[rows] = value
+    assert found is not None
+    row = _row("MuPoTS, true 2D, 17 joints, height unknown, floor given", truth, found, options,
+               "PCK_abs 45 %")
+    yield row._replace(protocol="floor of a sequence: plane under the true lower ankles of all its "
+                       f"people (least absolute deviations); {row.protocol}")
+
+
+def _floor(poses: np.ndarray, ankle_height_m: float) -> Tensor:
+    """Plane (4,), see `Sighting.floor`, under the lower ankles of true poses (N, 17, 3) m."""
+    ankles = poses[:, [MUPOTS17.index(f"{side}_ankle") for side in ("left", "right")]]
+    lower = ankles[np.arange(len(ankles)), ankles[..., 1].argmax(1)]
+    sides = np.c_[lower[:, [0, 2]], np.ones(len(lower))]  # y = sides @ slope
+    weight = np.ones(len(lower))
+    for _ in range(_FLOOR_ROUNDS):
+        slope = np.linalg.lstsq(weight[:, None] * sides, weight * lower[:, 1], rcond=None)[0]
+        weight = 1 / np.sqrt(np.abs(sides @ slope - lower[:, 1]).clip(min=_FLOOR_LEAST_M))
+    normal = np.array([slope[0], -1.0, slope[1], slope[2]]) / np.hypot(1, np.hypot(*slope[:2]))
+    return torch.from_numpy(normal + [0, 0, 0, ankle_height_m])
 
 
 def true_statures(options: Options, truth: MupotsPeople) -> Tensor:

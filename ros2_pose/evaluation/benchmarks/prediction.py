@@ -72,8 +72,9 @@ def _predictions(measured: Measured, truth: np.ndarray, rate_hz: int) -> dict[st
         for rule, still_m_s in (("", PoseConfig().still_mps), (", all in motion", 0.0)):
             steps = _steps(measured, rate_hz, update, still_m_s)[:-ahead][-len(true_step):]
             error = np.linalg.norm(steps - true_step, axis=2)
-            scores |= {f"{name}{rule}, mm": 1000 * np.median(error),
-                       f"{name}{rule}, of those who walk, mm": 1000 * np.median(error[is_moving])}
+            scores[f"{name}{rule}, mm"] = 1000 * np.median(error)
+            if is_moving.any():
+                scores[f"{name}{rule}, of those who walk, mm"] = 1000 * np.median(error[is_moving])
     return scores
 
 
