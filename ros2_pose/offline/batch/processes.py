@@ -151,9 +151,7 @@ def process_recording(replayer: Replayer, results: ResultFolders, name: str, sou
     Returns:
         (DONE, record) or (FAILED, reason in one line).
     """
-    prefix = name.replace("%", "%%")
-    logging.basicConfig(format=f"%(levelname)s {prefix}: %(message)s", level=logging.INFO,
-                        force=True)
+    _log_as(name)
     try:
         return DONE, results.write(name, source, lambda files: replayer.run(
             source, files, lambda images: _reported(images, report)))
@@ -162,6 +160,13 @@ def process_recording(replayer: Replayer, results: ResultFolders, name: str, sou
     except Exception as error:  # a fault of the program must not stop the other recordings
         logging.getLogger(__name__).exception("unexpected error")
         return FAILED, f"{type(error).__name__}: {one_line(error)}"
+
+
+def _log_as(name: str) -> None:
+    """Begin all messages of this process with the name of a recording."""
+    prefix = name.replace("%", "%%")
+    logging.basicConfig(format=f"%(levelname)s {prefix}: %(message)s", level=logging.INFO,
+                        force=True)
 
 
 def _reported(images: Iterable, report: Callable[[int], None]) -> Iterator:
