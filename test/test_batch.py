@@ -345,6 +345,6 @@ def test_a_cluster_gives_the_same(words, tmp_path, monkeypatch, capsys):
     assert {name: text[0] for name, text in _finished(tmp_path / "out").items()} == {
         "one.mp4": "A", "two.mp4": "B"}
     said = capsys.readouterr().err
-    assert "its worker ended (the actor died unexpectedly); it is tried again" in said
+    assert "its worker ended (the actor died); it is tried again" in said
     assert _batch(*arguments, "10.0.0.1:6379") == 2
     assert "no cluster can be reached (no head)" in capsys.readouterr().err

@@ -7,6 +7,7 @@ extra: pip install ray.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ class RayWorkers:
             try:
                 events.append((worker, *self._ray.get(reference)))
             except self._ray.exceptions.RayError as error:
-                events.append((worker, DIED, f"ended ({one_line(error)[:200]})"))
+                events.append((worker, DIED, f"ended ({_reason(error)})"))
         return events
 
     def stop(self) -> None:
@@ -94,6 +95,12 @@ class Actor:
     def process(self, name: str, source: Path) -> tuple[str, object]:
         """Process a recording; return DONE or FAILED with a value."""
         return process_recording(*self._work, name, source, lambda images: None)
+
+
+def _reason(error: Exception) -> str:
+    """The line of Ray's explanation that tells most: of the actor's own error, the last one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or ["unknown reason"]
+    return lines[-1] if re.match(r"[\w.]+(Error|Exception)\b", lines[-1]) else lines[0]
 
 
 def _connected(address: str):
