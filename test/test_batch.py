@@ -191,6 +191,9 @@ def test_the_results_of_another_recording_are_kept(words, tmp_path, capsys):
     assert _batch(first, "--out", tmp_path / "out", "--workers", 1) == 0
     assert _batch(second, "--out", tmp_path / "out", "--workers", 1) == 2
     assert "holds the results of" in capsys.readouterr().err
+    recordings(tmp_path / "walk.mp4", inner="b")
+    assert _batch(tmp_path, "--out", tmp_path / "out", "--workers", 1) == 2
+    assert "cannot be in it" in capsys.readouterr().err
     assert _finished(tmp_path / "out")["walk.mp4"].startswith("MONDAY")
 
 

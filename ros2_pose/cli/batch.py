@@ -79,8 +79,8 @@ def run(options: argparse.Namespace) -> int:
     with _ending_on_signals(), results.locked():
         waiting = {name: recordings[name] for name in _in_order(recordings, states)}
         print(_plan(states), flush=True)
-        problems = {name: results.recorded(name)["problem"] for name in recordings
-                    if name not in waiting}
+        problems = {name: record["problem"] for name in recordings
+                    if name not in waiting and (record := results.recorded(name))}
         if waiting:
             problems |= _processed(waiting, replayer, results, options)
     return _report(problems, len(recordings))

@@ -6,7 +6,7 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from ros2_pose.offline.batch import BatchError
 
@@ -34,7 +34,7 @@ class Workers(Protocol):
     def replace(self, worker: int) -> None:
         """Start a new worker instead of one that died."""
 
-    def events(self) -> list[tuple[int, str, object]]:
+    def events(self) -> list[tuple[int, str, Any]]:
         """Wait for events of workers: (worker, kind, value)."""
 
 
@@ -55,7 +55,7 @@ class Dispatch:
         self._living = workers.count
         self._attempts: Counter[str] = Counter()
 
-    def run(self) -> Iterator[tuple[str, str, object]]:
+    def run(self) -> Iterator[tuple[str, str, Any]]:
         """Process all recordings.
 
         Yields:
@@ -85,7 +85,7 @@ class Dispatch:
             self._given[worker] = name, source
             self.workers.give(worker, name, source)
 
-    def _buried(self, worker: int, how: str) -> Iterator[tuple[str, str, object]]:
+    def _buried(self, worker: int, how: str) -> Iterator[tuple[str, str, Any]]:
         """Put the recording of a dead worker into the queue again, or yield its failure."""
         if worker in self._idle:
             self._idle.remove(worker)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
+from typing import Any
 
 from ros2_pose.errors import PoseError, one_line
 from ros2_pose.offline.batch.dispatch import DIED, DONE, FAILED, IMAGES, READY, UNUSABLE
@@ -22,9 +23,11 @@ from ros2_pose.runtime_env import settle
 
 _REPORT_S = 0.5  # between two messages about progress
 _GPUS = "CUDA_VISIBLE_DEVICES"
-# Of a worker process; its end is that of its parent from the start.
+# Of a worker process: it ends with its parent from the start, and imports what its parent does,
+# not what lies in the working directory.
 _PROGRAM = """\
 import sys
+sys.path[:] = filter(None, sys.path)
 from ros2_pose.runtime_env import end_with_parent
 end_with_parent(int(sys.argv[1]))
 from ros2_pose.offline.batch.processes import serve
@@ -77,10 +80,10 @@ class ProcessWorkers:
         with suppress(OSError):  # the worker has just died, which is its next event
             self._processes[worker][1].send(message)
 
-    def events(self) -> list[tuple[int, str, object]]:
+    def events(self) -> list[tuple[int, str, Any]]:
         """Wait for events of workers: (worker, kind, value)."""
         workers = {connection: worker for worker, (_, connection) in self._processes.items()}
-        events: list[tuple[int, str, object]] = []
+        events: list[tuple[int, str, Any]] = []
         for connection in wait(list(workers)):
             assert isinstance(connection, Connection)
             worker = workers[connection]
@@ -102,7 +105,8 @@ class ProcessWorkers:
     def stop(self) -> None:
         """Kill all processes; what they have not finished is lost."""
         for process, _ in self._processes.values():
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started: downloads
         for process, connection in self._processes.values():
             process.wait()
             connection.close()
@@ -143,7 +147,7 @@ def load(replayer: Replayer, threads: int) -> str:
 
 
 def process_recording(replayer: Replayer, results: ResultFolders, name: str, source: Path,
-                      report: Callable[[int], None]) -> tuple[str, object]:
+                      report: Callable[[int], None]) -> tuple[str, Any]:
     """Replay a recording into its folder.
 
     Args:

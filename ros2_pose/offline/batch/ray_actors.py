@@ -6,6 +6,7 @@ extra: pip install ray.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -40,7 +41,8 @@ class RayWorkers:
         gpus = 0 if replayer.config.device == "cpu" else int(resources.get("GPU", 0))
         cores = max(1, int(resources.get("CPU", 1)) // threads)
         self.count, self.threads = min(most, count or gpus or cores), threads
-        self._share = {"num_cpus": threads, "num_gpus": min(1.0, gpus / self.count)}
+        on_each = math.ceil(self.count / gpus) if gpus else 0
+        self._share = {"num_cpus": threads, "num_gpus": 1 / on_each if gpus else 0}
         results.out = Path(os.path.abspath(results.out))  # actors have another working directory
         self._work = replayer, results
         self._actors: dict[int, Any] = {}
@@ -59,10 +61,10 @@ class RayWorkers:
         path = Path(os.path.abspath(source))
         self._pending[self._actors[worker].process.remote(name, path)] = worker
 
-    def events(self) -> list[tuple[int, str, object]]:
+    def events(self) -> list[tuple[int, str, Any]]:
         """Wait for events of workers: (worker, kind, value)."""
         references, _ = self._ray.wait(list(self._pending), num_returns=1)
-        events: list[tuple[int, str, object]] = []
+        events: list[tuple[int, str, Any]] = []
         for reference in references:
             worker = self._pending.pop(reference)
             try:
@@ -85,14 +87,14 @@ class Actor:
         settle()
         self._threads, self._work = threads, (replayer, results)
 
-    def load(self) -> tuple[str, object]:
+    def load(self) -> tuple[str, Any]:
         """Load the networks; return READY or UNUSABLE with a value."""
         import torch
         torch.set_num_threads(self._threads)
         reason = load(self._work[0], self._threads)
         return (UNUSABLE, reason) if reason else (READY, None)
 
-    def process(self, name: str, source: Path) -> tuple[str, object]:
+    def process(self, name: str, source: Path) -> tuple[str, Any]:
         """Process a recording; return DONE or FAILED with a value."""
         return process_recording(*self._work, name, source, lambda images: None)
 

@@ -57,6 +57,10 @@ class ResultFolders:
             BatchError: the results there are those of another recording, or none of a batch.
         """
         folder = self.out / name
+        for outer in Path(name).parents:
+            if (self.out / outer / RECORD).exists():
+                raise BatchError(f"{self.out / outer} holds the results of another recording: "
+                                 f"those of {source} cannot be in it; give another --out")
         if not folder.exists():
             return NEW
         recorded = self.recorded(name)
@@ -76,9 +80,10 @@ class ResultFolders:
     def recorded(self, name: str) -> dict | None:
         """Return the record of a result: what it was made from, counts and problems."""
         try:
-            return json.loads((self.out / name / RECORD).read_text())
+            record = json.loads((self.out / name / RECORD).read_text())
         except (OSError, ValueError):
             return None
+        return record if isinstance(record, dict) and "problem" in record else None
 
     def write(self, name: str, source: Path,
               fill: Callable[[list[Path]], ReplaySummary]) -> dict:
