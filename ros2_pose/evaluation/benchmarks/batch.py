@@ -39,11 +39,11 @@ def batch(options: Options) -> Iterator[Row]:
         alone, one_by_one = _timed(lambda: _replay(inputs, reference))
         yield Row("replay, one after another", protocol, one_by_one)
         together, figures = _timed(lambda: _wait(_batch(inputs, out)))
-        gain = {"times as fast": alone / together, "the same": _count_same(out, reference)}
-        yield Row("batch", protocol, figures | gain, target=f"{_TARGET} times as fast")
+        yield Row("batch", protocol, figures | _gain(alone / together, out, reference),
+                  target=f"{_TARGET} times as fast")
         together, figures = _timed(lambda: _with_killed_worker(_batch(inputs, again), again))
-        gain = {"times as fast": alone / together, "the same": _count_same(again, reference)}
-        yield Row("batch, a worker killed", protocol, figures | gain)
+        yield Row("batch, a worker killed", protocol,
+                  figures | _gain(alone / together, again, reference))
 
 
 def _recordings(folder: Path, images: int) -> Path:
@@ -54,7 +54,7 @@ def _recordings(folder: Path, images: int) -> Path:
     return folder
 
 
-def _timed(run: Callable[[], None]) -> tuple[float, dict[str, float]]:
+def _timed(run: Callable[[], None]) -> tuple[float, dict[str, float | str]]:
     """Seconds that processes take, and the figures of a row."""
     start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     run()
@@ -95,12 +95,12 @@ def _with_killed_worker(process: subprocess.Popen, out: Path) -> None:
     _wait(process)
 
 
-def _count_same(out: Path, reference: Path) -> str:
-    """Number of recordings with the same bytes in every result file."""
+def _gain(factor: float, out: Path, reference: Path) -> dict[str, float | str]:
+    """Figures of a row: the factor, and how many recordings have the same bytes in all results."""
     same = sum(all((out / path.relative_to(reference)).read_bytes() == path.read_bytes()
                    for path in folder.rglob("*") if path.is_file())
                for folder in reference.iterdir())
-    return f"{same} of {_RECORDINGS}"
+    return {"times as fast": factor, "the same": f"{same} of {_RECORDINGS}"}
 
 
 BENCHMARKS = {"batch": Benchmark(batch, options=("frames",))}

@@ -90,7 +90,7 @@ class ResultFolders:
         """Make a recording's results and move them to their place.
 
         Args:
-            fill: writes the result files whose paths it is given.
+            fill: writes result files to the paths that it is given.
         Returns:
             The record. Its key `problem` is empty, or says in one line what is wrong with the
             recording.
