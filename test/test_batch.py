@@ -53,7 +53,7 @@ def _unfinished(out) -> list:
 
 def test_results_are_the_bytes_of_replay(clip, tmp_path, capsys):
     """One worker processes both: nothing of one recording is left when the next one begins."""
-    inputs = tmp_path / "in"
+    inputs, out = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()
     demo_clip.write_bag(inputs / "bag", count=2)
     video = cv2.VideoWriter(str(inputs / "walk.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10,
@@ -61,7 +61,6 @@ def test_results_are_the_bytes_of_replay(clip, tmp_path, capsys):
     for picture in clip[:2]:
         video.write(picture[..., ::-1])
     video.release()
-    out = tmp_path / "out"
     assert _batch(inputs, "--out", out, "--formats", "jsonl", "mp4", "bag", "--workers", 1,
                   *_FAST) == 0
     for name in ("bag", "walk.mp4"):
@@ -114,8 +113,8 @@ def test_changed_recordings_and_settings_are_processed_again(words, tmp_path, ca
     arguments += ["--scales", "256", "--formats", "jsonl", "bag"]
     recordings(inputs, one="changed")
     assert _batch(*arguments) == 0
-    said = capsys.readouterr().out
-    assert "- 1: changed settings: formats, scales\n- 1: the recording has changed" in said
+    assert ("- 1: changed settings: formats, scales\n- 1: the recording has changed"
+            in capsys.readouterr().out)
     assert _finished(tmp_path / "out")["one.mp4"].startswith("CHANGED")
     recordings(inputs, two="broken")  # former results stay until there are new ones
     assert _batch(*arguments) == 1
@@ -135,10 +134,9 @@ def test_workers_share_cores_and_gpus(words, tmp_path, monkeypatch):
 @pytest.mark.parametrize("number, status", [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_the_end_of_the_program_is_the_end_of_its_workers(tmp_path, number, status):
     inputs = recordings(tmp_path / "in", first="a a a", second="stay", third="b")
-    command = [sys.executable, batch_helpers.__file__, "batch", str(inputs), "--workers", "1",
-               "--out", str(tmp_path / "out")]
-    program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                               text=True, start_new_session=True)
+    words = ["batch", str(inputs), "--workers", "1", "--out", str(tmp_path / "out")]
+    program = subprocess.Popen([sys.executable, batch_helpers.__file__, *words],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     note = inputs / "second.pid"
     _wait_until(lambda: note.exists() and note.read_text())
     os.kill(program.pid, number)
