@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import exp, inf
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 _SHORT = 1e-4  # of the time constant: an interval in which the decay does not matter
 
@@ -124,7 +124,7 @@ def squared_mahalanobis(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
 
 def gate(dimensions: int, share: float) -> float:
     """Return the squared Mahalanobis distance within which a share, 0..1, of measurements lies."""
-    return float(chi2.ppf(share, dimensions))
+    return float(chdtri(dimensions, 1 - share))  # scipy.stats takes half a second to import
 
 
 def seconds(nanoseconds: int) -> float:
