@@ -1,12 +1,13 @@
 """People in motion: interpolation, what stays from image to image, and errors that last."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from ros2_pose.body.lift import MEMORY
+from ros2_pose.body.lift import MEMORY, Lift
 from ros2_pose.body.model import BodyModel
 from ros2_pose.body.so3 import angle_between, quat_from_rotvec, rotvec_from_quat
 from ros2_pose.body.temporal_prior import ROTATION_RATE_RAD_S
@@ -143,6 +144,27 @@ def test_a_training_starts_from_a_lift_without_a_memory_but_not_from_other_weigh
     for wrong in ({"other": torch.zeros(1)} | weights, dict(list(weights.items())[1:])):
         with pytest.raises(RuntimeError, match="other|enter"):
             trainer.start_from(wrong)
+
+
+@pytest.mark.parametrize("age_s", [0.02, 1.0, 2.9, 3.1, math.nan])
+def test_an_open_gate_keeps_the_bodies_of_the_image_before_until_they_are_forgotten(age_s):
+    """Whatever the new image shows; also where the new person stands elsewhere in the image."""
+    torch.manual_seed(4)
+    lift = Lift(32, 2, 16).eval()
+    torch.nn.init.zeros_(lift.gate.weight)
+    torch.nn.init.constant_(lift.gate.bias, 50.0)
+    cov = 1e-4 * torch.eye(2).expand(2, 5, 17, 2, 2)
+    points = 0.3 * torch.randn(2, 5, 17, 2)
+    before, state = lift.remember(points[0], cov[0])
+    kept = age_s <= 3.0
+    state = torch.full_like(state, torch.nan) if math.isnan(age_s) else state
+    seconds = torch.full((5,), 1.0 if math.isnan(age_s) else age_s)
+    now, _ = lift.remember(points[1] + 0.2, cov[1], None, state, seconds)
+    same = angle_between(now.theta, before.theta).amax((1, 2)) < 1e-2
+    assert (same == kept).all()
+    assert (((now.betas - before.betas).abs().amax((1, 2)) < 1e-4) == kept).all()
+    alone = lift(points[1] + 0.2, cov[1])
+    assert kept or (angle_between(now.theta, alone.theta) < 1e-2).all()
 
 
 def test_who_walks_stands_on_a_sole_that_does_not_slide(motions):

@@ -554,3 +554,11 @@ def test_without_a_body_there_are_no_joint_velocities(lost):
         report = _report(tracker, people, number * _SECOND // 10)
         known = np.isfinite(report.joint_velocity).all()
         assert known == (number not in (0, 3, 4)), number
+
+
+def test_the_velocity_of_a_person_seen_once_stays_unknown_out_of_sight():
+    tracker, nobody = Tracker(PoseConfig(confirm_hits=1)), _bodies(np.zeros((0, 3)))
+    for number in range(3):
+        people = nobody if number else _bodies([(0, 0, 5)])
+        report = _report(tracker, people, number * _SECOND // 10)
+        assert len(report) == 1 and np.isnan(report.velocity).all()

@@ -10,7 +10,8 @@ relative to the mean ray, divided by their standard deviation over the body. Pos
 and distance reach it only as four explicit numbers.
 
 The network remembers: a recurrent state of each person carries what earlier images have shown, at
-any rate and over gaps. Without a state it sees one image.
+any rate and over gaps. It holds the hypotheses of the image before, too; a gate for each joint
+blends them with the new ones. Without a state it sees one image.
 """
 
 from __future__ import annotations
@@ -28,9 +29,11 @@ from ros2_pose.skeleton import COCO17, SMPL24
 
 FILE = Path(__file__).parent / "data" / "lift.pt"
 HYPOTHESES = 3
-MEMORY = ("memory.", "forgetting", "recall.")  # how the names of the recurrent weights begin
+# how the names of the recurrent weights begin
+MEMORY = ("memory.", "forgetting", "recall.", "recall_bodies.", "gate.")
 _K, _J = len(COCO17), len(SMPL24)
 _OUTPUTS = {"rotations": 6 * _J, "betas": 10, "root": 3, "log_rotation_std": _J, "log_root_std": 3}
+_BODY = 6 * _J + 10  # numbers of a body that is remembered: columns of rotations, betas
 _LEAST_RAYS_STD = 1e-4  # no person is as small; avoids a division by zero
 _MEAN_LOG_BODY_STD = -1.1  # logarithm of the std of a body's keypoints, m
 _LEAST_REL_STD = 1e-3  # of a keypoint, relative to the std of the rays
@@ -39,6 +42,8 @@ _LEAST_UP_IN_IMAGE = 0.1  # a camera that looks straight up or down is not rolle
 _ROOT_CLAMP = 5.0  # of the root's log distance
 _LOG_STD_RANGE = -4.5, 1.0
 _LEAST_INTERVAL_S = 1e-3  # between images, that the memory is told
+_CLOCK = 2  # inputs: whether there is a state, and the logarithm of its age
+_CLOSED = -3.0  # logit of a gate before training
 _REMEMBERED_S = 3.0  # after which it forgets: it was not trained on longer gaps
 
 
@@ -75,11 +80,16 @@ class Lift(nn.Module):
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(),
                           nn.Linear(width, width)) for _ in range(blocks))
-        self.memory = nn.GRUCell(width + 2, memory)
+        self.memory = nn.GRUCell(width + _CLOCK, memory)
         self.forgetting = nn.Parameter(torch.full((memory,), -3.0))  # log of rates, 1/s
         self.recall = nn.Linear(memory, width)
+        self.recall_bodies = nn.Linear(HYPOTHESES * _BODY, width, bias=False)
+        self.gate = nn.Linear(width + _CLOCK, HYPOTHESES * (_J + 1))  # of each joint, and of betas
         nn.init.zeros_(self.recall.weight)
         nn.init.zeros_(self.recall.bias)
+        nn.init.zeros_(self.recall_bodies.weight)
+        nn.init.zeros_(self.gate.weight)
+        nn.init.constant_(self.gate.bias, _CLOSED)
         self.leave = nn.Sequential(nn.LayerNorm(width),
                                    nn.Linear(width, HYPOTHESES * (sum(_OUTPUTS.values()) + 1)))
 
@@ -112,29 +122,48 @@ class Lift(nn.Module):
             Hypotheses, and the state (P, S) after this image.
         """
         features, rotmat, rays_std = person_view(points, cov, up)
+        state, clock = self._known(state, seconds, len(features))
+        latent, bodies = state.split([self.memory.hidden_size, HYPOTHESES * _BODY], 1)
+        bodies = _rotated_bodies(bodies.unflatten(1, (HYPOTHESES, _BODY)), rotmat)
         first, *others = self.blocks
         hidden = self.enter(features)
         hidden = hidden + first(hidden)
-        state = self._next_state(hidden, state, seconds)
-        hidden = hidden + self.recall(state)
+        latent = self._next_latent(hidden, latent, clock)
+        is_known = clock[:, :1]
+        hidden = hidden + self.recall(latent) + is_known * self.recall_bodies(bodies.flatten(1))
         for block in others:
             hidden = hidden + block(hidden)
         out = self.leave(hidden).unflatten(1, (HYPOTHESES, -1))
         *values, logit = out.split([*_OUTPUTS.values(), 1], 2)
-        return _to_camera(dict(zip(_OUTPUTS, values)), logit[..., 0], rotmat, rays_std), state
+        outputs = dict(zip(_OUTPUTS, values))
+        gate = is_known * self.gate(torch.cat([hidden, clock], 1)).sigmoid()
+        bodies = _blended(outputs, bodies, gate.unflatten(1, (HYPOTHESES, -1)))
+        outputs["rotations"] = bodies[..., :6 * _J] - _T_POSE_COLUMNS.to(bodies).flatten()
+        outputs["betas"] = bodies[..., 6 * _J:]
+        bodies = _rotated_bodies(bodies, rotmat.transpose(1, 2))
+        state = torch.cat([latent, bodies.flatten(1)], 1)
+        return _to_camera(outputs, logit[..., 0], rotmat, rays_std), state
 
-    def _next_state(self, hidden: Tensor, state: Tensor | None,
-                    seconds: Tensor | None) -> Tensor:
-        """State (P, S) after an image with features hidden (P, width); it decays with time."""
+    def _known(self, state: Tensor | None, seconds: Tensor | None,
+               people: int) -> tuple[Tensor, Tensor]:
+        """Replace missing states by zeros.
+
+        Returns:
+            state (P, S), and the clock (P, 2): whether it is known, and log seconds since then.
+        """
+        weight = self.recall.weight
         if state is None or seconds is None:
-            state = hidden.new_full((len(hidden), self.memory.hidden_size), torch.nan)
-            seconds = hidden.new_ones(len(hidden))
+            return (weight.new_zeros(people, self.memory.hidden_size + HYPOTHESES * _BODY),
+                    weight.new_zeros(people, _CLOCK))
         known = (state.isfinite().all(1) & (seconds <= _REMEMBERED_S))[:, None]
-        seconds = seconds.clamp(_LEAST_INTERVAL_S, _REMEMBERED_S)[:, None].to(hidden)
-        kept = (-self.forgetting.exp() * seconds).exp()
-        decayed = torch.where(known, state, 0.0).to(hidden) * kept
-        clock = torch.cat([known.to(hidden), torch.where(known, seconds.log(), 0.0)], 1)
-        return self.memory(torch.cat([hidden, clock], 1), decayed)
+        seconds = seconds.clamp(min=_LEAST_INTERVAL_S)[:, None].to(weight)
+        clock = torch.cat([known.to(weight), torch.where(known, seconds.log(), 0.0)], 1)
+        return torch.where(known, state.to(weight), 0.0), clock
+
+    def _next_latent(self, hidden: Tensor, latent: Tensor, clock: Tensor) -> Tensor:
+        """Latent state (P, M) after an image with features hidden (P, width); it decays."""
+        kept = (-self.forgetting.exp() * clock[:, 1:].exp()).exp()
+        return self.memory(torch.cat([hidden, clock], 1), latent * kept)
 
 
 def lifted_joints(lift: Lift, body: BodyModel, points: Tensor, std: Tensor, focal: Tensor | float,
@@ -238,12 +267,37 @@ def _log_std_and_correlation(cov: Tensor) -> Tensor:
     return torch.cat([variance.log() / 2, correlation[..., None]], -1)
 
 
+def _rotmats(rotations: Tensor) -> Tensor:
+    """Rotation matrices (P, H, 24, 3, 3) of outputs (P, H, 144) relative to a T-pose."""
+    columns = rotations.unflatten(2, (_J, 3, 2)) + _T_POSE_COLUMNS.to(rotations)
+    return rotmat_from_columns(columns)
+
+
+def _blended(outputs: dict[str, Tensor], before: Tensor, gate: Tensor) -> Tensor:
+    """Blend the bodies that the network puts out with those (P, H, B) of the image before.
+
+    Args:
+        gate (P, H, 25): share of the bodies before, for each joint and for the betas.
+    Returns:
+        (P, H, B) columns of rotations and betas, in the virtual camera.
+    """
+    share = torch.cat([gate[..., :_J].repeat_interleave(6, 2),
+                       gate[..., _J:].expand(-1, -1, 10)], 2)
+    columns = _rotmats(outputs["rotations"])[..., :2].flatten(2)
+    return torch.lerp(torch.cat([columns, outputs["betas"]], 2), before, share)
+
+
+def _rotated_bodies(bodies: Tensor, rotmat: Tensor) -> Tensor:
+    """Rotate the pelvis of bodies (P, H, B), columns and betas, by rotmat (P, 3, 3)."""
+    pelvis = rotmat[:, None] @ bodies[..., :6].unflatten(2, (3, 2))
+    return torch.cat([pelvis.flatten(2), bodies[..., 6:]], 2)
+
+
 def _to_camera(outputs: dict[str, Tensor], logits: Tensor, rotmat: Tensor,
                rays_std: Tensor) -> Lifted:
     """Transform outputs (P, H, ...) from the virtual cameras and their units to the camera."""
     to_camera = rotmat.transpose(1, 2)[:, None]
-    columns = outputs["rotations"].unflatten(2, (_J, 3, 2)) + _T_POSE_COLUMNS.to(logits)
-    rotmats = rotmat_from_columns(columns)
+    rotmats = _rotmats(outputs["rotations"])
     root_rotmat = (to_camera @ rotmats[:, :, 0])[:, :, None]
     rotmats = torch.cat([root_rotmat, rotmats[:, :, 1:]], 2)
     rays_std = rays_std[:, None, None]

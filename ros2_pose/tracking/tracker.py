@@ -314,13 +314,14 @@ class Tracker:
         is_still = not velocity_of(root, self.config.still_mps).any()
         step = np.zeros(3) if is_still else rotmat.T @ (position - root.predicted(seen)[0])
         growth = rotmat.T @ (cov - root.cov) @ rotmat
-        assert person.root_cov is not None
+        assert person.root is not None and person.root_cov is not None
         root_cov = person.root_cov.copy()
         root_cov[:, :3, :3] += growth
-        person = person.with_fields(
-            root=person.root + step, root_cov=root_cov,
-            velocity=(rotmat.T @ (0 * now if is_still else now))[None],
-            velocity_cov=(rotmat.T @ velocity_cov @ rotmat)[None])
+        person = person.with_fields(root=person.root + step, root_cov=root_cov)
+        if person.velocity is not None and np.isfinite(person.velocity).all():
+            velocity = np.zeros(3) if is_still else rotmat.T @ now
+            person = person.with_fields(velocity=velocity[None],
+                                        velocity_cov=(rotmat.T @ velocity_cov @ rotmat)[None])
         if person.joints is None:
             return person
         return person.with_fields(joints=person.joints + step,

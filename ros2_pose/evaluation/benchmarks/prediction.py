@@ -67,14 +67,16 @@ def _predictions(measured: Measured, truth: np.ndarray, rate_hz: int) -> dict[st
     true_step = (truth[ahead:] - truth[:-ahead])[round(_SETTLED_S * rate_hz):]
     is_moving = np.linalg.norm(true_step, axis=2) > _MOVING_M
     filters = {"reported": filtered_root, "constant velocity": _constant_velocity}
-    scores = {"true displacement, mm": 1000 * np.median(np.linalg.norm(true_step, axis=2))}
+    displacement_m = float(np.median(np.linalg.norm(true_step, axis=2)))
+    scores = {"true displacement, mm": 1000 * displacement_m}
     for name, update in filters.items():
         for rule, still_m_s in (("", PoseConfig().still_mps), (", all in motion", 0.0)):
             steps = _steps(measured, rate_hz, update, still_m_s)[:-ahead][-len(true_step):]
             error = np.linalg.norm(steps - true_step, axis=2)
-            scores[f"{name}{rule}, mm"] = 1000 * np.median(error)
+            scores[f"{name}{rule}, mm"] = 1000 * float(np.median(error))
             if is_moving.any():
-                scores[f"{name}{rule}, of those who walk, mm"] = 1000 * np.median(error[is_moving])
+                error = error[is_moving]
+                scores[f"{name}{rule}, of those who walk, mm"] = 1000 * float(np.median(error))
     return scores
 
 
@@ -120,7 +122,7 @@ def _velocities(measured: Measured, truth: np.ndarray, rate_hz: int) -> dict[str
     late = slice(round(_SETTLED_S * rate_hz), -half)
     true = true[late.start - half:]
     error, cov = found[late] - true, cov[late]
-    scores = {}
+    scores: dict[str, float] = {}
     for name, names in _LIMBS.items():
         rows = [SMPL24.index(one) for one in names]
         scores |= {f"{name}, m/s": _rms(error[:, :, rows]),
