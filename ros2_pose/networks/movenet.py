@@ -47,13 +47,13 @@ class MoveNet(TorchNetwork):
         """Load the network.
 
         Args:
-            config: settings; read are `scales`, the long sides of the inputs in px, and `engine`,
-                which computes on a CPU.
+            config: settings; read are `scales`, the long sides of the inputs in px, and those of
+                the engine, see `Heads`.
             device: torch device that the network computes on.
         """
         super().__init__(config, device)
         self.scales = config.scales
-        self.heads = Heads("movenet", load_heads(), config.engine, device)
+        self.heads = Heads("movenet", load_heads(), config, device, max(config.scales))
 
     @classmethod
     def title(cls, config: PoseConfig) -> str:

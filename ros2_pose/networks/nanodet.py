@@ -81,15 +81,14 @@ class NanoDet(nn.Module, Finder):
         """Load the network.
 
         Args:
-            config: settings; read is `engine`, which computes on a CPU.
+            config: settings; read are those of the engine, see `Heads`.
             device: torch device that the network computes on.
         """
         nn.Module.__init__(self)
         self.config = config
         self._tile: tuple[int, int, int] | None = None  # tiles a side, row, column
         self.configure(config.score_threshold, config.max_people)
-        self.heads = Heads("nanodet", load_heads(), config.engine, device)
-        self._device = torch.device(device)
+        self.heads = Heads("nanodet", load_heads(), config, device, _LONG_SIDE)
 
     def searches(self) -> list[Finder]:
         """Return a detector of the whole picture, and one for each of its tiles, for small people.
@@ -143,7 +142,7 @@ class NanoDet(nn.Module, Finder):
         """
         size = np.array(image.shape[1::-1])
         inputs = torch.from_numpy(letterbox(image, _LONG_SIDE)[None]).permute(0, 3, 1, 2)
-        maps = self.heads(inputs.to(self._device))
+        maps = self.heads(inputs.to(self.heads.device))
         found = [_decode(level[0].cpu().numpy(), stride) for level, stride in zip(maps, _STRIDES)]
         boxes, scores = map(np.concatenate, zip(*found))
         limits = np.tile(size, 2)

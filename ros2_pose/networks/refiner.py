@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from ros2_pose.body.placement import mean_lengths2, placed_joints
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.imaging.crop import Crop
+from ros2_pose.networks.heads import engines_in_use
 from ros2_pose.networks.keypoint_noise import KeypointNoise
 
 
@@ -58,8 +60,10 @@ class Refiner(ABC):
     Attributes:
         long_side: px of a crop's longer side; the shorter one is a multiple of 32 px.
         noise: errors of its keypoints, by which covariances are stated.
+        config: settings that it was created with.
     """
 
+    config: PoseConfig
     long_side: int
     noise: KeypointNoise
 
@@ -71,6 +75,11 @@ class Refiner(ABC):
             config: settings of the pipeline; frozen.
             device: torch device that the network computes on.
         """
+
+    @property
+    def engines(self) -> set[tuple[str, str]]:
+        """What computes its layers: names of engines, each with its device, "cpu" or "cuda"."""
+        return engines_in_use(self, self.config) if isinstance(self, nn.Module) else set()
 
     @abstractmethod
     def refine(self, crops: list[np.ndarray], guides: list[Guide]) -> list[Refined]:

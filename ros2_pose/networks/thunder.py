@@ -43,12 +43,12 @@ class Thunder(nn.Module, Refiner):
         """Load the network.
 
         Args:
-            config: settings; read is `engine`, which computes on a CPU.
+            config: settings; read are those of the engine, see `Heads`.
             device: torch device that the network computes on.
         """
         nn.Module.__init__(self)
-        self._heads = Heads("thunder", load_heads(), config.engine, device)
-        self._device = torch.device(device)
+        self.config = config
+        self._heads = Heads("thunder", load_heads(), config, device, self.long_side)
 
     @torch.inference_mode()
     def heads(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -67,7 +67,7 @@ class Thunder(nn.Module, Refiner):
         found = []
         for crop, guide in zip(crops, guides):
             batch = torch.from_numpy(crop[None]).permute(0, 3, 1, 2)
-            heads = self.heads(batch.to(self._device))
+            heads = self.heads(batch.to(self._heads.device))
             found.append(decode([head[0].cpu().numpy() for head in heads], guide))
         return found
 

@@ -100,6 +100,12 @@ class TopDown(PoseNetwork):
         return self.refiner.noise
 
     @property
+    def engines(self) -> set[tuple[str, str]]:
+        """What computes the finders and the refiner; see `Finder.engines`."""
+        finders = [finder for part in self._parts for finder in part]
+        return self.refiner.engines.union(*(finder.engines for finder in finders))
+
+    @property
     def search_parts(self) -> int:
         """Number of parts of the search: that of the finder with the most parts."""
         return len(self._parts)

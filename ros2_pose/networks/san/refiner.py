@@ -24,17 +24,18 @@ class San(nn.Module, Refiner):
         """Load the network.
 
         Args:
-            config: settings; read are `checkpoint`, and `engine`, which computes on a CPU.
+            config: settings; read are `checkpoint` and those of the engine, see `Heads`.
             device: torch device that the network computes on.
             net: layers to use in place of the checkpoint's.
         """
         nn.Module.__init__(self)
+        self.config = config
         self.net = load_layers(config.checkpoint, SanNet) if net is None else net
         self.net.eval().to(device)
         self.long_side = self.net.config.input_size
         self._device = torch.device(device)
         if isinstance(self.net.features, ThunderFeatures):
-            self.net.features.set_engine(config.engine, device)
+            self.net.features.set_engine(config, device, self.long_side)
 
     def refine(self, crops: list[np.ndarray], guides: list[Guide]) -> list[Refined]:
         """Compute each crop by itself: on a CPU a batch is no faster; see `Refiner.refine`."""
