@@ -49,7 +49,7 @@ def torch_device(config: PoseConfig) -> torch.device:
     """Return the device that torch computes on.
 
     Raises:
-        EngineError: the settings contradict each other, or ask for a GPU and there is none.
+        EngineError: the settings contradict each other, or ask for a GPU that is missing.
     """
     if config.device == "cpu":
         if config.require_gpu:

@@ -159,7 +159,7 @@ def provider_options(name: str, half: bool, long_side: int, folder: Path | None)
         name: of the engine.
         half: compute in half precision, in TensorRT.
         long_side: of the largest images, px; TensorRT compiles for all sizes up to it.
-        folder: of the cache; None: there is none.
+        folder: of the cache; None: without a cache.
     """
     options: dict[str, str] = {}
     if name == OPENVINO:
