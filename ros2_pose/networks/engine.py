@@ -15,7 +15,7 @@ The settings `engine`, `device` and `require_gpu` ask for one; `Finder.engines` 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import cache
 
 import torch
@@ -103,6 +103,18 @@ def is_half(config: PoseConfig, device: torch.device | str) -> bool:
 def autocast(config: PoseConfig, device: torch.device) -> torch.autocast:
     """Return the context in which torch computes layers in half precision, if that is set."""
     return torch.autocast(device.type, torch.float16, enabled=is_half(config, device))
+
+
+def on_host(values: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Return tensors (...) of any shape on the CPU, as float; from a GPU by one copy of all.
+
+    Each copy waits for the GPU.
+    """
+    if not values or values[0].device.type == "cpu":
+        return [value.float() for value in values]
+    together = torch.cat([value.float().flatten() for value in values]).cpu()
+    parts = together.split([value.numel() for value in values])
+    return [part.view(value.shape) for part, value in zip(parts, values)]
 
 
 def check_gpu(config: PoseConfig, in_use: InUse) -> None:

@@ -15,6 +15,7 @@ from torch import nn
 from ros2_pose import boxes as box_math
 from ros2_pose.config import PoseConfig
 from ros2_pose.networks.base import Finder, input_size, letterbox
+from ros2_pose.networks.engine import on_host
 from ros2_pose.networks.heads import Heads
 from ros2_pose.networks.tfjs import load_tfjs
 from ros2_pose.people import Frame, People
@@ -143,7 +144,8 @@ class NanoDet(nn.Module, Finder):
         size = np.array(image.shape[1::-1])
         inputs = torch.from_numpy(letterbox(image, _LONG_SIDE)[None]).permute(0, 3, 1, 2)
         maps = self.heads(inputs.to(self.heads.device))
-        found = [_decode(level[0].cpu().numpy(), stride) for level, stride in zip(maps, _STRIDES)]
+        levels = on_host([level[0] for level in maps])
+        found = [_decode(level.numpy(), stride) for level, stride in zip(levels, _STRIDES)]
         boxes, scores = map(np.concatenate, zip(*found))
         limits = np.tile(size, 2)
         scaled = limits / np.tile(input_size(image.shape[1::-1], _LONG_SIDE), 2)

@@ -7,6 +7,8 @@ that it does not report a neighbour in the same crop.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -91,6 +93,33 @@ class Refiner(ABC):
         Returns:
             One person a crop; the result for a crop does not depend on the others.
         """
+
+
+def refine_each(refiner: Refiner, crops: list[np.ndarray],
+                guides: list[Guide]) -> list[Callable[[], Refined]]:
+    """Refine crops (h, w, 3) together; if that fails, each by itself.
+
+    Returns:
+        For each crop a function that returns its person, or raises its own error.
+    """
+    try:
+        return [partial(_same, found) for found in refiner.refine(crops, guides)]
+    except Exception:  # one of the crops may be the cause
+        return [partial(_alone, refiner, crop, guide) for crop, guide in zip(crops, guides)]
+
+
+def _same(found: Refined) -> Refined:
+    return found
+
+
+def _alone(refiner: Refiner, crop: np.ndarray, guide: Guide) -> Refined:
+    return refiner.refine([crop], [guide])[0]
+
+
+def rows_by_shape(images: list[np.ndarray]) -> list[list[int]]:
+    """Return the rows of images (h, w, 3) of the same shape, a list for each shape."""
+    shapes = dict.fromkeys(image.shape for image in images)
+    return [[row for row, image in enumerate(images) if image.shape == shape] for shape in shapes]
 
 
 def joints_in_camera(refined: Refined, crop: Crop, camera: Camera) -> np.ndarray:
