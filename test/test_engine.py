@@ -319,3 +319,22 @@ def test_a_whole_model_needs_no_weights_beside_it(module):
     expected = Heads("nanodet", module)(_images())
     for ours, theirs in zip(session.run(None, {"images": images}), expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_tensors_come_to_the_host_as_they_are_by_one_copy(monkeypatch):
+    """On a meta device, in place of a GPU: one flat tensor is made and copied, then divided."""
+    values = [torch.rand(3, 17, 2), torch.rand(0, 4), torch.rand(5).double(), torch.rand(())]
+    for ours, expected in zip(engine.on_host(values), values, strict=True):
+        assert ours.dtype == torch.float32 and torch.equal(ours, expected.float())
+    copied = []
+    meta = [torch.empty(value.shape, device="meta") for value in values]
+
+    def copy(together):
+        copied.append(together.shape)
+        return torch.cat([value.float().flatten() for value in values])
+
+    monkeypatch.setattr(torch.Tensor, "cpu", copy)
+    for ours, expected in zip(engine.on_host(meta), values, strict=True):
+        assert torch.equal(ours, expected.float())
+    assert copied == [(3 * 17 * 2 + 5 + 1,)]
+    assert engine.on_host([]) == []
