@@ -120,7 +120,7 @@ def decode_batch(heads: tuple[torch.Tensor, ...], guides: list[Guide]) -> list[R
     """Decode the heads of N crops on their device, each as `decode` does.
 
     Args:
-        heads: as of `decode`, (N, channels, h, w).
+        heads: those of `decode`, (N, channels, h, w) each; y before x, cells.
         guides: N, px of the crops.
     """
     center, heat, offset, displacement = (head.float() for head in heads)
@@ -138,8 +138,9 @@ def decode_batch(heads: tuple[torch.Tensor, ...], guides: list[Guide]) -> list[R
     points = torch.stack([cols + shift[..., 1], rows + shift[..., 0]], -1) * STRIDE
     cov = _vote_covariance_in_batch(probability, rows, cols) * STRIDE**2
     values = on_host([points, cov, scores, center_scores[:, 0]])
-    return [Refined(*(value.numpy().astype(float) for value in person[:3]), float(person[3]))
-            for person in zip(*values)]
+    return [Refined(keypoints, votes_cov, keypoint_scores, float(center_score))
+            for keypoints, votes_cov, keypoint_scores, center_score in
+            zip(*(value.double().numpy() for value in values))]
 
 
 def _best_near_in_batch(probability: torch.Tensor, guess: torch.Tensor) -> tuple[torch.Tensor, ...]:
