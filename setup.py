@@ -24,7 +24,7 @@ setup(
     package_data={"ros2_pose": ["**/*.npz", "**/*.pt", "**/*.csv", "**/*.yaml", "**/*.onnx"]},
     install_requires=[*requirements("requirements.txt"), "torch>=2.1"],
     extras_require={"test": requirements("requirements-test.txt"), "smplx": ["smplx"],
-                    "rerun": ["rerun-sdk>=0.23,<1"],
+                    "rerun": ["rerun-sdk>=0.23,<1"], "ray": ["ray>=2.9,<3"],
                     # For ros2_pose.evaluation: --plots, and the tracker that ours is compared with.
                     "plots": ["matplotlib>=3.7"], "evaluation": ["pycocotools", "trackers>=2.6"]},
     entry_points={"console_scripts": ["ros2_pose = ros2_pose.cli:main"]},

@@ -33,12 +33,15 @@ _SHAPES = {
     "root_cov": (6, 6),
     "velocity": (3,),
     "velocity_cov": (3, 3),
+    "joint_velocity": (_J, 3),
+    "joint_velocity_cov": (_J, 3, 3),
     "tracking_state": (),
     "age": (),
 }
 DETECTED = ("boxes", "scores", "keypoints", "keypoint_cov", "keypoint_scores")  # by a network
+_VELOCITIES = ("velocity", "velocity_cov", "joint_velocity", "joint_velocity_cov")
 _IN_SPACE = ("joints", "joint_cov", "joint_source", "theta", "betas", "root", "root_cov",
-             "velocity", "velocity_cov")
+             *_VELOCITIES)
 
 
 class PeopleError(PoseError):
@@ -110,6 +113,8 @@ class People:
     root_cov: np.ndarray | None = None  # (P, 6, 6) of x, y, z, rotation about x, y, z; m, rad
     velocity: np.ndarray | None = None  # (P, 3) of the pelvis, m/s
     velocity_cov: np.ndarray | None = None  # (P, 3, 3)
+    joint_velocity: np.ndarray | None = None  # (P, 24, 3) m/s
+    joint_velocity_cov: np.ndarray | None = None  # (P, 24, 3, 3)
     tracking_state: np.ndarray | None = None  # (P,) TENTATIVE, TRACKED or LOST
     age: np.ndarray | None = None  # (P,) s since first seen
     ids: tuple[str, ...] | None = None  # (P,)
@@ -157,9 +162,11 @@ class People:
             "joints": b_from_a.apply,
             "root": b_from_a.apply,
             "velocity": lambda vectors: vectors @ rotmat.T,
+            "joint_velocity": lambda vectors: vectors @ rotmat.T,
             "theta": lambda quats: with_root_rotated(quats, b_from_a.rotation),
             "joint_cov": lambda cov: rotmat @ cov @ rotmat.T,
             "velocity_cov": lambda cov: rotmat @ cov @ rotmat.T,
+            "joint_velocity_cov": lambda cov: rotmat @ cov @ rotmat.T,
             "root_cov": lambda cov: both @ cov @ both.T,
         }
         moved = {}
@@ -175,10 +182,9 @@ class People:
 
     def without_velocities(self) -> People:
         """Return a copy with NaN velocities."""
-        if self.velocity is None:
-            return self
-        return self.with_fields(velocity=np.full_like(self.velocity, np.nan),
-                                velocity_cov=np.full_like(self.velocity_cov, np.nan))
+        values = {name: getattr(self, name) for name in _VELOCITIES}
+        return self.with_fields(**{name: np.full_like(value, np.nan)
+                                   for name, value in values.items() if value is not None})
 
     def with_sides_changed(self, rows: list[int]) -> People:
         """Return a copy in which left and right keypoints of the people in rows are swapped."""

@@ -1,12 +1,14 @@
-"""Settings of the process for threads and memory, to be made before torch is loaded."""
+"""Settings of the process: threads and memory, to be made before torch is loaded; its end."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import signal
 
 _THRESHOLD = 1 << 30  # bytes
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8  # glibc's options of mallopt
+_PR_SET_PDEATHSIG = 1  # Linux's option of prctl
 # A single arena, because glibc returns those of further threads whatever the thresholds are.
 _MALLOC = {_M_MMAP_THRESHOLD: _THRESHOLD, _M_TRIM_THRESHOLD: _THRESHOLD, _M_ARENA_MAX: 1}
 
@@ -26,3 +28,16 @@ def settle() -> None:
     if mallopt is not None:
         for option, value in _MALLOC.items():
             mallopt(option, value)
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the system kill this process when its parent ends, however that ends (Linux).
+
+    Args:
+        parent: process id; if it has ended already, so does this process.
+    """
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)

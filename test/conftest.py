@@ -84,6 +84,8 @@ def some_people() -> People:
         root_cov=root_spread @ root_spread.swapaxes(-1, -2) + 1e-4 * np.eye(6),
         velocity=rng.normal(size=(count, 3)),
         velocity_cov=np.tile(0.04 * np.eye(3), (count, 1, 1)),
+        joint_velocity=rng.normal(size=(count, 24, 3)),
+        joint_velocity_cov=0.5 * spread @ spread.swapaxes(-1, -2) + 1e-3 * np.eye(3),
         tracking_state=np.full(count, TRACKED),
         age=np.array([0.5, 1.0, 2.0]),
         ids=("p1", "p2", "p3"))

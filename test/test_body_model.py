@@ -182,3 +182,23 @@ def test_coarse_surface_is_a_part_of_the_whole():
     coarse = model.coarse_surface(theta, betas, root)
     assert torch.allclose(coarse, whole, atol=1e-5)
     assert 200 < coarse.shape[1] < 500 and int(model.coarse_faces.max()) == coarse.shape[1] - 1
+
+
+
+def test_bodies_are_the_same_bits_with_any_number_of_threads():
+    rng = np.random.default_rng(1)
+    theta = torch.tensor(Rotation.random(480, random_state=0).as_quat()).float().view(20, 24, 4)
+    betas, root = (torch.tensor(rng.normal(0, 1, (20, size))).float() for size in (10, 3))
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            model, found = BodyModel.load(), []
+            for count in (0, 1, 3, 20):
+                state = theta[:count], betas[:count], root[:count]
+                out = model(*state)
+                found += [out.vertices, out.joints, model.coarse_surface(*state)]
+            results.append(found)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(a, b) for result in results for a, b in zip(results[0], result))

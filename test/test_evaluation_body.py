@@ -37,8 +37,8 @@ def data(tmp_path_factory) -> Path:
     poses = np.zeros((len(trials), 24, 3), np.float32)
     poses[:, 1:] = prior.mean.numpy() + 0.1 * rng.normal(size=(len(trials), 23, 3))
     (folder / "mocap").mkdir()
-    np.savez(folder / "mocap" / "cmu_theta_10hz.npz", theta=poses.repeat(6, 0),
-             src=trials.repeat(6))
+    np.savez(folder / "mocap" / "cmu_theta_10hz.npz", theta=poses.repeat(46, 0),
+             src=trials.repeat(46))
     (folder / "devset").mkdir()
     np.savez(folder / "devset" / "mupots_ts01_10_gt.npz", joint_names=MUPOTS17.names,
              **_sequence(model, poses, 1), **_sequence(model, poses, 4))
@@ -72,7 +72,8 @@ def options(data) -> Options:
 
 @pytest.mark.parametrize("part, count", [("correction", 6), ("fit", 6), ("mupots", 4),
                                          ("mupots-noise", 5), ("depth", 4), ("floor", 11),
-                                         ("cost", 12), ("motion", 5),
+                                         ("cost", 12), ("motion", 5), ("prediction", 4),
+                                         ("mupots-floor", 1),
                                          ("latency", 12)])
 def test_each_benchmark_gives_its_rows(options, part, count):
     found = run({part: body.BENCHMARKS[part]}, options)[part]
@@ -84,13 +85,30 @@ def test_each_benchmark_gives_its_rows(options, part, count):
         assert len(curve.x) == len(curve.y) and np.isfinite(curve.y).all()
 
 
+@pytest.mark.parametrize("tilt_deg", [0, 10, 35])
+def test_a_floor_is_found_under_people_who_stand_on_it(tilt_deg):
+    """People stand at random places; some jump, and one foot of each is lifted."""
+    rng, up = np.random.default_rng(tilt_deg), np.array([0, -np.cos(np.radians(tilt_deg)),
+                                                       -np.sin(np.radians(tilt_deg))])
+    along = np.linalg.svd(up[None])[2][1:]
+    feet = np.array([0, 1, 5]) + rng.uniform(-2, 2, (60, 2)) @ along
+    feet -= (feet @ up + 1.5)[:, None] * up  # 1.5 m under the camera
+    poses = np.zeros((60, 17, 3))
+    left, right = (MUPOTS17.index(f"{side}_ankle") for side in ("left", "right"))
+    poses[:, left] = feet + (0.09 + np.where(rng.random(60) < 0.2, 0.3, 0))[:, None] * up
+    poses[:, right] = poses[:, left] + rng.uniform(0.05, 0.3, 60)[:, None] * up
+    swap = rng.random(60) < 0.5
+    poses[swap] = poses[swap][:, MUPOTS17.mirror]
+    np.testing.assert_allclose(mupots._floor(poses, 0.09).numpy(), [*up, 1.5], atol=0.01)
+
+
 def test_what_is_missing_is_skipped_by_name(options, tmp_path):
     benchmarks = {name: one for name, one in body.BENCHMARKS.items()
                   if name not in ("correction", "latency")}
     found = run(benchmarks, replace(options, data=tmp_path))
     skipped = {name: rows[0].protocol for name, rows in found.items() if not rows[0].values}
-    assert set(skipped) == {"fit", "mupots", "mupots-noise", "depth", "floor", "motion", "video",
-                            "video-floor"}
+    assert set(skipped) == {"fit", "mupots", "mupots-noise", "mupots-floor", "depth", "floor",
+                            "motion", "prediction", "video", "video-floor"}
     assert "mupots_ts01_10_gt.npz" in skipped["mupots"] and str(tmp_path) in skipped["mupots"]
     assert "fit: skipped: no mocap/cmu_theta_10hz.npz" in as_tables(found)
 

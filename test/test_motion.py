@@ -8,7 +8,7 @@ import torch
 
 from ros2_pose.body.lift import MEMORY
 from ros2_pose.body.model import BodyModel
-from ros2_pose.body.so3 import angle_between, quat_from_rotvec
+from ros2_pose.body.so3 import angle_between, quat_from_rotvec, rotvec_from_quat
 from ros2_pose.body.temporal_prior import ROTATION_RATE_RAD_S
 from ros2_pose.data.synthetic.motion import MOCAP_S, MotionProjector, Motions
 from ros2_pose.skeleton import SMPL24
@@ -143,3 +143,45 @@ def test_a_training_starts_from_a_lift_without_a_memory_but_not_from_other_weigh
     for wrong in ({"other": torch.zeros(1)} | weights, dict(list(weights.items())[1:])):
         with pytest.raises(RuntimeError, match="other|enter"):
             trainer.start_from(wrong)
+
+
+def test_who_walks_stands_on_a_sole_that_does_not_slide(motions):
+    """In each interval one of ankles and feet stays where it is on the floor."""
+    projector = _projector(motions, vary=False)
+    joints = projector._joints(rotvec_from_quat(motions.quats))
+    path = motions.walked(joints)
+    soles = [SMPL24.index(f"{side}_{joint}") for side in ("left", "right")
+             for joint in ("ankle", "foot")]
+    for start, count in zip(motions.start.tolist(), motions.count.tolist()):
+        run = slice(start, start + count)
+        in_world = (path[run, None] + joints[run][:, soles])[..., [0, 2]]
+        slid = (in_world[1:] - in_world[:-1]).norm(dim=2)
+        assert slid.amin(1).max() < 1e-5
+        assert path[start].norm() == 0 and path[run, 1].abs().max() == 0
+    assert path.norm(dim=1).max() > 0.1
+
+
+@pytest.mark.parametrize("vary", [True, False])
+def test_all_images_lie_in_a_run_that_is_long_enough(vary):
+    projector = _projector(Motions(_walks(poses=40)), vary=vary, interval_s=0.1)
+    projector._duration = torch.full((50,), 2.5)
+    times = []
+    for elapsed in (0.0, 2.5):
+        projector.random.manual_seed(3)
+        projector._elapsed = torch.full((50,), elapsed)
+        times.append(projector._drawn_time(50)[1])
+    assert min(times[0]) >= 0 and max(times[1]) <= 39 * MOCAP_S + 1e-5
+    assert (times[1] > times[0]).all()
+
+
+def test_cameras_stand_still_if_told_so(motions):
+    """The pelvis then moves as the recorded path does, by the same amount."""
+    projector = _projector(motions, vary=False, interval_s=0.1, cameras_move=False)
+    seconds, images = projector.draw_sequence(20, 8)
+    first, last = images[0].root, images[-1].root
+    walked = projector._place
+    projector._elapsed = torch.zeros(20)
+    assert seconds.sum(0) == pytest.approx(0.7)
+    longest = (motions.walked(projector._joints(rotvec_from_quat(motions.quats)))).norm(dim=1)
+    assert (last - first).norm(dim=1).max() < 2 * longest.max() + 0.3
+    assert walked.shape == (20, 3)

@@ -383,6 +383,9 @@ def replay(tmp_path, monkeypatch, some_people):
         def __init__(self, config):
             self.config = config
 
+        def another(self):
+            return self
+
         def camera(self, frame):
             return frame.camera, ""
 

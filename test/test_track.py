@@ -1,5 +1,7 @@
 """Tracking of made-up people: ids stay, cross, are lost, come back, are given again."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -10,7 +12,7 @@ from ros2_pose.geometry import Transform
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People
 from ros2_pose.skeleton import COCO17
 from ros2_pose.tracking.association import associate_by_position
-from ros2_pose.tracking.kalman import ConstantVelocityFilter, gate
+from ros2_pose.tracking.kalman import VelocityFilter, gate, squared_mahalanobis
 from ros2_pose.tracking.tracker import Tracker
 
 _FIGURE = np.random.default_rng(0).uniform(-1, 1, (17, 2)) * (30, 90)
@@ -190,7 +192,7 @@ def test_velocity_converges_and_its_covariance_is_honest():
     errors = []
     for _ in range(200):
         velocity = rng.normal(size=3)
-        motion = ConstantVelocityFilter(rng.multivariate_normal(np.zeros(3), cov), cov, 0)
+        motion = VelocityFilter(rng.multivariate_normal(np.zeros(3), cov), cov, 0, 1.0, 0.1)
         for step in range(1, 60):
             position = velocity * step / 30 + rng.multivariate_normal(np.zeros(3), cov)
             motion.update(position, cov, int(step * _SECOND / 30))
@@ -237,19 +239,59 @@ def test_a_double_with_its_sides_changed_is_nobody_new():
         assert len(shown) == 1
 
 
-def test_what_time_does_does_not_depend_on_the_steps():
-    motion = ConstantVelocityFilter(np.zeros(2), np.eye(2), 0)
-    at_once = motion.predicted(2 * _SECOND)
-    for step in range(1, 9):
-        motion.state, motion.cov = motion.predicted(step * _SECOND // 4)
-        motion.stamp = step * _SECOND // 4
-    np.testing.assert_allclose(motion.cov, at_once[1], rtol=1e-9)
+def _decaying(decay_s: float) -> VelocityFilter:
+    """Two independent points in space that have been measured twice."""
+    rng = np.random.default_rng(0)
+    spread = 0.1 * rng.normal(size=(2, 3, 3))
+    cov = spread @ spread.swapaxes(-1, -2) + 1e-4 * np.eye(3)
+    motion = VelocityFilter(np.zeros((2, 3)), cov, 0, np.array([0.5, 1.0]), 0.3, decay_s)
+    motion.update(rng.normal(size=(2, 3)), cov, _SECOND // 10)
+    return motion
+
+
+@pytest.mark.parametrize("decay_s", [math.inf, 1e6, 3.0, 0.15])
+def test_what_time_does_does_not_depend_on_the_steps(decay_s):
+    """Two seconds at once, and in steps from a nanosecond to most of it."""
+    at_once = _decaying(decay_s).predicted(21 * _SECOND // 10)
+    motion = _decaying(decay_s)
+    start = motion.stamp
+    for after in (1, 1000, 10**6, 10**7, 10**8, 3 * 10**8, 2 * 10**9):
+        motion.position, motion.velocity, motion.cov, motion.cross_cov, motion.velocity_cov = \
+            motion.predicted(start + after)
+        motion.stamp = start + after
+    stepwise = (motion.position, motion.velocity, motion.cov, motion.cross_cov,
+                motion.velocity_cov)
+    for found, expected in zip(stepwise, at_once):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("decay_s", [math.inf, 1.0, 0.15])
+def test_a_prediction_is_the_distribution_of_simulated_walkers(decay_s):
+    """Velocities that decay and are pushed at random in steps of a millisecond."""
+    rng, dt, steps, speed, density = np.random.default_rng(1), 1e-3, 600, 0.8, 2.0
+    velocity = speed * rng.normal(size=20_000)
+    position = 0.1 * rng.normal(size=20_000)
+    for _ in range(steps):
+        position = position + dt * velocity
+        velocity = velocity * (1 - dt / decay_s) + np.sqrt(density * dt) * rng.normal(size=20_000)
+    motion = VelocityFilter(np.zeros(1), np.array([[0.01]]), 0, speed, density, decay_s)
+    _, _, cov, cross_cov, velocity_cov = motion.predicted(round(steps * dt * _SECOND))
+    expected = np.block([[cov, cross_cov], [cross_cov.T, velocity_cov]])
+    np.testing.assert_allclose(np.cov(position, velocity), expected, rtol=0.05)
+
+
+def test_speeds_stay_what_they_are_with_a_decay_alone():
+    motion = VelocityFilter(np.zeros((3, 2)), np.tile(np.eye(2), (3, 1, 1)), 0,
+                            np.array([0.3, 1.0, 2.0]), decay_s=0.7)
+    for stamp in (1, _SECOND // 30, 5 * _SECOND):
+        variance = np.square([0.3, 1.0, 2.0])[:, None, None] * np.eye(2)
+        np.testing.assert_allclose(motion.predicted(stamp)[4], variance, rtol=1e-3)
 
 
 def test_the_gate_holds_the_share_that_it_says():
     rng, cov = np.random.default_rng(0), np.diag([0.1, 0.2, 0.3]) ** 2
-    motion = ConstantVelocityFilter(np.zeros(3), cov, 0, speed=0.5)
-    truth = rng.multivariate_normal(np.zeros(6), motion.predicted(_SECOND)[1], 4000)[:, :3]
+    motion = VelocityFilter(np.zeros(3), cov, 0, speed=0.5, process_noise=0.1)
+    truth = rng.multivariate_normal(np.zeros(3), motion.predicted(_SECOND)[2], 4000)
     seen = truth + rng.multivariate_normal(np.zeros(3), cov, 4000)
     squared_mahalanobis = motion.squared_mahalanobis(seen, np.tile(cov, (4000, 1, 1)), _SECOND)
     for share in (0.5, 0.9, 0.99):
@@ -356,21 +398,27 @@ def test_a_slow_walker_walks_and_a_threshold_of_0_lets_nobody_stand():
     assert all(r.velocity.any() for r in reports[2:])
 
 
-def test_the_lost_stay_where_they_were_going_and_grow_less_certain():
+def test_the_lost_go_on_ever_slower_and_grow_less_certain():
+    """By the formula of Person.msg; a body's joint velocities are not known any more."""
     tracker, nobody = Tracker(), _bodies(np.zeros((0, 3)))
     spreads = []
     for number in range(70):
         second = number / 20
-        pose, position = _driving(second), (0.5 * second - 0.5, 0, 8)
+        unseen_s = max(second - 29 / 20, 0)
+        walked = 0.5 * (min(second, 29 / 20) + 3 * (1 - np.exp(-unseen_s / 3)))
+        pose, position = _driving(second), (walked - 0.5, 0, 8)
         people = _bodies([position], pose) if number < 30 else nobody
         report = _report(tracker, people, number * _SECOND // 20, pose)
         if number < 30:
             continue
         assert report.ids == ("p1",) and report.tracking_state[0] == LOST
         predicted = pose.apply(report.root[0])
-        np.testing.assert_allclose(predicted, position, atol=0.2)
+        np.testing.assert_allclose(predicted, position, atol=0.05)
         np.testing.assert_allclose(pose.apply(report.joints[0, 0]), position,
-                                   atol=0.2)
+                                   atol=0.05)
+        speed = 0.5 * np.exp(-unseen_s / 3)
+        np.testing.assert_allclose(pose.rotmat @ report.velocity[0], (speed, 0, 0), atol=0.05)
+        assert np.isnan(report.joint_velocity).all()
         spreads.append([np.trace(report.root_cov[0, :3, :3]), np.trace(report.joint_cov[0, 0]),
                         np.trace(report.velocity_cov[0])])
     assert (np.diff(spreads, axis=0) > 0).all()
@@ -450,3 +498,59 @@ def test_people_selected_before_are_all_reported_and_paired_by_position():
         expected = ("p2", "p1") if number % 2 else ("p1", "p2")
         assert report.ids == expected
     assert (report.tracking_state == TRACKED).all()
+
+
+@pytest.mark.parametrize("fps", [5, 30])
+@pytest.mark.parametrize("fixed", [True, False])
+def test_joint_velocities_are_those_of_swinging_limbs(fps, fixed):
+    """A body that walks while one wrist swings, before a camera that drives: over ground if known.
+
+    The covariance holds: errors lie inside the 95 % ellipsoid more often than not.
+    """
+    rng, tracker, wrist = np.random.default_rng(2), Tracker(), 20
+    errors, inside = [], []
+    for number in range(4 * fps):
+        second = number / fps
+        pose = _driving(second) if fixed else Transform.identity()
+        swing = np.array([0, 0, 0.3 * np.sin(3 * second)])
+        joints = np.tile((0.5 * second, 0, 6), (24, 1)) + 0.02 * rng.normal(size=(24, 3))
+        joints[wrist] += swing
+        people = _bodies([joints[0]], pose)
+        people = people.with_fields(joints=pose.inverse().apply(joints)[None],
+                                    joint_cov=np.tile(4e-4 * np.eye(3), (1, 24, 1, 1)))
+        report = _report(tracker, people, number * _SECOND // fps, pose if fixed else None)
+        if second > 1:
+            truth = np.tile((0.5, 0, 0), (24, 1))
+            truth[wrist, 2] = 0.9 * np.cos(3 * second)
+            velocity = report.joint_velocity[0] @ pose.rotmat.T
+            cov = pose.rotmat @ report.joint_velocity_cov[0] @ pose.rotmat.T
+            errors.append(np.linalg.norm(velocity - truth, axis=1))
+            inside.append(squared_mahalanobis(velocity - truth, cov) < gate(3, 0.95))
+    assert np.median(errors) < 0.35 and np.median(np.array(errors)[:, wrist]) < 0.5
+    assert np.mean(inside) > 0.9
+
+
+def test_a_joint_that_leaps_for_one_image_is_not_fast():
+    """Left and right swapped once: the velocity hardly changes, and is finite everywhere."""
+    tracker = Tracker()
+    for number in range(30):
+        people = _bodies([(0, 0, 5)])
+        if number == 20:
+            people.joints[0, 20] += (0.8, 0, 0)
+        report = _report(tracker, people, number * _SECOND // 30)
+        if number:
+            assert np.linalg.norm(report.joint_velocity[0], axis=1).max() < 1  # 24 if not gated
+    assert np.isfinite(report.joint_velocity_cov).all()
+
+
+@pytest.mark.parametrize("lost", ["joints", "root"])
+def test_without_a_body_there_are_no_joint_velocities(lost):
+    tracker = Tracker()
+    for number in range(9):
+        people = _bodies([(0, 0, 5)])
+        if number in (3, 4):
+            people.joints[:] = np.nan
+            people.root[:] = people.root if lost == "joints" else np.nan
+        report = _report(tracker, people, number * _SECOND // 10)
+        known = np.isfinite(report.joint_velocity).all()
+        assert known == (number not in (0, 3, 4)), number

@@ -105,9 +105,11 @@ class BodyModel(torch.nn.Module):
         self.register_buffer("coarse_vertices", torch.as_tensor(coarse))
         self.register_buffer("coarse_faces", torch.as_tensor(faces.reshape(-1, 3)))
         self.register_buffer("parents", torch.tensor(SMPL24.parents))
-        self.register_buffer("origin", self.J_regressor[0] @ self.template)  # the pelvis
-        self.register_buffer("origin_by_beta", torch.einsum("v,vxb->xb", self.J_regressor[0],
-                                                            self.shapedirs))
+        # The pelvis. By NumPy: torch's sums over vertices depend on the number of threads.
+        pelvis = np.asarray(arrays.J_regressor[0], np.float32)
+        for name, by_vertex in (("origin", arrays.template), ("origin_by_beta", arrays.shapedirs)):
+            rest = np.einsum("v,v...->...", pelvis, np.asarray(by_vertex, np.float32))
+            self.register_buffer(name, torch.as_tensor(rest))
         self._arrays = arrays
         self._rigs: dict[tuple, Rig] = {}
 

@@ -1,4 +1,4 @@
-"""The `ros2_pose` command: replay, evaluate, label, train, fetch weights, demo, bench, soak."""
+"""The `ros2_pose` command: replay, batch, evaluate, label, train, fetch, demo, bench, soak."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-from ros2_pose.cli import evaluate, fetch, label, node_tools, replay, train
+from ros2_pose.cli import batch, evaluate, fetch, label, node_tools, replay, train
 from ros2_pose.errors import PoseError
 from ros2_pose.runtime_env import settle
 
@@ -36,6 +36,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ros2_pose", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (replay, evaluate, label, train, fetch, node_tools):
+    for module in (replay, batch, evaluate, label, train, fetch, node_tools):
         module.add_parser(commands)
     return parser

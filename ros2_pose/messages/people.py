@@ -40,11 +40,14 @@ _BODY_ARRAYS: dict[str, tuple[str, tuple[int, ...]]] = {
     "joints": ("joints", (_J, 3)),
     "joint_cov": ("joint_covariance", (_J, 6)),
     "joint_source": ("joint_source", (_J,)),
+    "joint_velocity": ("joint_velocities", (_J, 3)),
+    "joint_velocity_cov": ("joint_velocity_covariance", (_J, 6)),
     "theta": ("theta", (_J, 4)),
     "betas": ("betas", (10,)),
 }
 _PIXEL_COORDINATES = ("boxes", "keypoints")
-_UPPER_TRIANGLES = {"keypoint_cov": np.triu_indices(2), "joint_cov": np.triu_indices(3)}
+_UPPER_TRIANGLES = {"keypoint_cov": np.triu_indices(2), "joint_cov": np.triu_indices(3),
+                    "joint_velocity_cov": np.triu_indices(3)}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
@@ -30,6 +30,7 @@ class ReplaySummary:
     tracked_ids: set[str] = field(default_factory=set)
     all_ids: set[str] = field(default_factory=set)
     stopped: str = ""  # why the replay ended early
+    write_failed: bool = False  # it ended early because a result could not be written
 
     @property
     def people(self) -> list[str]:
@@ -38,8 +39,33 @@ class ReplaySummary:
         ids = self.all_ids if too_short else self.tracked_ids
         return sorted(ids, key=lambda name: (len(name), name))
 
+    @property
+    def counts(self) -> str:
+        """Numbers of images and people, and the people's ids, in words."""
+        people = self.people
+        return (f"{self.images} images, {self.unreadable} unreadable, {self.ignored} ignored, "
+                f"{len(people)} people: {' '.join(people)}")
 
-def replay(source: Iterable[RecordedFrame], pipeline: Pipeline, sinks: list) -> ReplaySummary:
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the recording as a whole or the results, one line each."""
+        problems = []
+        if 2 * self.ignored > self.images:
+            problems.append("most images were ignored because their stamps do not increase: the "
+                            "camera's driver must stamp each image with its time of exposure")
+        if self.stopped:
+            problems.append(f"stopped early: {self.stopped}; finished results are kept")
+        return problems
+
+
+def progress_bar(source: Iterable[RecordedFrame]) -> Iterable[RecordedFrame]:
+    """Show a progress bar while a source is iterated over."""
+    return tqdm(source, "replay", total=getattr(source, "count", None), unit="image",
+                dynamic_ncols=True)
+
+
+def replay(source: Iterable[RecordedFrame], pipeline: Pipeline, sinks: list,
+           progress: Callable = progress_bar) -> ReplaySummary:
     """Run the pipeline on a recording and pass every image's people to every sink.
 
     An image with a stamp not later than the last one's is ignored, as in the node. Results written
@@ -48,29 +74,29 @@ def replay(source: Iterable[RecordedFrame], pipeline: Pipeline, sinks: list) -> 
     Args:
         source: of sources.py or rosbag_reader.py.
         sinks: of sinks.py or rerun.py.
+        progress: wraps the source to show or count its images.
     """
     summary = ReplaySummary(confirm_hits=pipeline.config.confirm_hits)
     try:
-        _process_all(source, pipeline, sinks, summary)
+        _process_all(progress(source), pipeline, sinks, summary)
         if not summary.images:
             summary.stopped = "the recording holds no image"
     except (SourceError, SinkError) as error:
-        summary.stopped = str(error)
+        summary.stopped, summary.write_failed = str(error), isinstance(error, SinkError)
     finally:
         for sink in sinks:
             try:
                 with writing(sink.path):
                     sink.close()
             except SinkError as error:
-                summary.stopped = summary.stopped or str(error)
+                summary.stopped, summary.write_failed = summary.stopped or str(error), True
     return summary
 
 
 def _process_all(source: Iterable[RecordedFrame], pipeline: Pipeline, sinks: list,
                  summary: ReplaySummary) -> None:
     stamps = StampFilter()
-    for recorded in tqdm(source, "replay", total=getattr(source, "count", None), unit="image",
-                         dynamic_ncols=True):
+    for recorded in source:
         summary.images += 1
         if not stamps.take(recorded.stamp):
             _ignore(summary, recorded, stamps)

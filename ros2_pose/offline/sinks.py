@@ -46,7 +46,9 @@ _JSON_KEYS = {
     "keypoint_cov": "keypoint_cov_px2", "keypoint_scores": "keypoint_scores",
     "joints": "joints_m", "joint_cov": "joint_cov_m2", "joint_source": "joint_source",
     "theta": "theta_quat_xyzw", "betas": "betas", "root": "root_m", "root_cov": "root_cov",
-    "velocity": "velocity_mps", "velocity_cov": "velocity_cov", "age": "age_s"}
+    "velocity": "velocity_mps", "velocity_cov": "velocity_cov",
+    "joint_velocity": "joint_velocity_mps", "joint_velocity_cov": "joint_velocity_cov",
+    "age": "age_s"}
 # OpenCV's code of a codec that each video container takes.
 VIDEO_CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG",
                 ".webm": "VP80"}

@@ -65,7 +65,7 @@ def associate_by_position(tracks: list[Track], people: People,
     cov = people.root_cov[:, :3, :3] + _ROOT_STD_M**2 * np.eye(3)
     distance = np.stack([root.squared_mahalanobis(people.root, cov, stamp)
                          for root in filters.values()])  # (T, P)
-    track_cov = np.stack([root.predicted(stamp)[1][:3, :3] for root in filters.values()])
+    track_cov = np.stack([root.predicted(stamp)[2] for root in filters.values()])
     log_volume = np.linalg.slogdet(track_cov[:, None] + cov)[1]
     inside = distance <= ROOT_GATE
     cost = np.where(inside, distance + log_volume, _IMPOSSIBLE)
@@ -88,7 +88,7 @@ def similarities(tracks: list[Track], people: People, stamp: int) -> np.ndarray:
     out = np.zeros((len(tracks), len(people)))
     for row, track in enumerate(tracks):
         dt = seconds(stamp - track.seen)
-        position_cov = track.trunk.predicted(stamp)[1][:2, :2]
+        position_cov = track.trunk.predicted(stamp)[2]
         variance = detected + track.swing_px(stamp) ** 2 + np.trace(position_cov) / 2
         similarity = oks.similarity_either_way(people.keypoints, track.predicted(stamp), areas,
                                                variance).max(0)

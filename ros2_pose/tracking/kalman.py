@@ -1,99 +1,120 @@
-"""Constant-velocity Kalman filter with measured covariances, and its gate.
+"""Kalman filter of positions and velocities with measured covariances, and its gate.
 
 Time is an argument, ns; there is no clock here.
 """
 
 from __future__ import annotations
 
+from math import exp, inf
+
 import numpy as np
-from scipy.stats import chi2
+from scipy.special import chdtri
+
+_SHORT = 1e-4  # of the time constant: an interval in which the decay does not matter
 
 
-class ConstantVelocityFilter:
-    """Position in D dimensions and its rate: state (2D,), in the position's unit and that per s.
+class VelocityFilter:
+    """Positions (..., D) and their velocities, in the positions' unit and that per s.
 
-    The velocity is a random walk with spectral density `process_noise` (unit^2/s^3), so that the
-    predicted covariance does not depend on the number of prediction steps. Defaults are a walking
-    person's, in metres.
+    The velocity is a random walk that decays towards 0 (an Ornstein-Uhlenbeck process): people
+    stop and turn. Without decay it is the constant-velocity model. The predicted covariance does
+    not depend on the number of prediction steps. Points of leading dimensions are independent.
     """
 
-    def __init__(self, position: np.ndarray, cov: np.ndarray, stamp: int, speed: float = 1.0,
-                 process_noise: float = 0.1):
-        """Start at a measured position.
+    def __init__(self, position: np.ndarray, cov: np.ndarray, stamp: int,
+                 speed: float | np.ndarray, process_noise: float | None = None,
+                 decay_s: float = inf):
+        """Start at measured positions.
 
         Args:
-            position (D,), cov (D, D): measured, and its covariance.
+            position (..., D), cov (..., D, D): measured, and their covariances.
             stamp: ns.
-            speed: prior standard deviation of the velocity, unit/s.
-            process_noise: spectral density, unit^2/s^3.
+            speed: prior standard deviation of a velocity, unit/s; (...) for each point.
+            process_noise: spectral density of the acceleration, unit^2/s^3. None, only with a
+                decay: that with which the speed's distribution stays.
+            decay_s: time constant of the velocity.
         """
-        size = len(position)
-        self.state = np.concatenate([position, np.zeros(size)])
-        self.cov: np.ndarray = np.zeros((2 * size, 2 * size))
-        self.cov[:size, :size] = cov
-        self.cov[size:, size:] = speed**2 * np.eye(size)
-        self.stamp, self.process_noise = stamp, process_noise
+        variance = np.square(speed)
+        self.position = np.asarray(position, float)
+        self.velocity = np.zeros_like(self.position)
+        self.cov = np.array(cov, float)
+        self.cross_cov = np.zeros_like(self.cov)
+        self.velocity_cov = self.cross_cov + _isotropic(variance, self.cov)
+        self.process_noise = 2 * variance / decay_s if process_noise is None else process_noise
+        self.stamp, self.decay_s = stamp, decay_s
 
-    @property
-    def size(self) -> int:
-        """D, the number of dimensions."""
-        return len(self.state) // 2
-
-    @property
-    def position(self) -> np.ndarray:
-        """(D,) position."""
-        return self.state[:self.size]
-
-    @property
-    def velocity(self) -> np.ndarray:
-        """(D,) velocity, per second."""
-        return self.state[self.size:]
-
-    @property
-    def velocity_cov(self) -> np.ndarray:
-        """(D, D) covariance of the velocity."""
-        return self.cov[self.size:, self.size:]
-
-    def predicted(self, stamp: int,
-                  process_noise: float | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Predict the state for a stamp that is not before the last update.
+    def predicted(self, stamp: int, process_noise: float | None = None) -> tuple[np.ndarray, ...]:
+        """Predict for a stamp that is not before the last update.
 
         Args:
             stamp: ns.
             process_noise: in place of the filter's own, e.g. for a person out of sight.
         Returns:
-            state (2D,) and covariance (2D, 2D).
+            position (..., D), velocity (..., D), and the covariances (..., D, D) of the position,
+            of position with velocity, and of the velocity.
         """
         density = self.process_noise if process_noise is None else process_noise
         dt = seconds(stamp - self.stamp)
-        step = np.kron([[1, dt], [0, 1]], np.eye(self.size))
-        noise = density * np.array([[dt**3 / 3, dt**2 / 2], [dt**2 / 2, dt]])
-        return step @ self.state, step @ self.cov @ step.T + np.kron(noise, np.eye(self.size))
+        reach, left = _decay(dt, self.decay_s)
+        noise = [_isotropic(density * variance, self.cov)
+                 for variance in _noise(dt, reach, left, self.decay_s)]
+        both = self.cross_cov + self.cross_cov.swapaxes(-1, -2)
+        return (self.position + reach * self.velocity, left * self.velocity,
+                self.cov + reach * both + reach**2 * self.velocity_cov + noise[0],
+                left * (self.cross_cov + reach * self.velocity_cov) + noise[1],
+                left**2 * self.velocity_cov + noise[2])
 
     def squared_mahalanobis(self, positions: np.ndarray, covs: np.ndarray,
                             stamp: int) -> np.ndarray:
-        """Return (N,) squared Mahalanobis distances of N measured positions at a stamp (ns).
+        """Return squared Mahalanobis distances (...) of measured positions at a stamp (ns).
 
         Args:
-            positions (N, D), covs (N, D, D): measured, and their covariances.
+            positions (..., D), covs (..., D, D): measured, and their covariances.
         """
-        state, cov = self.predicted(stamp)
-        return squared_mahalanobis(positions - state[:self.size],
-                                   cov[:self.size, :self.size] + covs)
+        position, _, cov, _, _ = self.predicted(stamp)
+        return squared_mahalanobis(positions - position, cov + covs)
 
     def update(self, position: np.ndarray, cov: np.ndarray, stamp: int) -> None:
-        """Predict to a stamp (ns) and take in a position (D,) measured with covariance (D, D)."""
-        size = self.size
-        self.state, self.cov = self.predicted(stamp)
-        gain = self.cov[:, :size] @ np.linalg.inv(self.cov[:size, :size] + cov)
-        self.state = self.state + gain @ (position - self.state[:size])
-        self.cov = self.cov - gain @ self.cov[:size]
-        self.cov = (self.cov + self.cov.T) / 2
+        """Predict to a stamp (ns) and take in positions (..., D), covariances (..., D, D)."""
+        before, velocity, prior_cov, cross_cov, velocity_cov = self.predicted(stamp)
+        information = np.linalg.inv(prior_cov + cov)
+        gain, velocity_gain = prior_cov @ information, cross_cov.swapaxes(-1, -2) @ information
+        innovation = (position - before)[..., None]
+        self.position = before + (gain @ innovation)[..., 0]
+        self.velocity = velocity + (velocity_gain @ innovation)[..., 0]
+        self.cov = _symmetric(prior_cov - gain @ prior_cov)
+        self.cross_cov = cross_cov - gain @ cross_cov
+        self.velocity_cov = _symmetric(velocity_cov - velocity_gain @ cross_cov)
         self.stamp = stamp
 
     def shift(self, step: np.ndarray) -> None:
-        """Move the position by a step (D,) that is no motion of its own."""
-        self.state[:self.size] += step
+        """Move the positions by a step (..., D) that is no motion of their own."""
+        self.position = self.position + step
+
+
+def _isotropic(variance: float | np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Covariances (..., D, D) with the same variance along all axes, as large as those of like."""
+    return np.asarray(variance)[..., None, None] * np.eye(like.shape[-1])
+
+
+def _decay(dt: float, decay_s: float) -> tuple[float, float]:
+    """Displacement in dt seconds per velocity, s, and the share of the velocity that is left."""
+    if decay_s == inf:
+        return dt, 1.0
+    left = exp(-dt / decay_s)
+    return decay_s * (1 - left), left
+
+
+def _noise(dt: float, reach: float, left: float, decay_s: float) -> tuple[float, float, float]:
+    """Variances after dt seconds of unit spectral density: position, covariance, velocity."""
+    if dt < _SHORT * decay_s:  # also without decay; the formulas below would cancel
+        return dt**3 / 3, dt**2 / 2, dt
+    variance = decay_s / 2 * (1 - left**2)
+    return decay_s**2 * (dt - 2 * reach + variance), reach**2 / 2, variance
+
+
+def _symmetric(cov: np.ndarray) -> np.ndarray:
+    return (cov + cov.swapaxes(-1, -2)) / 2
 
 
 def squared_mahalanobis(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
@@ -103,7 +124,7 @@ def squared_mahalanobis(error: np.ndarray, cov: np.ndarray) -> np.ndarray:
 
 def gate(dimensions: int, share: float) -> float:
     """Return the squared Mahalanobis distance within which a share, 0..1, of measurements lies."""
-    return float(chi2.ppf(share, dimensions))
+    return float(chdtri(dimensions, 1 - share))  # scipy.stats takes half a second to import
 
 
 def seconds(nanoseconds: int) -> float:

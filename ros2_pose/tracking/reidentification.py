@@ -44,7 +44,7 @@ def _cost(old: Track, new: Track, stamp: int) -> float:
     dt = seconds(stamp - old.seen)
     if old.root is not None and new.root is not None:
         error = new.root.position - old.root.position
-        cov = old.root.cov[:3, :3] + new.root.cov[:3, :3] + _ROAM**2 * dt * np.eye(3)
+        cov = old.root.cov + new.root.cov + _ROAM**2 * dt * np.eye(3)
     elif dt > _POSITION_ALONE_S:
         return np.inf
     else:

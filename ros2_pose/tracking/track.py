@@ -10,14 +10,14 @@ import numpy as np
 from ros2_pose.geometry import Transform
 from ros2_pose.people import People
 from ros2_pose.skeleton import COCO17
-from ros2_pose.tracking.kalman import ConstantVelocityFilter, seconds
+from ros2_pose.tracking.kalman import VelocityFilter, seconds
 
 _TRUNK = [COCO17.index(f"{side}_{joint}") for side in ("left", "right")
           for joint in ("shoulder", "hip")]
 _TRUNK_STD = 0.03  # heights: the trunk is no point, and bends
 _STATURE_M = 1.7  # converts metres to heights in the image
 _SWING, _MOST_SWING = 0.5, 0.15  # heights/s, heights: limbs move about the trunk
-_SPEED, _PROCESS_NOISE = 1.0, 0.3  # m/s, m^2/s^3, see `ConstantVelocityFilter`
+_SPEED, _PROCESS_NOISE = 1.0, 0.3  # m/s, m^2/s^3, see `VelocityFilter`
 
 
 @dataclass(eq=False)
@@ -28,13 +28,14 @@ class Track:
     seen: int  # ns, the last frame that showed the person
     detection: People  # the person alone, in that frame
     evidence: float  # sum of the scores
-    trunk: ConstantVelocityFilter  # the trunk's middle in the image, px
+    trunk: VelocityFilter  # the trunk's middle in the image, px
     hits: int = 1  # frames that showed the person
     swapped_since: int | None = None  # ns, the frame since which left is mistaken for right
     number: int = 0  # of the id; 0 until the person is reported
     body: Any = None  # the body layer's, from which the next fit starts
     shape: np.ndarray | None = None  # (10,) betas
-    root: ConstantVelocityFilter | None = None  # m, fixed frame (camera frame if that is unknown)
+    root: VelocityFilter | None = None  # m, fixed frame (camera frame if that is unknown)
+    joints: VelocityFilter | None = None  # (24, 3), in the same unit and frame
     last: People | None = None  # the person alone, as last reported
     camera_to_fixed: Transform | None = None  # when `last` was reported
 
@@ -43,8 +44,8 @@ class Track:
         """Begin a track with a detection of a frame with a stamp (ns)."""
         px_per_m = float(height(people.boxes[row])) / _STATURE_M
         positions, covs = trunks(people)
-        trunk = ConstantVelocityFilter(positions[row], covs[row], stamp, _SPEED * px_per_m,
-                                       _PROCESS_NOISE * px_per_m**2)
+        trunk = VelocityFilter(positions[row], covs[row], stamp, _SPEED * px_per_m,
+                               _PROCESS_NOISE * px_per_m**2)
         return Track(stamp, stamp, people[[row]], people.scores[row], trunk)
 
     @property
@@ -73,7 +74,7 @@ class Track:
     def predicted_cov(self, stamp: int) -> np.ndarray:
         """Return the covariances (17, 2, 2), px^2, of `predicted`: of detection, trunk and limbs.
         """
-        position_cov = self.trunk.predicted(stamp)[1][:2, :2]
+        position_cov = self.trunk.predicted(stamp)[2]
         return self.detection.keypoint_cov[0] + position_cov + self.swing_px(stamp)**2 * np.eye(2)
 
     def swing_px(self, stamp: int) -> float:

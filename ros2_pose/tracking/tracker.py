@@ -22,13 +22,13 @@ from ros2_pose.geometry import Transform
 from ros2_pose.people import LOST, TENTATIVE, TRACKED, People, concatenated
 from ros2_pose.sync.image_sync import PATIENCE, Stream
 from ros2_pose.tracking.association import (
-    ROOT_GATE,
     Association,
     associate_by_similarity,
     is_double,
     is_swapped,
 )
-from ros2_pose.tracking.kalman import ConstantVelocityFilter, gate, seconds
+from ros2_pose.tracking.kalman import VelocityFilter, seconds
+from ros2_pose.tracking.motion import filtered_joints, filtered_root, velocity_of
 from ros2_pose.tracking.reidentification import reidentified
 from ros2_pose.tracking.track import Track
 
@@ -37,10 +37,9 @@ _UNSURE_S = 0.3  # an unconfirmed track unseen for longer is forgotten
 _FOLLOWED_S = 0.3  # a person unseen for longer is no longer looked for where it is predicted
 _RECENT = 3  # intervals, of which the longest counts: slow cameras are irregular
 _REMEMBERED_S = 10.0  # for so long after a track was forgotten its id is kept free
-_LEAP_STD = 0.2  # m: a person who sets off or bends is no outlier
 _STUBBORN_S = 0.3  # a root outside the gate for longer restarts its filter
-_STANDING = gate(3, 0.95)  # a velocity within it is not significant
 _UNSEEN_PROCESS_NOISE = 1.0  # m^2/s^3: people out of sight stop and turn without being measured
+
 
 
 class Tracker:
@@ -166,7 +165,7 @@ class Tracker:
         self._camera_to_fixed = camera_to_fixed
         if (camera_to_fixed is None) != (before is None):
             for track in self.tracks + self._gone:
-                track.root = None  # positions in another frame mean nothing in this one
+                track.root = track.joints = None  # of another frame: they mean nothing in this one
         if camera_to_fixed is None or before is None or camera is None:
             return
         then_from_fixed, now_from_fixed = before.inverse(), camera_to_fixed.inverse()
@@ -242,7 +241,7 @@ class Tracker:
     # ------------------------------------------------------------------------------ motion
 
     def _with_velocities(self, people: People, tracks: list[Track], stamp: int) -> People:
-        """Filter each root; add velocities (P, 3) along the camera's axes."""
+        """Filter each root and its joints; add velocities along the camera's axes."""
         if people.root is None or people.root_cov is None:
             return people
         velocity = np.full((len(people), 3), np.nan)
@@ -255,18 +254,34 @@ class Tracker:
             track.shape = people.betas[row] if people.betas is not None else None
             position = to_fixed.apply(people.root[row])
             position_cov = rotmat @ people.root_cov[row, :3, :3] @ rotmat.T
-            track.root, is_new = _filtered(track.root, position, position_cov, stamp, patience_s)
-            if not is_new:
-                velocity[row] = rotmat.T @ self._velocity(track.root)
+            track.root, is_new = filtered_root(track.root, position, position_cov, stamp,
+                                               patience_s)
+            if is_new:
+                track.joints = None
+            else:
+                velocity[row] = rotmat.T @ velocity_of(track.root, self.config.still_mps)
                 cov[row] = rotmat.T @ track.root.velocity_cov @ rotmat
-        return people.with_fields(velocity=velocity, velocity_cov=cov)
+        people = people.with_fields(velocity=velocity, velocity_cov=cov)
+        return self._with_joint_velocities(people, tracks, stamp)
 
-    def _velocity(self, root: ConstantVelocityFilter) -> np.ndarray:
-        """(3,) m/s in the fixed frame, exactly 0 for a person who seems to stand."""
-        velocity = root.velocity
-        slow = np.linalg.norm(velocity) < self.config.still_mps
-        still = slow and velocity @ np.linalg.solve(root.velocity_cov, velocity) < _STANDING
-        return np.zeros(3) if still else velocity
+    def _with_joint_velocities(self, people: People, tracks: list[Track], stamp: int) -> People:
+        """Filter the joints of bodies; add their velocities along the camera's axes."""
+        if people.joints is None or people.joint_cov is None:
+            return people
+        velocity, cov = (np.full_like(values, np.nan, float)
+                         for values in (people.joints, people.joint_cov))
+        to_fixed = self._camera_to_fixed or Transform.identity()
+        rotmat = to_fixed.rotmat
+        for row, track in enumerate(tracks):
+            joints, joint_cov = people.joints[row], people.joint_cov[row]
+            if not (np.isfinite(joints).all() and np.isfinite(joint_cov).all()):
+                continue
+            track.joints, is_new = filtered_joints(track.joints, to_fixed.apply(joints),
+                                                   rotmat @ joint_cov @ rotmat.T, stamp)
+            if not is_new:
+                velocity[row] = track.joints.velocity @ rotmat
+                cov[row] = rotmat.T @ track.joints.velocity_cov @ rotmat
+        return people.with_fields(joint_velocity=velocity, joint_velocity_cov=cov)
 
     def _lost(self, track: Track, stamp: int) -> People:
         """A person out of sight: no pixels, the body moved on with its last velocity."""
@@ -277,9 +292,13 @@ class Tracker:
             keypoint_cov=np.full_like(last.keypoint_cov, np.nan),
             keypoint_scores=np.zeros_like(last.keypoint_scores),
             tracking_state=np.array([LOST]), age=np.array([seconds(stamp - track.born)]))
+        if person.joint_velocity is not None:
+            person = person.with_fields(
+                joint_velocity=np.full_like(person.joint_velocity, np.nan),
+                joint_velocity_cov=np.full_like(person.joint_velocity_cov, np.nan))
         if track.root is None or person.root is None or not np.isfinite(person.root).all():
             return person
-        return self._moved_on(person, track.root, seconds(stamp - track.seen), stamp)
+        return self._moved_on(person, track.root, track.seen, stamp)
 
     def _in_camera(self, track: Track) -> People:
         """A person as last reported, in the camera frame of now."""
@@ -288,41 +307,22 @@ class Tracker:
             return track.last
         return track.last.moved(self._camera_to_fixed.inverse() @ track.camera_to_fixed)
 
-    def _moved_on(self, person: People, root: ConstantVelocityFilter, unseen_s: float,
-                  stamp: int) -> People:
-        """A person's body after unseen_s with its last velocity, less certain by that."""
+    def _moved_on(self, person: People, root: VelocityFilter, seen: int, stamp: int) -> People:
+        """A person's body moved on from where it was last seen (ns), less certain by that."""
         rotmat = (self._camera_to_fixed or Transform.identity()).rotmat
-        both = np.kron(np.eye(2), rotmat)  # position, and velocity
-        step = rotmat.T @ self._velocity(root) * unseen_s
+        position, now, cov, _, velocity_cov = root.predicted(stamp, _UNSEEN_PROCESS_NOISE)
+        is_still = not velocity_of(root, self.config.still_mps).any()
+        step = np.zeros(3) if is_still else rotmat.T @ (position - root.predicted(seen)[0])
+        growth = rotmat.T @ (cov - root.cov) @ rotmat
         assert person.root_cov is not None
-        growth = both.T @ (root.predicted(stamp, _UNSEEN_PROCESS_NOISE)[1] - root.cov) @ both
         root_cov = person.root_cov.copy()
-        root_cov[:, :3, :3] += growth[:3, :3]
-        person = person.with_fields(root=person.root + step, root_cov=root_cov,
-                                    velocity_cov=person.velocity_cov + growth[3:, 3:])
+        root_cov[:, :3, :3] += growth
+        person = person.with_fields(
+            root=person.root + step, root_cov=root_cov,
+            velocity=(rotmat.T @ (0 * now if is_still else now))[None],
+            velocity_cov=(rotmat.T @ velocity_cov @ rotmat)[None])
         if person.joints is None:
             return person
         return person.with_fields(joints=person.joints + step,
-                                  joint_cov=person.joint_cov + growth[:3, :3],
+                                  joint_cov=person.joint_cov + growth,
                                   joint_source=np.zeros_like(person.joint_source))
-
-
-def _filtered(root: ConstantVelocityFilter | None, position: np.ndarray, cov: np.ndarray,
-              stamp: int, patience_s: float) -> tuple[ConstantVelocityFilter, bool]:
-    """Update a root's filter with a measured position (3,), covariance (3, 3).
-
-    Positions outside the gate are left out; after patience_s of them the filter starts anew.
-
-    Returns:
-        the filter, and whether it has just started.
-    """
-    if root is None:
-        return ConstantVelocityFilter(position, cov, stamp), True
-    if stamp <= root.stamp:
-        return root, False
-    with_leap = cov + _LEAP_STD**2 * np.eye(3)
-    if root.squared_mahalanobis(position[None], with_leap[None], stamp)[0] <= ROOT_GATE:
-        root.update(position, cov, stamp)
-    elif seconds(stamp - root.stamp) > patience_s:
-        return ConstantVelocityFilter(position, cov, stamp), True
-    return root, False

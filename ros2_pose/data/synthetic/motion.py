@@ -22,11 +22,14 @@ from ros2_pose.data.mocap import held_back, mirrored, plausible, with_collars
 from ros2_pose.data.synthetic.bodies import above_floor
 from ros2_pose.data.synthetic.keypoints import Projections, Projector
 from ros2_pose.errors import PoseError
+from ros2_pose.skeleton import SMPL24
 
 MOCAP_S = 0.1  # between poses of the motion capture
 _LEAST_POSES = 5  # of a run that is drawn from
 _INTERVAL_S = (1 / 45, 0.6)  # between images, log-uniform
 _GAP_CHANCE, _LONGEST_GAP_S = 0.03, 2.0  # of images that are missing
+_SOLES = [SMPL24.index(f"{side}_{joint}") for side in ("left", "right")
+          for joint in ("ankle", "foot")]
 _SPEEDS = (0.7, 1.3)  # of a motion, relative to the recorded one
 _WALKS, _FASTEST_M_S = 0.5, 1.6  # share of the people who change position, along their heading
 _DRIFTS, _DRIFT_M_S = 0.4, 0.5  # share of the cameras that move, and the std of their velocity
@@ -58,20 +61,21 @@ class Motions:
         self.start = self.count.cumsum(0) - self.count
 
     @staticmethod
-    def read(mocap: str | Path, held: bool = False) -> Motions:
+    def read(mocap: str | Path, held: bool = False, poses: int = _LEAST_POSES) -> Motions:
         """Read the plausible runs of motion capture, and the same mirrored.
 
         Args:
             mocap, held: see `bodies.read_poses`.
+            poses: least length of a run.
         """
         with np.load(mocap, allow_pickle=False) as file:
             source, theta = file["src"], file["theta"].astype(np.float64)
         usable = (held_back(source) == held) & plausible(theta)
         ends = np.flatnonzero((source[1:] != source[:-1]) | ~usable[1:] | ~usable[:-1]) + 1
         runs = [run for run in np.split(np.arange(len(theta)), ends)
-                if usable[run].all() and len(run) >= _LEAST_POSES]
-        poses = [with_collars(theta[run]) for run in runs]
-        return Motions([*poses, *map(mirrored, poses)])
+                if usable[run].all() and len(run) >= poses]
+        theta_of_runs = [with_collars(theta[run]) for run in runs]
+        return Motions([*theta_of_runs, *map(mirrored, theta_of_runs)])
 
     def at(self, run: Tensor, seconds: Tensor) -> Tensor:
         """Interpolate poses.
@@ -82,13 +86,34 @@ class Motions:
         Returns:
             (P, 24, 3) rotation vectors, rad.
         """
+        quats = self.interpolate(self.quats, run, seconds)
+        return rotvec_from_quat(torch.nn.functional.normalize(quats, dim=2))
+
+    def interpolate(self, values: Tensor, run: Tensor, seconds: Tensor) -> Tensor:
+        """Interpolate values (N, ...) of the poses linearly in time; for run and seconds see `at`.
+        """
         last = (self.count[run] - 1).to(seconds)
         phase = (seconds / MOCAP_S).remainder(2 * last)
         position = torch.minimum(phase, 2 * last - phase)
         before = torch.minimum(position.floor(), last - 1)
         row = self.start[run] + before.long()
-        quats = torch.lerp(self.quats[row], self.quats[row + 1], (position - before)[:, None, None])
-        return rotvec_from_quat(torch.nn.functional.normalize(quats, dim=2))
+        share = (position - before).view(-1, *[1] * (values.dim() - 1))
+        return torch.lerp(values[row], values[row + 1], share)
+
+    def walked(self, joints: Tensor) -> Tensor:
+        """Integrate the pelvis's path: the lowest sole stands still on the floor.
+
+        Args:
+            joints (N, 24, 3): m from the pelvis, y up, of all poses.
+        Returns:
+            (N, 3) m, level, relative to where the run of each pose begins.
+        """
+        soles = joints[:, _SOLES]
+        lowest = (soles[1:, :, 1] + soles[:-1, :, 1]).argmin(1)
+        step = (soles[:-1] - soles[1:])[torch.arange(len(lowest)), lowest]
+        path = torch.cat([torch.zeros_like(step[:1]), step]).cumsum(0)
+        path = path - path[self.start].repeat_interleave(self.count, 0)
+        return path * torch.tensor([1.0, 0.0, 1.0])
 
 
 def _continuous(quats: Tensor) -> Tensor:
@@ -103,15 +128,19 @@ class MotionProjector(Projector):
 
     Args:
         motions: runs of poses.
-        vary: False draws them unchanged.
+        vary: False draws them unchanged: people walk where their feet carry them.
         interval_s: between all images; None: it varies, and there are gaps.
+        cameras_move: False: all of them stand still.
     """
 
     def __init__(self, model: BodyModel, motions: Motions, seed: int = 0, vary: bool = True,
-                 interval_s: float | None = None) -> None:
+                 interval_s: float | None = None, cameras_move: bool = True) -> None:
         super().__init__(model, motions.quats[..., :3], seed, vary)
-        self.motions, self.interval_s = motions, interval_s
-        self._elapsed = torch.zeros(0)  # (P,) s, of the images that are drawn
+        self.motions, self.interval_s, self.cameras_move = motions, interval_s, cameras_move
+        self._walked_m = None if vary else motions.walked(
+            self._joints(rotvec_from_quat(motions.quats)))
+        self._elapsed = self._duration = torch.zeros(0)  # (P,) s, of the images that are drawn
+        self._place = torch.zeros(0, 3)  # (P, 3) m, along the recorded paths
 
     def draw_sequence(self, people: int,
                       steps: int) -> tuple[Tensor, list[Projections]]:
@@ -122,16 +151,17 @@ class MotionProjector(Projector):
             projections of the P people.
         """
         seconds = self._intervals(people, steps)
+        self._duration = seconds.sum(0)
         person = self.random.get_state()  # draws the same people for each image
         self._elapsed = torch.zeros(people)
         first = self.rotvecs(people)
-        first_height = above_floor(self._joints(first))
+        first_height, first_place = above_floor(self._joints(first)), self._place
         episode: tuple[Tensor, ...] | None = None
         images: list[Projections] = []
         for elapsed, interval in zip(seconds.cumsum(0), seconds):
             noise = self.random.get_state()
             self.random.set_state(person)
-            truth = self._at(elapsed, first[:, 0], first_height)
+            truth = self._at(elapsed, first[:, 0], first_height, first_place)
             if images:
                 self.random.set_state(noise)
             episode = self._episode(truth, interval, episode)
@@ -141,10 +171,18 @@ class MotionProjector(Projector):
 
     def drawn(self, people: int) -> Tensor:
         """(P, 24, 3) rotation vectors, rad, of random motions at the time that is drawn."""
+        run, seconds = self._drawn_time(people)
+        if self._walked_m is not None:
+            self._place = self.motions.interpolate(self._walked_m, run, seconds)
+        return self.motions.at(run, seconds)
+
+    def _drawn_time(self, people: int) -> tuple[Tensor, Tensor]:
+        """Draw runs (P,), and times (P,), s, in them: all images lie in a run if they can."""
         run = torch.randint(len(self.motions.count), (people,), generator=self.random)
-        start = self.uniform(0.0, 60.0, people)
         speed = self.uniform(*_SPEEDS, people) if self.vary else 1.0
-        return self.motions.at(run, start + speed * self._elapsed)
+        spare = MOCAP_S * (self.motions.count[run] - 1) - speed * self._duration
+        start = self.uniform(0.0, 1.0, people) * spare.clamp(min=0)
+        return run, start + speed * self._elapsed
 
     def _intervals(self, people: int, steps: int) -> Tensor:
         """(T, P) s between images: at a rate of its own for each person, with some gaps."""
@@ -159,12 +197,14 @@ class MotionProjector(Projector):
         seconds[0] = 0.0
         return seconds
 
-    def _at(self, elapsed: Tensor, first_pelvis: Tensor, first_height: Tensor) -> Projections:
+    def _at(self, elapsed: Tensor, first_pelvis: Tensor, first_height: Tensor,
+            first_place: Tensor) -> Projections:
         """People after `elapsed` (P,) s; points are without errors.
 
         Args:
             first_pelvis (P, 3): rotation vectors, rad, of their first image.
             first_height (P,): m, of the pelvis above the floor in it.
+            first_place (P, 3): m, along the recorded path, in it.
         """
         people = len(elapsed)
         self._elapsed = elapsed
@@ -172,7 +212,9 @@ class MotionProjector(Projector):
         joints = self._joints(rotvecs)
         position, to_camera = self.views(first_height)
         position[:, 1] += above_floor(joints) - first_height
-        position = position + self._path(first_pelvis, position, elapsed)
+        path = (self._place - first_place if self._walked_m is not None
+                else self._path(first_pelvis, elapsed))
+        position = position + self._before_camera_only(position, path + self._drift(elapsed))
         to_camera = to_camera @ self._camera_turn(elapsed)
         rotmats = rotmat_from_rotvec(rotvecs)
         pelvis, root = self._placed(rotmats[:, 0], joints, position, to_camera)
@@ -188,29 +230,36 @@ class MotionProjector(Projector):
         zero = rotvecs.new_zeros(len(rotvecs), 10)
         return pose_rig(self.model.rig(zero), rotmats, zero, zero[:, :3]).joints
 
-    def _path(self, pelvis: Tensor, position: Tensor, elapsed: Tensor) -> Tensor:
-        """Displacements (P, 3) m, y up, since the first image, relative to the camera.
+    def _path(self, pelvis: Tensor, elapsed: Tensor) -> Tensor:
+        """Displacements (P, 3) m, y up, since the first image, at a constant velocity.
 
         Args:
             pelvis (P, 3): rotation vector, rad, of which the first image's heading is walked along.
-            position (P, 3): m, of the first image.
         """
         people = len(elapsed)
         direction = rotmat_from_rotvec(pelvis)[:, :, 2]  # ahead
         speed = self.uniform(0.0, _FASTEST_M_S, people) * self.chance(_WALKS, people)
-        drift = _DRIFT_M_S * self.normal(people, 3) * self.chance(_DRIFTS, people)[:, None]
-        velocity = speed[:, None] * direction + drift
-        velocity[:, 1] = 0
-        step = velocity * elapsed[:, None]
+        return speed[:, None] * direction * elapsed[:, None]
+
+    def _drift(self, elapsed: Tensor) -> Tensor:
+        """Displacements (P, 3) m of the person relative to a camera that moves."""
+        people = len(elapsed)
+        drifts = self.chance(_DRIFTS, people)[:, None] & torch.tensor(self.cameras_move)
+        return _DRIFT_M_S * self.normal(people, 3) * drifts * elapsed[:, None]
+
+    @staticmethod
+    def _before_camera_only(position: Tensor, step: Tensor) -> Tensor:
+        """Steps (P, 3) m from positions (P, 3), level and not into the camera."""
         ahead = position[:, 2] + step[:, 2]  # negative in front of the camera
-        step[:, 2] = torch.where(ahead > -_NEAREST_M, (-_NEAREST_M - position[:, 2]).clamp(min=0),
-                                 step[:, 2])
-        return step
+        nearest = (-_NEAREST_M - position[:, 2]).clamp(min=0)
+        return torch.stack([step[:, 0], torch.zeros_like(ahead),
+                            torch.where(ahead > -_NEAREST_M, nearest, step[:, 2])], 1)
 
     def _camera_turn(self, elapsed: Tensor) -> Tensor:
         """(P, 3, 3) rotation of the world about the vertical axis since the first image."""
         people = len(elapsed)
-        amplitude = self.uniform(-_TURN_RAD, _TURN_RAD, people) * self.chance(_CAMERA_TURNS, people)
+        turns = self.chance(_CAMERA_TURNS, people) & torch.tensor(self.cameras_move)
+        amplitude = self.uniform(-_TURN_RAD, _TURN_RAD, people) * turns
         phase = self.uniform(0.0, 2 * math.pi, people)
         angle = amplitude * ((self.uniform(0.0, _TURN_RAD_S, people) * elapsed + phase).sin()
                              - phase.sin())

@@ -18,6 +18,7 @@ from ros2_pose.evaluation.benchmarks import (
     floor,
     motion,
     mupots,
+    prediction,
     video,
 )
 from ros2_pose.evaluation.harness import Benchmark
@@ -26,7 +27,9 @@ BENCHMARKS = {
     **correction.BENCHMARKS,
     "fit": Benchmark(fitting.fit, (fitting.MOCAP,), ("people", "seed", "lift")),
     "motion": Benchmark(motion.motion, (fitting.MOCAP,), ("people", "seed", "lift")),
+    "prediction": Benchmark(prediction.prediction, (fitting.MOCAP,), ("people", "seed", "lift")),
     "mupots": Benchmark(mupots.true_joints, (mupots.FILE,), ("stride", "lift")),
+    "mupots-floor": Benchmark(mupots.true_joints_on_floor, (mupots.FILE,), ("stride", "lift")),
     "mupots-noise": Benchmark(mupots.noisy_joints, (mupots.FILE,), ("stride", "seed", "lift")),
     "depth": Benchmark(depth.depth, (fitting.MOCAP,), ("people", "seed", "lift")),
     "floor": Benchmark(floor.floor, (fitting.MOCAP,), ("people", "seed", "lift")),

@@ -90,9 +90,14 @@ def adults(options: Options) -> tuple[BodyState, Posed, Tensor]:
     generator = torch.Generator().manual_seed(options.seed)
     betas = torch.randn(drawn.betas.shape, generator=generator) * model.beta_std
     posed = pose_rig(model.rig(betas), drawn.rotmats, betas, drawn.root)
-    base, by_beta = model.stature
     state = BodyState(quat_from_rotmat(drawn.rotmats), betas, drawn.root)
-    return state, posed, base + betas @ by_beta
+    return state, posed, statures(betas)
+
+
+def statures(betas: Tensor) -> Tensor:
+    """Heights (P,), m, of upright people with betas (P, 10)."""
+    base, by_beta = (value.to(betas) for value in body_model().stature)
+    return base + betas @ by_beta
 
 
 def normal(seed: int, *shape: int) -> Tensor:

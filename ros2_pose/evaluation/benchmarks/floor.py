@@ -21,6 +21,7 @@ from ros2_pose.evaluation.benchmarks.fitting import (
     fitter,
     isotropic,
     normal,
+    statures,
 )
 from ros2_pose.evaluation.harness import Options, Row
 from ros2_pose.skeleton import SMPL24
@@ -124,17 +125,19 @@ def _row(options: Options, name: str, images: list[BodyState],
         tilt_deg: of the camera.
     """
     with_floor = _fitted(options, images, torch.tensor([0.0, -1.0, 0.0, _CAMERA_M]))
-    errors, inside = zip(*(_errors(found, images[-1])
-                           for found in (with_floor, _fitted(options, images, None))))
+    errors, inside, stature = zip(*(_errors(found, images[-1])
+                                    for found in (with_floor, _fitted(options, images, None))))
     start = "cold" if len(images) == 1 else f"after {len(images) - 1} images"
     return Row(f"distance by a floor with {tilt_deg:g} degree of tilt error, {name}",
                f"{len(images[0].root)} held-back mocap poses, adults, 2-6 m, camera {_CAMERA_M:g} "
                "m above the floor, which TF gives with a tilt error in a random direction; noise "
                f"of {PIXEL_STD:g} of the focal length, {start}; median relative error of the "
-               "distance, and share of the errors of depth within one standard deviation",
+               "distance, and share of the errors of depth within one standard deviation; median "
+               "relative error of the stature",
                {"error, %": errors[0], "without floor, %": errors[1],
+                "stature, %": stature[0], "without floor stature, %": stature[1],
                 "within 1 sigma, %": inside[0], "without floor within 1 sigma, %": inside[1]},
-               "2 %" if name.startswith("standing") else "no worse than without")
+               "2 %; stature 3 %" if name.startswith("standing") else "no worse than without")
 
 
 def _fitted(options: Options, images: list[BodyState], floor: Tensor | None) -> BodyFit:
@@ -157,8 +160,11 @@ def _fitted(options: Options, images: list[BodyState], floor: Tensor | None) -> 
     return found
 
 
-def _errors(found: BodyFit, truth: BodyState) -> tuple[float, float]:
-    """Median relative error of the distance, %, and share of depths within one sigma, %."""
+def _errors(found: BodyFit, truth: BodyState) -> tuple[float, float, float]:
+    """Median relative error of the distance, %; share of depths within one sigma, %; median
+    relative error of the stature, %."""
     relative = (found.root.norm(dim=1) / truth.root.norm(dim=1) - 1).abs()
     inside = (found.root[:, 2] - truth.root[:, 2]).abs() < found.root_cov[:, 2, 2].sqrt()
-    return 100 * float(relative.nanmedian()), 100 * float(inside.double().mean())
+    stature = (statures(found.betas) / statures(truth.betas) - 1).abs()
+    return (100 * float(relative.nanmedian()), 100 * float(inside.double().mean()),
+            100 * float(stature.nanmedian()))

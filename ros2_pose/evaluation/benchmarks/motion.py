@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ros2_pose.body.fitter import BodyFit, Fitter, Sighting
@@ -20,7 +21,7 @@ from ros2_pose.body.state import BodyState
 from ros2_pose.body.temporal_prior import Previous
 from ros2_pose.data.synthetic.keypoints import Projections
 from ros2_pose.data.synthetic.motion import MOCAP_S, MotionProjector, Motions
-from ros2_pose.evaluation.benchmarks.fitting import MOCAP, body_model, fitter
+from ros2_pose.evaluation.benchmarks.fitting import MOCAP, body_model, fitter, statures
 from ros2_pose.evaluation.harness import Options, Row
 from ros2_pose.metrics.pose import acceleration_error, at_root, coverage, mpjpe, pa_mpjpe
 from ros2_pose.skeleton import SMPL24
@@ -29,7 +30,8 @@ _PEOPLE, _IMAGES = 100, 40
 _SETTLED = 10  # images after which people count
 _PELVIS = SMPL24.index("pelvis")
 
-Joints = Callable[[Fitter, list[Projections]], tuple[np.ndarray, np.ndarray | None]]
+# Joints (T, P, 24, 3) m of each image, and the fits that they come from.
+Joints = Callable[[Fitter, list[Projections]], tuple[np.ndarray, list[BodyFit]]]
 
 
 @torch.inference_mode()
@@ -41,15 +43,15 @@ def motion(options: Options) -> Iterator[Row]:
     _, images = projector.draw_sequence(people, _IMAGES)
     truth = np.stack([image.joints.numpy() for image in images])
     for name, joints in _METHODS.items():
-        found, cov = joints(fitter(options), images)
+        found, fits = joints(fitter(options), images)
         yield Row(f"in motion, {name}",
                   f"{people} held-back mocap motions of {_IMAGES} images at 10 Hz, simulated noise "
                   f"of which a share lasts; pelvis-relative, from image {_SETTLED + 1} on",
-                  _scores(found, truth, cov))
+                  _scores(found, truth, fits))
 
 
-def _scores(found: np.ndarray, truth: np.ndarray, cov: np.ndarray | None) -> dict[str, float]:
-    """Scores of joints (T, P, 24, 3) m; cov (T, P, 24, 3, 3) of positions in the camera frame."""
+def _scores(found: np.ndarray, truth: np.ndarray, fits: list[BodyFit]) -> dict[str, float]:
+    """Scores of joints (T, P, 24, 3) m, and of the fits that they come from."""
     late = slice(_SETTLED, None)
     ours, theirs = (np.stack([at_root(one, _PELVIS) for one in joints])
                     for joints in (found, truth))
@@ -60,12 +62,19 @@ def _scores(found: np.ndarray, truth: np.ndarray, cov: np.ndarray | None) -> dic
               "PA-MPJPE, mm": 1000 * np.nanmean(pa_mpjpe(flat_ours, flat_theirs)),
               "acceleration error, m/s^2": float(np.nanmean(accelerations)),
               "distance error, %": 100 * _distance_error(found[late], truth[late])}
-    if cov is not None:
+    if fits:
         error = (found - truth)[late].reshape(-1, 3)
-        cov = cov[late].reshape(-1, 3, 3)
+        cov = np.stack([fit.joint_cov.numpy() for fit in fits])[late].reshape(-1, 3, 3)
         scores |= {f"inside {share:.0%}": 100 * coverage(error, cov, share)
                    for share in (0.68, 0.95)}
+        scores["change of the stature in the last second, %"] = 100 * stature_change(
+            torch.stack([statures(fit.betas) for fit in fits]), round(1 / MOCAP_S))
     return scores
+
+
+def stature_change(stature: Tensor, images: int) -> float:
+    """Median relative change of statures (T, P), m, over the last images."""
+    return float((stature[-1] / stature[-1 - images] - 1).abs().nanmedian())
 
 
 def _distance_error(found: np.ndarray, truth: np.ndarray) -> float:
@@ -82,33 +91,43 @@ def _lift_joints(fitter: Fitter, lifted: Lifted) -> np.ndarray:
 
 
 def _lifted(with_memory: bool) -> Joints:
-    def run(fitter: Fitter, images: list[Projections]) -> tuple[np.ndarray, None]:
+    def run(fitter: Fitter, images: list[Projections]) -> tuple[np.ndarray, list[BodyFit]]:
         state, found = None, []
         seconds = torch.full((len(images[0].root),), MOCAP_S)
         for image in images:
             lifted, state = fitter.lift.remember(image.points, image.cov, None, state, seconds)
             found.append(_lift_joints(fitter, lifted))
             state = state if with_memory else None
-        return np.stack(found), None
+        return np.stack(found), []
     return run
 
 
 def _fitted(follows: bool, with_memory: bool) -> Joints:
-    def run(fitter: Fitter, images: list[Projections]) -> tuple[np.ndarray, np.ndarray]:
-        previous, joints, cov = None, [], []
-        for number, image in enumerate(tqdm(images, "fitting", leave=False)):
-            found = fitter.fit(Sighting(image.points, image.cov), previous)
-            joints.append(found.joints.numpy())
-            cov.append(found.joint_cov.numpy())
-            if follows:
-                previous = _previous(found, number + 1, with_memory)
-        return np.stack(joints), np.stack(cov)
+    def run(fitter: Fitter, images: list[Projections]) -> tuple[np.ndarray, list[BodyFit]]:
+        fits = fitted(fitter, images, MOCAP_S, follows, with_memory)
+        return np.stack([fit.joints.numpy() for fit in fits]), fits
     return run
 
 
-def _previous(found: BodyFit, frames: int, with_memory: bool) -> Previous:
+def fitted(fitter: Fitter, images: list[Projections], interval_s: float, follows: bool = True,
+           with_memory: bool = True) -> list[BodyFit]:
+    """Fit bodies to each image.
+
+    Args:
+        follows: each fit starts from the one before.
+        with_memory: the lift does, too.
+    """
+    previous, fits = None, []
+    for number, image in enumerate(tqdm(images, "fitting", leave=False)):
+        fits.append(fitter.fit(Sighting(image.points, image.cov), previous))
+        if follows:
+            previous = _previous(fits[-1], number + 1, interval_s, with_memory)
+    return fits
+
+
+def _previous(found: BodyFit, frames: int, interval_s: float, with_memory: bool) -> Previous:
     people = len(found.ok)
-    seconds = torch.full((people,), MOCAP_S)
+    seconds = torch.full((people,), interval_s)
     state = BodyState(*(value.double() for value in found.state))
     return Previous(state, seconds, torch.full((people,), frames), found.disagreement_s,
                     found.lift_state if with_memory else None, seconds)

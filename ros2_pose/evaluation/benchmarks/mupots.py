@@ -11,7 +11,7 @@ from torch import Tensor
 from ros2_pose.body.fitter import BodyFit, Sighting, as_coco
 from ros2_pose.body.root_depth import RootDepth, root_with_cov
 from ros2_pose.data.mupots import MupotsPeople, read_people
-from ros2_pose.evaluation.benchmarks.fitting import body_model, fit_all, fitter, isotropic
+from ros2_pose.evaluation.benchmarks.fitting import fit_all, fitter, isotropic, statures
 from ros2_pose.evaluation.harness import Curve, Options, Row
 from ros2_pose.evaluation.plots import reliability
 from ros2_pose.metrics.mupots import median_by_person, mupots_pck
@@ -22,6 +22,7 @@ from ros2_pose.skeleton import COCO17, MUPOTS17
 FILE = "devset/mupots_ts01_10_gt.npz"
 _JOINT_STD_M = 0.02  # of annotated joints
 _POINT_STD = 0.01  # of true 2D joints, in sizes of the person
+_FLOOR_ROUNDS, _FLOOR_LEAST_M = 20, 0.005  # of the reweighted least squares, and least residual
 _LIMBS = tuple(name for name, side in zip(MUPOTS17.names, MUPOTS17.sides) if side != "middle")
 _PELVIS = MUPOTS17.index("pelvis")
 
@@ -47,6 +48,42 @@ def true_joints(options: Options) -> Iterator[Row]:
                        f"PCK_rel / PCK_abs {target} %")
 
 
+def true_joints_on_floor(options: Options) -> Iterator[Row]:
+    """Bodies from true 2D joints and each sequence's floor, heights unknown."""
+    truth = read_people(options.data / FILE, options.stride)
+    std = torch.from_numpy(_POINT_STD * _size(truth.rays))[:, None].expand(-1, len(MUPOTS17))
+    fit = fitter(options, joint_set=MUPOTS17)
+    found = None
+    for number in np.unique(truth.sequence):
+        rows = torch.from_numpy(truth.sequence == number)
+        floor = _floor(truth.poses[rows.numpy()], fit.settings.ankle_height_m)
+        sighting = Sighting(torch.from_numpy(truth.rays)[rows], isotropic(std[rows], 2),
+                            up=floor[:3], floor=floor)
+        part = fit_all(fit, sighting)
+        if found is None:
+            found = BodyFit(*(value.new_zeros(len(rows), *value.shape[1:]) for value in part))
+        for values, value in zip(found, part):
+            values[rows] = value
+    assert found is not None
+    row = _row("MuPoTS, true 2D, 17 joints, height unknown, floor given", truth, found, options,
+               "PCK_abs 45 %")
+    yield row._replace(protocol="floor of a sequence: plane under the true lower ankles of all its "
+                       f"people (least absolute deviations); {row.protocol}")
+
+
+def _floor(poses: np.ndarray, ankle_height_m: float) -> Tensor:
+    """Plane (4,), see `Sighting.floor`, under the lower ankles of true poses (N, 17, 3) m."""
+    ankles = poses[:, [MUPOTS17.index(f"{side}_ankle") for side in ("left", "right")]]
+    lower = ankles[np.arange(len(ankles)), ankles[..., 1].argmax(1)]
+    sides = np.c_[lower[:, [0, 2]], np.ones(len(lower))]  # y = sides @ slope
+    weight = np.ones(len(lower))
+    for _ in range(_FLOOR_ROUNDS):
+        slope = np.linalg.lstsq(weight[:, None] * sides, weight * lower[:, 1], rcond=None)[0]
+        weight = 1 / np.sqrt(np.abs(sides @ slope - lower[:, 1]).clip(min=_FLOOR_LEAST_M))
+    normal = np.array([slope[0], -1.0, slope[1], slope[2]]) / np.hypot(1, np.hypot(*slope[:2]))
+    return torch.from_numpy(normal + [0, 0, 0, ankle_height_m])
+
+
 def true_statures(options: Options, truth: MupotsPeople) -> Tensor:
     """(N,) m: stature of the body that fits a person's true 3D joints, median over the frames.
 
@@ -55,8 +92,7 @@ def true_statures(options: Options, truth: MupotsPeople) -> Tensor:
     positions = torch.from_numpy(truth.poses).double()
     cov = isotropic(torch.full(positions.shape[:2], _JOINT_STD_M), 3).to(positions)
     found = fit_all(fitter(options, joint_set=MUPOTS17), Sighting(positions, cov))
-    base, by_beta = (value.to(positions) for value in body_model().stature)
-    return torch.from_numpy(median_by_person((base + found.betas @ by_beta).numpy(), truth))
+    return torch.from_numpy(median_by_person(statures(found.betas).numpy(), truth))
 
 
 def _row(name: str, truth: MupotsPeople, found: BodyFit, options: Options, target: str) -> Row:
