@@ -166,9 +166,10 @@ def provider_options(name: str, half: bool, long_side: int, folder: Path | None)
         options |= {"device_type": "CPU", "num_of_threads": str(torch.get_num_threads())}
         options |= {"cache_dir": str(folder)} if folder else {}
     elif name == TENSORRT:
-        middle = min(256, long_side)
+        longest = -(-long_side // 32) * 32  # inputs are padded to multiples of 32 px
+        middle = min(256, longest)
         for limit, shape in (("min", (1, 32, 32)), ("opt", (1, middle, middle)),
-                             ("max", (_MOST_IMAGES, long_side, long_side))):
+                             ("max", (_MOST_IMAGES, longest, longest))):
             options[f"trt_profile_{limit}_shapes"] = f"images:{'x'.join(map(str, shape))}x3"
         options["trt_fp16_enable"] = str(half)
         if folder:

@@ -223,9 +223,9 @@ def main(arguments: list[str] | None = None) -> int:
             print(json.dumps(row), flush=True)
         return 0
     about = machine()
-    if options.device == "cuda" and about["cuda"] == "-":
-        print(f"gpu_check: torch {about['torch']} has no CUDA; --device cpu tries the check out",
-              file=sys.stderr)
+    if options.device == "cuda" and about["card"] == "cpu":
+        print(f"gpu_check: torch {about['torch']} finds no GPU (CUDA {about['cuda']}); "
+              "--device cpu tries the check out", file=sys.stderr)
         return 2
     out = options.out or result_file(about["card"])
     results = check(out, options.device, options.seconds, options.quick, options.parts)
