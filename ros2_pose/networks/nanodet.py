@@ -185,8 +185,9 @@ def _is_cut_off(boxes: np.ndarray, low: np.ndarray, high: np.ndarray,
         low, high (2,): limits of the tile, x, y px.
         size (2,): of the picture, px.
     """
-    return (((boxes[:, :2] < low + _SIDE_PX) & (low > 0))
-            | ((boxes[:, 2:] > high - _SIDE_PX) & (high < size))).any(1)
+    at_low = (boxes[:, :2] < low + _SIDE_PX) & (low > 0)
+    at_high = (boxes[:, 2:] > high - _SIDE_PX) & (high < size)
+    return np.any(at_low | at_high, axis=1)
 
 
 def _tile_limits(size: np.ndarray, count: int,
