@@ -59,8 +59,11 @@ class PoseConfig:
                           choices=("auto", "cpu", "cuda"))
     require_gpu: bool = setting(False, "do not start without a GPU, instead of running slowly on "
                                 "the CPU")
-    engine: str = setting("auto", "inference engine on a CPU; auto: onnxruntime if it is installed",
-                          choices=("auto", "torch", "onnxruntime"))
+    engine: str = setting("auto", "inference engine of the networks movenet, thunder, nanodet and "
+                          "san; auto: onnxruntime on a CPU if it is installed, torch on a GPU",
+                          choices=("auto", "torch", "onnxruntime", "onnxruntime-cuda",
+                                   "onnxruntime-tensorrt", "onnxruntime-openvino"))
+    fp16: bool = setting(False, "compute in half precision on a GPU, in torch or TensorRT")
     scales: tuple[int, ...] = setting(
         (256, 512), "long side of the network's input, px; detections of several scales are "
         "merged. Larger scales detect smaller people; time grows with the square",

@@ -24,6 +24,7 @@ from ros2_pose.errors import PoseError
 from ros2_pose.geometry import Transform
 from ros2_pose.imaging.contrast import has_contrast
 from ros2_pose.imaging.upright import people_as_taken, quarter_turns_to_upright, upright_frame
+from ros2_pose.networks.engine import check_gpu, described, torch_device
 from ros2_pose.networks.registry import create_network
 from ros2_pose.people import DEPTH, INFERRED, OBSERVED, Frame, Ground, People
 from ros2_pose.sync.ground import ground_from_config
@@ -68,13 +69,23 @@ class Pipeline:
     Not thread-safe: call it from one thread.
 
     Raises:
-        PipelineError: if the device that the settings name is not available.
+        EngineError: if the device or the engine that the settings name is not available.
+
+    Attributes:
+        device: that the networks compute on.
+        engine: that they compute in, in words.
     """
 
     def __init__(self, config: PoseConfig = PoseConfig()):
         self.config = config
-        self.device = _device(config.device, config.require_gpu)
+        self.device = torch_device(config)
         self.network = create_network(config, self.device)
+        in_use = self.network.engines
+        check_gpu(config, in_use)
+        self.engine = described(in_use)
+        if {where for _, where in in_use} == {"cuda"}:
+            self.device = torch.device("cuda")
+        log.info("network %s: %s", config.network, self.engine or f"on {self.device}")
         # Bodies stay on the CPU: for a few small matrices a person, launches would dominate a GPU.
         self.body = BodyModel.load(config.body_model or None)
         self.network_name = config.network
@@ -293,17 +304,6 @@ class Pipeline:
         return people.with_fields(
             keypoints=np.where(ok[..., None], pixels, people.keypoints),
             keypoint_cov=np.where(ok[..., None, None], cov, people.keypoint_cov))
-
-
-def _device(wanted: str, require_gpu: bool) -> torch.device:
-    if wanted == "cpu" and require_gpu:
-        raise PipelineError("device: cpu contradicts require_gpu; choose one of the two")
-    if (wanted == "cuda" or require_gpu) and not torch.cuda.is_available():
-        raise PipelineError(f"device: cuda is not available to torch {torch.__version__}; use auto "
-                            "or cpu without require_gpu, or install a CUDA build")
-    if wanted == "auto":
-        wanted = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(wanted)
 
 
 def check_image(image: np.ndarray) -> None:

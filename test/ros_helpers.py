@@ -43,6 +43,7 @@ class FakePipeline:
     """Reports the same people for every frame and keeps what it was given."""
 
     device, body, network_name, body_name = "cpu", None, "fake", "open_body"
+    engine = "torch on cpu"
 
     def __init__(self, config: PoseConfig, people: CorePeople | None = None):
         self.config = config

@@ -172,10 +172,11 @@ def test_a_gpu_that_is_asked_for_and_not_there_ends_the_node(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
     from ros2_pose.config import PoseConfig
+    from ros2_pose.networks.onnx_engine import EngineError
     from ros2_pose.pipeline import Pipeline
-    with pytest.raises(PipelineError, match="require_gpu"):
+    with pytest.raises(EngineError, match="require_gpu"):
         Pipeline(PoseConfig(require_gpu=True))
-    with pytest.raises(PipelineError, match="one of the two"):
+    with pytest.raises(EngineError, match="one of the two"):
         Pipeline(PoseConfig(device="cpu", require_gpu=True))
 
 

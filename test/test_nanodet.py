@@ -142,9 +142,34 @@ def test_a_person_cut_off_by_a_tile_is_left_to_the_next_one(monkeypatch):
             return np.zeros((0, 4)), np.zeros(0)
         return np.array([[cols.min(), rows.min(), cols.max() + 1.0, rows.max() + 1.0]]), np.ones(1)
 
-    monkeypatch.setattr(NanoDet, "find_boxes", find_boxes)
+    monkeypatch.setattr(NanoDet, "_find_boxes", lambda self, pictures: [
+        find_boxes(self, picture) for picture in pictures])
     found = [part.find_people([Frame(image)])[0].boxes
              for part in NanoDet(PoseConfig(tiles=2)).searches()[1:]]
     boxes = np.concatenate(found)
     assert len(boxes) >= 1
     assert (boxes == person).all()
+
+
+def test_on_a_gpu_pictures_of_one_shape_are_found_in_as_each_alone(network, clip, monkeypatch):
+    """The same way on a CPU: the device is said to be another one, and pictures differ in size."""
+    class Elsewhere(torch.nn.Module):
+        device = type("Device", (), {"type": "elsewhere"})
+        batches = []
+
+        def forward(self, images):
+            self.batches.append(len(images))
+            return kept(images)
+
+    kept = network.heads
+    pictures = [clip[0], clip[3][:640], clip[3], clip[6], np.ascontiguousarray(clip[6][:640])]
+    alone = [network.find_boxes(picture) for picture in pictures]
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *_: tensor)
+    monkeypatch.setattr(nanodet, "on_host", lambda maps: maps)
+    monkeypatch.setitem(network._modules, "heads", Elsewhere())
+    together = network._find_boxes(pictures)
+    assert Elsewhere.batches == [3, 2]
+    for (boxes, scores), (own_boxes, own_scores) in zip(together, alone, strict=True):
+        assert len(boxes) == len(own_boxes) >= 1
+        np.testing.assert_allclose(boxes, own_boxes, atol=0.01)
+        np.testing.assert_allclose(scores, own_scores, atol=1e-4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -74,6 +75,7 @@ def test_images_become_people(graph, picture, tmp_path):
     assert infos[0].network == "top_down" and len(infos[0].joint_names) == 24
     values = {v.key: v.value for v in reports[-1].status[0].values}
     assert values["device"] in ("cpu", "cuda") and values["reliability"] == "reliable"
+    assert re.fullmatch(r"(\S+ on (cpu|cuda)(, )?)+", values["engine"])
 
 
 def test_best_effort_camera_without_calibration(graph, picture, tmp_path):

@@ -30,7 +30,7 @@ def network(request):
 @pytest.fixture(scope="module")
 def heads(network):
     pytest.importorskip("onnxruntime")
-    return Heads(*network, engine="onnxruntime")
+    return Heads(*network, PoseConfig(engine="onnxruntime"))
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def test_equals_torch_for_any_size_and_batch(heads, size, batch):
 def test_type_and_order_in_memory_of_the_images_do_not_matter(network, engine):
     if engine == "onnxruntime" and not onnx_engine.available():
         pytest.skip("onnxruntime is not installed")
-    heads, images = Heads(*network, engine=engine), _noise(2, (96, 64))
+    heads, images = Heads(*network, PoseConfig(engine=engine)), _noise(2, (96, 64))
     pixels = torch.from_numpy(np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()))
     with torch.inference_mode():
         expected = heads(images)

@@ -19,7 +19,7 @@ from ros2_pose.networks.checkpoint import (
     save_checkpoint,
 )
 from ros2_pose.networks.kblock import axis_votes
-from ros2_pose.networks.refiner import Guide
+from ros2_pose.networks.refiner import Guide, rows_by_shape
 from ros2_pose.networks.registry import create_network, create_refiner, trainable_networks
 from ros2_pose.networks.resnet import RESNETS
 from ros2_pose.networks.san.config import SanConfig
@@ -151,6 +151,29 @@ def test_it_starts_as_thunder(people):
     off = np.linalg.norm(ours.keypoints - theirs.keypoints, axis=1)
     assert np.median(off[sure]) < 3 and off[sure].max() < 12
     np.testing.assert_allclose(ours.keypoint_scores[sure], theirs.keypoint_scores[sure], atol=0.3)
+
+
+def test_on_a_gpu_a_batch_of_crops_gives_what_each_crop_gives(people):
+    """The same way on a CPU: with and without keypoints in the guide, and another size."""
+    picture, found = people
+    frame = Frame(picture)
+    crops = [crop_person(frame, box, 256) for box in found.boxes]
+    images = [crop.image for crop in crops]
+    guides = [Guide(crop.from_picture(points), np.array(crop.image.shape[1::-1]) / 2)
+              for crop, points in zip(crops, found.keypoints)]
+    images += [images[0], np.pad(images[0], ((0, 32), (0, 0), (0, 0)))]
+    guides += [Guide(np.full((17, 2), np.nan), guides[0].middle), guides[0]]
+    refiner = create_refiner(PoseConfig(refiner="san", engine="torch"))
+    alone = refiner.refine(images, guides)
+    squares = [squared(image, refiner.long_side) for image in images]
+    groups = rows_by_shape([square for square, _ in squares])
+    assert sorted(map(len, groups)) == [1, len(images) - 1]
+    for rows in groups:
+        together = refiner._refined(*(np.stack([squares[row][k] for row in rows]) for k in (0, 1)),
+                                    [guides[row] for row in rows])
+        for row, one in zip(rows, together):
+            for ours, expected in zip(one, alone[row]):
+                np.testing.assert_allclose(ours, expected, atol=5e-3)
 
 
 # ------------------------------------------------------------------------------- objective

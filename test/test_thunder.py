@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from ros2_pose import oks
 from ros2_pose.config import PoseConfig
 from ros2_pose.imaging.crop import crop_person
 from ros2_pose.networks.movenet import MoveNet
 from ros2_pose.networks.refiner import Guide
-from ros2_pose.networks.thunder import Thunder, decode
+from ros2_pose.networks.thunder import Thunder, decode, decode_batch
 from ros2_pose.people import Frame
 
 _UNKNOWN = np.full((17, 2), np.nan)
@@ -272,3 +273,37 @@ def test_crops_do_not_depend_on_each_other(thunder, seen):
             assert np.isfinite(one).all()
     assert together[-1].center_score > 0.3 > together[-2].center_score
     assert thunder.refine([], []) == []
+
+
+def test_on_a_gpu_batches_of_equal_crops_give_what_each_crop_gives(thunder, seen):
+    """The same way on a CPU: crops of three shapes, with and without keypoints in the guide."""
+    picture, people = seen[0]
+    frame = Frame(picture)
+    crops = [crop_person(frame, box) for box in people.boxes]
+    images = [crop.image for crop in crops]
+    guides = [Guide(crop.from_picture(points), np.array(crop.image.shape[1::-1]) / 2)
+              for crop, points in zip(crops, people.keypoints)]
+    images += [images[0], images[0][:, ::-1].copy(), images[1][32:]]
+    guides += [Guide(_UNKNOWN, guides[0].middle), guides[1], Guide(_UNKNOWN, guides[1].middle)]
+    together = thunder._refined_in_batches(images, guides)
+    for one, other in zip(together, thunder.refine(images, guides), strict=True):
+        np.testing.assert_allclose(one.keypoints, other.keypoints, atol=1e-3)
+        np.testing.assert_allclose(one.votes_cov, other.votes_cov, atol=1e-3)
+        np.testing.assert_allclose(one.keypoint_scores, other.keypoint_scores, atol=1e-5)
+        assert one.center_score == pytest.approx(other.center_score, abs=1e-5)
+    assert thunder._refined_in_batches([], []) == []
+
+
+@pytest.mark.parametrize("shape", _SHAPES[1:], ids=str)
+def test_maps_are_decoded_in_a_batch_as_one_by_one(shape):
+    """Random maps and guides of all kinds; of extreme maps the results are finite."""
+    guides = list(_guides(shape, 3).values())
+    heads = [_heads(shape, seed=number) for number in range(len(guides))]
+    batch = tuple(torch.from_numpy(np.stack(kind)) for kind in zip(*heads))
+    extreme = tuple(torch.where(kind > 0, 1e6, -1e6) for kind in batch[:2]) + batch[2:]
+    for found in decode_batch(extreme, guides):
+        assert all(np.isfinite(values).all() for values in found[:4])
+    for one, own, guide in zip(decode_batch(batch, guides), heads, guides, strict=True):
+        other = decode(own, guide)
+        for ours, expected in zip(one[:4], other[:4]):
+            np.testing.assert_allclose(ours, expected, atol=2e-3)

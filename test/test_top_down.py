@@ -83,29 +83,37 @@ class MadeUpRefiner:
 
     def __init__(self, world):
         self.world, self.guides, self.fails = world, [], lambda number: False
-        self.frame = self.crop = None  # of the last crop
+        self.crop = None  # the last one
+        self._crops = []  # all, with their frames
 
     def crop_person(self, frame, box, long_side):
-        self.frame, self.crop = frame, crop_person(frame, box, long_side)
+        self.crop = crop_person(frame, box, long_side)
+        if self.crop is not None:
+            self._crops.append((frame, self.crop))
         return self.crop
 
     def refine(self, crops, guides):
-        assert len(crops) == 1 and crops[0] is self.crop.image
-        self.guides.append(guides[0])
-        if self.fails(len(self.guides) - 1):
+        numbers = [next(number for number, (_, crop) in enumerate(self._crops)
+                        if crop.image is image) for image in crops]
+        if any(map(self.fails, numbers)):
             raise RuntimeError("no memory\nfor this crop")
-        height, width = crops[0].shape[:2]
+        self.guides += guides
+        return [self._refined(*self._crops[number], guide)
+                for number, guide in zip(numbers, guides)]
+
+    def _refined(self, frame, crop, guide):
+        height, width = crop.image.shape[:2]
         inside = []
-        for person in self.world[self.frame.stamp]:
-            points = self.crop.from_picture(person)
+        for person in self.world[frame.stamp]:
+            points = crop.from_picture(person)
             if ((points > 0) & (points < (width, height))).mean() > 0.8:
-                inside.append((self._distance(points, guides[0]), points))
+                inside.append((self._distance(points, guide), points))
         votes = np.tile(4.0 * np.eye(2), (17, 1, 1))
         if not inside:
             points = np.random.default_rng(0).uniform(0, (width, height), (17, 2))
-            return [Refined(points, votes, np.full(17, 0.02), 0.02)]
+            return Refined(points, votes, np.full(17, 0.02), 0.02)
         points = min(inside, key=lambda pair: pair[0])[1]
-        return [Refined(points, votes, np.full(17, 0.8), 0.9)]
+        return Refined(points, votes, np.full(17, 0.8), 0.9)
 
     @staticmethod
     def _distance(points, guide):

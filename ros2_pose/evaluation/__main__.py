@@ -9,6 +9,7 @@ from ros2_pose.evaluation.benchmarks import (
     batch,
     body,
     calibration,
+    engines,
     following,
     keypoints,
     multiview,
@@ -20,7 +21,7 @@ from ros2_pose.evaluation.benchmarks import (
 
 GROUPS = {"body": body, "tracking": tracking, "following": following, "multiview": multiview,
           "calibration": calibration, "keypoints": keypoints, "refinement": refinement,
-          "occlusion": occlusion, "systems": systems, "batch": batch}
+          "occlusion": occlusion, "systems": systems, "batch": batch, "engines": engines}
 BENCHMARKS = {name if name == group else f"{group}/{name}": benchmark
               for group, module in GROUPS.items()
               for name, benchmark in module.BENCHMARKS.items()}

@@ -79,7 +79,7 @@ class MultiPipeline:
         """
         self.floor_m = floor_m
         first = Pipeline(config)
-        self.device, self.body = first.device, first.body
+        self.device, self.engine, self.body = first.device, first.engine, first.body
         self.network_name, self.body_name = first.network_name, first.body_name
         self.cameras = [first, *(first.another() for _ in range(cameras - 1))]
         self.fuser = Fuser(first.fitter, up)

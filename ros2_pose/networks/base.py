@@ -16,6 +16,8 @@ from torch import nn
 from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.imaging.resize import resized, shrunk
+from ros2_pose.networks.engine import autocast
+from ros2_pose.networks.heads import engines_in_use
 from ros2_pose.networks.keypoint_noise import KeypointNoise
 from ros2_pose.people import DETECTED, Frame, People
 
@@ -67,6 +69,11 @@ class Finder(ABC):
         Parts can be run in different images, to spread the cost. By default the whole search.
         """
         return [self]
+
+    @property
+    def engines(self) -> set[tuple[str, str]]:
+        """What computes its layers: names of engines, each with its device, "cpu" or "cuda"."""
+        return engines_in_use(self, self.config) if isinstance(self, nn.Module) else set()
 
     @abstractmethod
     def find_people(self, frames: list[Frame]) -> list[People]:
@@ -210,10 +217,16 @@ class TorchNetwork(PoseNetwork, nn.Module):
             images = [inputs[i][k] for i, k in indices]
             # One image keeps its order in memory.
             batch = images[0][None] if len(images) == 1 else torch.stack(images)
-            raw = self(batch.to(self.device))
+            with autocast(self.config, self.device):
+                raw = self(batch.to(self.device))
             for row, (i, k) in enumerate(indices):
-                outputs[i][k] = tuple(output[row] for output in raw)
+                outputs[i][k] = tuple(_at_least_float(output[row]) for output in raw)
         return outputs
+
+
+def _at_least_float(output: torch.Tensor) -> torch.Tensor:
+    """Return an output (...) in half precision as float; others as they are."""
+    return output.float() if output.dtype == torch.float16 else output
 
 
 def input_size(size: tuple[int, int], scale: int) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from torch import fx
 from ros2_pose import oks
 from ros2_pose.config import PoseConfig
 from ros2_pose.networks.base import Finder, TorchNetwork, input_size, letterbox
+from ros2_pose.networks.engine import on_host
 from ros2_pose.networks.heads import Heads
 from ros2_pose.networks.kblock import joint_votes
 from ros2_pose.networks.keypoint_noise import MOVENET_NOISE, KeypointNoise
@@ -47,13 +48,13 @@ class MoveNet(TorchNetwork):
         """Load the network.
 
         Args:
-            config: settings; read are `scales`, the long sides of the inputs in px, and `engine`,
-                which computes on a CPU.
+            config: settings; read are `scales`, the long sides of the inputs in px, and those of
+                the engine, see `Heads`.
             device: torch device that the network computes on.
         """
         super().__init__(config, device)
         self.scales = config.scales
-        self.heads = Heads("movenet", load_heads(), config.engine, device)
+        self.heads = Heads("movenet", load_heads(), config, device, max(config.scales))
 
     @classmethod
     def title(cls, config: PoseConfig) -> str:
@@ -127,8 +128,9 @@ def _decode_scale(heads: tuple[torch.Tensor, ...], max_people: int,
     middle = cell + box_offset[:, rows, cols].T
     half = box_size[:, rows, cols].T.relu() / 2
     boxes = torch.cat([middle - half, middle + half], -1)  # y, x, y, x
-    limit = torch.tensor(heat.shape[1:], device=heat.device).repeat(2)
-    boxes = torch.minimum(boxes.clamp(min=0), limit)
+    height, width = heat.shape[1:]
+    boxes = torch.stack([side.clamp(0, limit) for side, limit in
+                         zip(boxes.unbind(-1), (height, width, height, width))], -1)
 
     guess = cell[:, None] + displacement[:, rows, cols].T.unflatten(1, (-1, 2))
     points, cov, keypoint_scores = _find_keypoints(heat.sigmoid(), offset, guess, boxes)
@@ -223,6 +225,6 @@ def _to_px(detections: tuple[torch.Tensor, ...], cell_px: np.ndarray) -> tuple[n
         cell_px (2,): width and height of a cell in px.
     """
     scores, keypoints, cov, keypoint_scores, boxes = (
-        tensor.cpu().numpy().astype(float) for tensor in detections)
+        tensor.numpy().astype(float) for tensor in on_host(detections))
     return (scores, keypoints * cell_px, cov * np.outer(cell_px, cell_px), keypoint_scores,
             boxes * np.tile(cell_px, 2))

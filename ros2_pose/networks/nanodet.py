@@ -15,7 +15,9 @@ from torch import nn
 from ros2_pose import boxes as box_math
 from ros2_pose.config import PoseConfig
 from ros2_pose.networks.base import Finder, input_size, letterbox
+from ros2_pose.networks.engine import on_host
 from ros2_pose.networks.heads import Heads
+from ros2_pose.networks.refiner import rows_by_shape
 from ros2_pose.networks.tfjs import load_tfjs
 from ros2_pose.people import Frame, People
 from ros2_pose.skeleton import COCO17
@@ -81,15 +83,14 @@ class NanoDet(nn.Module, Finder):
         """Load the network.
 
         Args:
-            config: settings; read is `engine`, which computes on a CPU.
+            config: settings; read are those of the engine, see `Heads`.
             device: torch device that the network computes on.
         """
         nn.Module.__init__(self)
         self.config = config
         self._tile: tuple[int, int, int] | None = None  # tiles a side, row, column
         self.configure(config.score_threshold, config.max_people)
-        self.heads = Heads("nanodet", load_heads(), config.engine, device)
-        self._device = torch.device(device)
+        self.heads = Heads("nanodet", load_heads(), config, device, _LONG_SIDE)
 
     def searches(self) -> list[Finder]:
         """Return a detector of the whole picture, and one for each of its tiles, for small people.
@@ -108,30 +109,27 @@ class NanoDet(nn.Module, Finder):
 
     def find_people(self, frames: list[Frame]) -> list[People]:
         """Find the boxes of the people in each frame; see `Finder.find_people`."""
+        tiles = [self._tile_of(frame.image) for frame in frames]
+        in_tiles = self._find_boxes([frame.image[low[1]:high[1], low[0]:high[0]]
+                                     for frame, (low, high) in zip(frames, tiles)])
         found = []
-        for frame in frames:
-            boxes, scores = self._find_in_tile(frame.image)
-            boxes, scores = boxes[:self.max_people], scores[:self.max_people]
+        for frame, (low, high), (boxes, scores) in zip(frames, tiles, in_tiles):
+            boxes = boxes + np.tile(low, 2)
+            whole = ~_is_cut_off(boxes, low, high, np.array(frame.image.shape[1::-1]))
+            boxes, scores = boxes[whole][:self.max_people], scores[whole][:self.max_people]
             unknown = np.full((len(boxes), len(COCO17), 3), np.nan)
             found.append(People(boxes, scores, unknown[..., :2],
                                 np.full((len(boxes), len(COCO17), 2, 2), np.nan), unknown[..., 2]))
         return found
 
-    def _find_in_tile(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Find people in the tile of an image; people cut off by a tile's side are left out."""
-        if self._tile is None:
-            return self.find_boxes(image)
-        count, row, col = self._tile
+    def _tile_of(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Limits (2,) x, y px of the part of an image (H, W, 3) that is searched."""
         size = np.array(image.shape[1::-1])
-        low, high = _tile_limits(size, count, np.array([col, row]))
-        boxes, scores = self.find_boxes(image[low[1]:high[1], low[0]:high[0]])
-        boxes = boxes + np.tile(low, 2)
-        cut_off = ((boxes[:, :2] < low + _SIDE_PX) & (low > 0)) \
-            | ((boxes[:, 2:] > high - _SIDE_PX) & (high < size))
-        whole = ~cut_off.any(1)
-        return boxes[whole], scores[whole]
+        if self._tile is None:
+            return np.zeros(2, int), size
+        count, row, col = self._tile
+        return _tile_limits(size, count, np.array([col, row]))
 
-    @torch.inference_mode()
     def find_boxes(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find people.
 
@@ -141,18 +139,55 @@ class NanoDet(nn.Module, Finder):
             Boxes (N, 4) x min, y min, x max, y max, px of the image, within it, and scores (N,),
             best first; people with a score of at least 0.25.
         """
-        size = np.array(image.shape[1::-1])
-        inputs = torch.from_numpy(letterbox(image, _LONG_SIDE)[None]).permute(0, 3, 1, 2)
-        maps = self.heads(inputs.to(self._device))
-        found = [_decode(level[0].cpu().numpy(), stride) for level, stride in zip(maps, _STRIDES)]
-        boxes, scores = map(np.concatenate, zip(*found))
-        limits = np.tile(size, 2)
-        scaled = limits / np.tile(input_size(image.shape[1::-1], _LONG_SIDE), 2)
-        boxes = np.clip(boxes * scaled, 0, limits)
-        best = np.argsort(-scores, kind="stable")[:_MOST_CANDIDATES]
-        boxes, scores = boxes[best], scores[best]
-        kept = box_math.suppress(boxes, scores, _SAME_PERSON)
-        return boxes[kept], scores[kept]
+        return self._find_boxes([image])[0]
+
+    @torch.inference_mode()
+    def _find_boxes(self, images: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Find people in each image (H, W, 3); on a GPU those of one shape are a batch."""
+        inputs = [letterbox(image, _LONG_SIDE) for image in images]
+        groups = [[row] for row in range(len(images))] if self.heads.device.type == "cpu" \
+            else rows_by_shape(inputs)
+        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for rows in groups:
+            batch = inputs[rows[0]][None] if len(rows) == 1 \
+                else np.stack([inputs[row] for row in rows])
+            maps = on_host(self.heads(
+                torch.from_numpy(batch).to(self.heads.device).permute(0, 3, 1, 2)))
+            for number, row in enumerate(rows):
+                found[row] = _people_in([level[number].numpy() for level in maps],
+                                        images[row].shape[1::-1])
+        return [found[row] for row in range(len(images))]
+
+
+def _people_in(maps: list[np.ndarray], size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return boxes and scores as `NanoDet.find_boxes` does.
+
+    Args:
+        maps: (1 + 4 * 11, h, w) of each stride; see `PersonHeads`.
+        size: width and height of the image, px.
+    """
+    found = [_decode(level, stride) for level, stride in zip(maps, _STRIDES)]
+    boxes, scores = map(np.concatenate, zip(*found))
+    limits = np.tile(size, 2)
+    scaled = limits / np.tile(input_size(size, _LONG_SIDE), 2)
+    boxes = np.clip(boxes * scaled, 0, limits)
+    best = np.argsort(-scores, kind="stable")[:_MOST_CANDIDATES]
+    boxes, scores = boxes[best], scores[best]
+    kept = box_math.suppress(boxes, scores, _SAME_PERSON)
+    return boxes[kept], scores[kept]
+
+
+def _is_cut_off(boxes: np.ndarray, low: np.ndarray, high: np.ndarray,
+                size: np.ndarray) -> np.ndarray:
+    """Return (N,) bool: boxes (N, 4) px that end at a tile's side within the picture.
+
+    Args:
+        low, high (2,): limits of the tile, x, y px.
+        size (2,): of the picture, px.
+    """
+    at_low = (boxes[:, :2] < low + _SIDE_PX) & (low > 0)
+    at_high = (boxes[:, 2:] > high - _SIDE_PX) & (high < size)
+    return np.any(at_low | at_high, axis=1)
 
 
 def _tile_limits(size: np.ndarray, count: int,

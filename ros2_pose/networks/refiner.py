@@ -7,15 +7,19 @@ that it does not report a neighbour in the same crop.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from ros2_pose.body.placement import mean_lengths2, placed_joints
 from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.imaging.crop import Crop
+from ros2_pose.networks.heads import engines_in_use
 from ros2_pose.networks.keypoint_noise import KeypointNoise
 
 
@@ -58,8 +62,10 @@ class Refiner(ABC):
     Attributes:
         long_side: px of a crop's longer side; the shorter one is a multiple of 32 px.
         noise: errors of its keypoints, by which covariances are stated.
+        config: settings that it was created with.
     """
 
+    config: PoseConfig
     long_side: int
     noise: KeypointNoise
 
@@ -72,6 +78,11 @@ class Refiner(ABC):
             device: torch device that the network computes on.
         """
 
+    @property
+    def engines(self) -> set[tuple[str, str]]:
+        """What computes its layers: names of engines, each with its device, "cpu" or "cuda"."""
+        return engines_in_use(self, self.config) if isinstance(self, nn.Module) else set()
+
     @abstractmethod
     def refine(self, crops: list[np.ndarray], guides: list[Guide]) -> list[Refined]:
         """Find one person in each crop.
@@ -82,6 +93,33 @@ class Refiner(ABC):
         Returns:
             One person a crop; the result for a crop does not depend on the others.
         """
+
+
+def refine_each(refiner: Refiner, crops: list[np.ndarray],
+                guides: list[Guide]) -> list[Callable[[], Refined]]:
+    """Refine crops (h, w, 3) together; if that fails, each by itself.
+
+    Returns:
+        For each crop a function that returns its person, or raises its own error.
+    """
+    try:
+        return [partial(_same, found) for found in refiner.refine(crops, guides)]
+    except Exception:  # one of the crops may be the cause
+        return [partial(_alone, refiner, crop, guide) for crop, guide in zip(crops, guides)]
+
+
+def _same(found: Refined) -> Refined:
+    return found
+
+
+def _alone(refiner: Refiner, crop: np.ndarray, guide: Guide) -> Refined:
+    return refiner.refine([crop], [guide])[0]
+
+
+def rows_by_shape(images: list[np.ndarray]) -> list[list[int]]:
+    """Return the rows of images (h, w, 3) of the same shape, a list for each shape."""
+    shapes = dict.fromkeys(image.shape for image in images)
+    return [[row for row, image in enumerate(images) if image.shape == shape] for shape in shapes]
 
 
 def joints_in_camera(refined: Refined, crop: Crop, camera: Camera) -> np.ndarray:

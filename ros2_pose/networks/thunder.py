@@ -12,10 +12,11 @@ import torch
 from torch import fx, nn
 
 from ros2_pose.config import PoseConfig
+from ros2_pose.networks.engine import on_host
 from ros2_pose.networks.heads import Heads
 from ros2_pose.networks.kblock import joint_votes
 from ros2_pose.networks.keypoint_noise import THUNDER_NOISE
-from ros2_pose.networks.refiner import Guide, Refined, Refiner
+from ros2_pose.networks.refiner import Guide, Refined, Refiner, rows_by_shape
 from ros2_pose.networks.tfjs import load_tfjs
 from ros2_pose.weights import fetch
 
@@ -43,12 +44,12 @@ class Thunder(nn.Module, Refiner):
         """Load the network.
 
         Args:
-            config: settings; read is `engine`, which computes on a CPU.
+            config: settings; read are those of the engine, see `Heads`.
             device: torch device that the network computes on.
         """
         nn.Module.__init__(self)
-        self._heads = Heads("thunder", load_heads(), config.engine, device)
-        self._device = torch.device(device)
+        self.config = config
+        self._heads = Heads("thunder", load_heads(), config, device, self.long_side)
 
     @torch.inference_mode()
     def heads(self, batch: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -63,13 +64,28 @@ class Thunder(nn.Module, Refiner):
         return self._heads(batch)
 
     def refine(self, crops: list[np.ndarray], guides: list[Guide]) -> list[Refined]:
-        """Compute each crop by itself: on a CPU a batch is no faster; see `Refiner.refine`."""
+        """Find one person in each crop; see `Refiner.refine`.
+
+        On a GPU crops of one shape are a batch, which is decoded there. On a CPU each is computed
+        by itself: a batch is no faster.
+        """
+        if self._heads.device.type != "cpu":
+            return self._refined_in_batches(crops, guides)
         found = []
         for crop, guide in zip(crops, guides):
             batch = torch.from_numpy(crop[None]).permute(0, 3, 1, 2)
-            heads = self.heads(batch.to(self._device))
-            found.append(decode([head[0].cpu().numpy() for head in heads], guide))
+            found.append(decode([head[0].numpy() for head in self.heads(batch)], guide))
         return found
+
+    @torch.inference_mode()
+    def _refined_in_batches(self, crops: list[np.ndarray], guides: list[Guide]) -> list[Refined]:
+        """Compute crops of one shape together; one copy to the host for each shape."""
+        found: dict[int, Refined] = {}
+        for rows in rows_by_shape(crops):
+            pixels = torch.from_numpy(np.stack([crops[row] for row in rows]))
+            heads = self.heads(pixels.to(self._heads.device).permute(0, 3, 1, 2))
+            found |= zip(rows, decode_batch(heads, [guides[row] for row in rows]))
+        return [found[row] for row in range(len(crops))]
 
 
 def decode(heads: list[np.ndarray], guide: Guide) -> Refined:
@@ -98,6 +114,67 @@ def decode(heads: list[np.ndarray], guide: Guide) -> Refined:
     points = np.stack([cols + shift[:, 1], rows + shift[:, 0]], -1) * float(STRIDE)
     cov = _vote_covariance(probability, rows, cols) * STRIDE**2
     return Refined(points, cov, scores.astype(float), float(center_scores[0]))
+
+
+def decode_batch(heads: tuple[torch.Tensor, ...], guides: list[Guide]) -> list[Refined]:
+    """Decode the heads of N crops on their device, each as `decode` does.
+
+    Args:
+        heads: those of `decode`, (N, channels, h, w) each; y before x, cells.
+        guides: N, px of the crops.
+    """
+    center, heat, offset, displacement = (head.float() for head in heads)
+    known = np.stack([np.concatenate([guide.middle[None], guide.keypoints]) for guide in guides])
+    given = torch.from_numpy(known[..., ::-1] / STRIDE).float().to(heat.device)
+    center_scores, row, col = _best_near_in_batch(center.sigmoid(), given[:, :1])
+    cell = (row * center.shape[3] + col).expand(-1, displacement.shape[1])[..., None]
+    own = displacement.flatten(2).gather(2, cell).unflatten(1, (-1, 2))[..., 0]
+    guess = torch.where(given[:, 1:].isfinite().all(1, keepdim=True).all(2, keepdim=True),
+                        given[:, 1:], own + torch.stack([row, col], -1))
+    probability = heat.sigmoid()
+    scores, rows, cols = _best_near_in_batch(probability, guess)
+    cell = (rows * heat.shape[3] + cols)[..., None, None].expand(-1, -1, 2, -1)
+    shift = offset.unflatten(1, (-1, 2)).flatten(3).gather(3, cell)[..., 0]  # y, x
+    points = torch.stack([cols + shift[..., 1], rows + shift[..., 0]], -1) * STRIDE
+    cov = _vote_covariance_in_batch(probability, rows, cols) * STRIDE**2
+    values = on_host([points, cov, scores, center_scores[:, 0]])
+    return [Refined(keypoints, votes_cov, keypoint_scores, float(center_score))
+            for keypoints, votes_cov, keypoint_scores, center_score in
+            zip(*(value.double().numpy() for value in values))]
+
+
+def _best_near_in_batch(probability: torch.Tensor, guess: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the probability, row and column (N, K) of the best cell near each guess.
+
+    Args:
+        probability (N, K, h, w).
+        guess (N, K, 2): y, x, cells.
+    """
+    height, width = probability.shape[2:]
+    row_distance2, col_distance2 = (
+        (torch.arange(n, device=guess.device) - guess[..., axis, None]).square()
+        for axis, n in enumerate((height, width)))
+    distance = (row_distance2[..., :, None] + col_distance2[..., None, :]).sqrt()
+    best = (probability / (distance + WIDTH)).flatten(2).argmax(2)
+    scores = probability.flatten(2).gather(2, best[..., None])[..., 0]
+    return scores, best // width, best % width
+
+
+def _vote_covariance_in_batch(probability: torch.Tensor, rows: torch.Tensor,
+                              cols: torch.Tensor) -> torch.Tensor:
+    """Return the covariance (N, K, 2, 2) x, y of the votes around cells (N, K), in cells^2.
+
+    Args:
+        probability (N, K, h, w); rows, cols (N, K): cells.
+    """
+    height, width = probability.shape[2:]
+    steps = torch.arange(-_VOTE_RADIUS, _VOTE_RADIUS + 1, device=rows.device)
+    near_rows, near_cols = (rows[..., None] + steps)[..., None], cols[..., None, None] + steps
+    inside = (near_rows >= 0) & (near_rows < height) & (near_cols >= 0) & (near_cols < width)
+    cells = near_rows.clamp(0, height - 1) * width + near_cols.clamp(0, width - 1)
+    votes = probability.flatten(2).gather(2, cells.flatten(2)).view(cells.shape)
+    logits = votes.clamp(min=1e-9).log().masked_fill(~inside, -torch.inf)
+    return joint_votes(logits)[1]
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

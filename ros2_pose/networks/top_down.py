@@ -25,7 +25,7 @@ from ros2_pose.errors import one_line
 from ros2_pose.imaging.crop import Crop, crop_person
 from ros2_pose.networks.base import Finder, PoseNetwork
 from ros2_pose.networks.keypoint_noise import KeypointNoise
-from ros2_pose.networks.refiner import Guide, Refined, joints_in_camera
+from ros2_pose.networks.refiner import Guide, Refined, joints_in_camera, refine_each
 from ros2_pose.networks.registry import create_finder, create_refiner, is_trained
 from ros2_pose.people import Frame, People, concatenated
 
@@ -100,6 +100,12 @@ class TopDown(PoseNetwork):
         return self.refiner.noise
 
     @property
+    def engines(self) -> set[tuple[str, str]]:
+        """What computes the finders and the refiner; see `Finder.engines`."""
+        finders = [finder for part in self._parts for finder in part]
+        return self.refiner.engines.union(*(finder.engines for finder in finders))
+
+    @property
     def search_parts(self) -> int:
         """Number of parts of the search: that of the finder with the most parts."""
         return len(self._parts)
@@ -167,10 +173,20 @@ class TopDown(PoseNetwork):
             new = new[scores[new] >= _WEAK_NEW][:_MOST_NEW]
         seen = [proposals.found[[row]] for row in range(len(scores))]
         errors: list[str] = []
+        crops: dict[int, Crop] = {}
         for row in [*range(followed), *map(int, new)]:
             try:
-                seen[row] = self._refined(frame, proposals, row)
+                crop = crop_person(frame, proposals.people.boxes[row], self.refiner.long_side)
             except Exception as error:  # one crop must not end the frame
+                errors.append(one_line(error))
+            else:
+                crops |= {} if crop is None else {row: crop}
+        guides = [_guide(proposals.people[[row]], crop) for row, crop in crops.items()]
+        refined = refine_each(self.refiner, [crop.image for crop in crops.values()], guides)
+        for (row, crop), found in zip(crops.items(), refined):
+            try:
+                seen[row] = self._refined(frame, proposals, row, crop, found())
+            except Exception as error:
                 errors.append(one_line(error))
         people = concatenated(_alike(seen)) if seen else People.nobody()
         people = people[np.isfinite(people.keypoints).all((1, 2))]
@@ -180,13 +196,10 @@ class TopDown(PoseNetwork):
             people = people.with_fields(note=note)
         return people
 
-    def _refined(self, frame: Frame, proposals: Proposals, row: int) -> People:
+    def _refined(self, frame: Frame, proposals: Proposals, row: int, crop: Crop,
+                 refined: Refined) -> People:
         """A proposed person (1,) as the crop shows it; as found if that is not possible."""
         person = proposals.people[[row]]
-        crop = crop_person(frame, person.boxes[0], self.refiner.long_side)
-        if crop is None:
-            return proposals.found[[row]]
-        refined = self.refiner.refine([crop.image], [_guide(person, crop)])[0]
         keypoints, votes_cov = crop.to_picture(refined.keypoints, refined.votes_cov)
         if not (np.isfinite(keypoints).all() and np.isfinite(votes_cov).all()):
             return proposals.found[[row]]  # the lens does not reach so far

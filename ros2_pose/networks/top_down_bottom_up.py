@@ -14,6 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from ros2_pose.config import PoseConfig
+from ros2_pose.imaging.crop import Crop
+from ros2_pose.networks.refiner import Refined
 from ros2_pose.networks.top_down import Proposals, TopDown
 from ros2_pose.people import Frame, People
 
@@ -28,9 +30,11 @@ class TopDownBottomUp(TopDown):
         """Return the networks and scales, e.g. "movenet, ... at 256, 512 px, thunder, fused"."""
         return f"{super().title(config)}, fused"
 
-    def _refined(self, frame: Frame, proposals: Proposals, row: int) -> People:
+    def _refined(self, frame: Frame, proposals: Proposals, row: int, crop: Crop,
+                 refined: Refined) -> People:
         """A proposed person (1,) as crop and picture show it."""
-        person, found = super()._refined(frame, proposals, row), proposals.found[[row]]
+        person = super()._refined(frame, proposals, row, crop, refined)
+        found = proposals.found[[row]]
         is_posed = np.isfinite(found.keypoints).all() and np.isfinite(person.keypoints).all()
         if not is_posed or np.array_equal(person.keypoints, found.keypoints):
             return person

@@ -128,7 +128,6 @@ class PoseNode(RobustLifecycleNode):
             log.error("cannot configure: %s", self._configure_error)
             return _FAILURE
         self.parameters.in_use = True
-        log.info("%s on %s", self.parameters.pose.network, self.pipeline.device)
         return _SUCCESS
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -257,6 +256,7 @@ class PoseNode(RobustLifecycleNode):
             "last error": counts.last_error or "none"}
         if self.pipeline is not None:
             values["device"] = self.pipeline.device
+            values["engine"] = self.pipeline.engine
             values["network"] = self.pipeline.network_name
         for camera in self.camera_subscriptions:
             prefix = f"{camera.name} " if camera.name else ""

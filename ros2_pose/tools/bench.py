@@ -257,7 +257,7 @@ def _stages(pictures: list) -> str:
     network_ms = 1e3 * np.median(network_s)
     rest_ms = 1e3 * np.median(np.subtract(step_s, network_s))
     return (f"\na frame: network {network_ms:.0f} ms, tracker and bodies {rest_ms:.0f} ms, on "
-            f"{pipeline.device}")
+            f"{pipeline.device} ({pipeline.engine})")
 
 
 def _yardstick(picture: np.ndarray) -> Callable[[], float]:

@@ -13,6 +13,7 @@ from ros2_pose.config import PoseConfig
 from ros2_pose.networks.base import TorchNetwork, grey_letterbox, input_size
 from ros2_pose.networks.checkpoint import load_layers
 from ros2_pose.networks.das.network import LEAST_PEAK, DasNet, locations, scores_of
+from ros2_pose.networks.engine import on_host
 from ros2_pose.people import Frame, People
 
 _LOST = 0.25  # of the box: a standard deviation at which a joint counts as not found
@@ -77,7 +78,7 @@ class Das(TorchNetwork):
         height, width = frame.image.shape[:2]
         input_px = torch.tensor(input_size((width, height), self.net.config.input_size))
         scale = torch.tensor((width, height)).double() / input_px
-        confidence, boxes, keypoints, std, joints, log_depth = (v.cpu().double() for v in raw[0])
+        confidence, boxes, keypoints, std, joints, log_depth = (v.double() for v in on_host(raw[0]))
         boxes = boxes * scale.repeat(2)
         sides = self.net.lengths(boxes)[:, None]
         variance = self.net.votes.cpu()[:, None] * (std * scale).square() \

@@ -16,6 +16,7 @@ from ros2_pose.networks.resnet import IMAGENET_PIXELS, RESNETS, STAGE_CHANNELS
 from ros2_pose.skeleton import COCO17
 
 START_STRIDE = 4  # px, of MoveNet's maps
+CENTER_STRIDE = 2 * START_STRIDE  # px, of the logits of the centre
 START_CHANNELS = 5  # of a keypoint: heat, offset x, y from a cell near it, x, y from the centre
 _HALF_CELL = START_STRIDE / 2  # MoveNet counts cells from the first one's centre
 _STAGES = ["stage2", "stage3", "stage4"]  # of a ResNet, strides 8, 16 and 32

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ros2_pose.networks.convolution import conv_norm_relu
 from ros2_pose.networks.das.config import STRIDES, DasConfig
-from ros2_pose.networks.das.features import MoveNetFeatures, ResNetMaps
+from ros2_pose.networks.das.features import CENTER_STRIDE, MoveNetFeatures, ResNetMaps
 from ros2_pose.networks.das.flow import RealNvp
 from ros2_pose.networks.das.lifting import LiftedPose
 from ros2_pose.networks.das.pose import (
@@ -121,7 +121,8 @@ class DasNet(TrainableNet):
             keypoints, joints = self.maps(people).split([K * KEYPOINT_CHANNELS,
                                                          J * JOINT_CHANNELS], 1)
             centers = self.center(self.center_branch(level))
-            given = F.adaptive_max_pool2d(center, level.shape[-2:])
+            given = center if stride == CENTER_STRIDE \
+                else F.adaptive_max_pool2d(center, level.shape[-2:])
             centers = torch.cat([centers[:, :1] + self.center_gain * given, centers[:, 1:]], 1)
             out.append({"centers": centers, "features": people, "start": start,
                         "keypoints": keypoints.unflatten(1, (K, -1)),

@@ -97,8 +97,9 @@ class HourglassNet(TrainableNet):
         images = images.contiguous(memory_format=torch.channels_last)
         x = self.stem(images / 128 - 1)
         height, width = (side // HEAT_STRIDE for side in images.shape[-2:])
-        prior = images.new_full((len(images), K, height, width), _RARE)
-        offsets = images.new_zeros(len(images), len(COCO17), 2, height, width)
+        count = images.shape[0]  # len() would become a constant of an exported graph
+        prior = images.new_full((count, K, height, width), _RARE)
+        offsets = images.new_zeros(count, len(COCO17), 2, height, width)
         if self.movenet is not None:
             with torch.no_grad():
                 levels = self.movenet(images)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from ros2_pose.config import PoseConfig
 from ros2_pose.errors import PoseError
 from ros2_pose.networks.heads import Heads
 from ros2_pose.networks.resnet import IMAGENET_PIXELS, RESNETS, STAGE_CHANNELS
@@ -39,11 +40,11 @@ class ThunderFeatures(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.graph = Heads("thunder_features", load_features().requires_grad_(False), "auto")
+        self.graph = Heads("thunder_features", load_features().requires_grad_(False))
 
-    def set_engine(self, engine: str, device: torch.device | str) -> None:
-        """Choose what computes: setting `engine` of `PoseConfig`, read on a CPU."""
-        self.graph = Heads("thunder_features", self.graph.module, engine, device)
+    def set_engine(self, config: PoseConfig, device: torch.device | str, long_side: int) -> None:
+        """Choose what computes crops of up to `long_side` px by the settings, see `Heads`."""
+        self.graph = Heads("thunder_features", self.graph.module, config, device, long_side)
 
     @torch.no_grad()
     def forward(self, crops: Tensor) -> tuple[list[Tensor], tuple[Tensor, ...]]:

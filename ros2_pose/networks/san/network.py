@@ -50,12 +50,12 @@ class SelfAttention(nn.Module):
 
         As in the paper, the products are not divided by the root of their length.
         """
-        return (self.query(x).flatten(2).mT @ self.key(x).flatten(2)).softmax(2)
+        return (self.query(x).flatten(2).transpose(1, 2) @ self.key(x).flatten(2)).softmax(2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features (N, C, h, w) of x (N, C, h, w)."""
-        attended = self.value(x).flatten(2) @ self.attention(x).mT
-        return self.delta * attended.unflatten(2, x.shape[2:]) + x
+        attended = self.value(x).flatten(2) @ self.attention(x).transpose(1, 2)
+        return self.delta * attended.view_as(x) + x
 
 
 class Decoder(nn.Module):
@@ -82,7 +82,7 @@ class Decoder(nn.Module):
                 x = x + self.laterals[number](levels[number + 1])
             x = norm(x).relu()
         volumes = self.volume.weight @ x.flatten(2)  # a convolution of 1x1, in the order needed
-        return _SHARPNESS * volumes.view(len(x), _ALL, self.depth_cells, *x.shape[2:])
+        return _SHARPNESS * volumes.view(x.shape[0], _ALL, self.depth_cells, *x.shape[2:])
 
 
 class SanNet(TrainableNet):

@@ -19,6 +19,7 @@ from ros2_pose.camera import Camera
 from ros2_pose.config import PoseConfig
 from ros2_pose.networks.base import PoseNetwork, TorchNetwork, grey_letterbox, input_size
 from ros2_pose.networks.checkpoint import load_layers
+from ros2_pose.networks.engine import on_host
 from ros2_pose.networks.tian import roi
 from ros2_pose.networks.tian.network import TianNet
 from ros2_pose.networks.tian.smpl_head import camera_from_ray, root_rotated
@@ -94,7 +95,7 @@ class Tian(TorchNetwork):
         height, width = frame.image.shape[:2]
         input_px = torch.tensor(input_size((width, height), self.net.config.picture_size))
         scale = torch.tensor((width, height)).double() / input_px
-        scores, boxes, points, variance, quats, betas = (v.cpu().double() for v in raw[0])
+        scores, boxes, points, variance, quats, betas = (v.double() for v in on_host(raw[0]))
         side = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1)[:, None]
         relative_std = (variance.sqrt() / side).amax(2)
         keypoint_scores = (1 - relative_std / _LOST).clamp(0, 1)
