@@ -7,7 +7,8 @@ convolutions and matrix products in half precision: each layer reads its input a
 and writes its output once; what lies between two layers costs nothing, as if it were fused.
 
 A network takes as long as its arithmetic at a share of the module's peak, or as its bytes at a
-share of the memory's bandwidth, whichever is longer. What the CPU does is not part of it.
+share of the memory's bandwidth, whichever is longer. Each person is a call of the refiner. What the
+CPU does is not part of the time: lift, fit, tracking, conversions.
 """
 
 from __future__ import annotations
@@ -139,7 +140,8 @@ def networks() -> dict[str, tuple[str, int, LayerCounter]]:
         found[name] = f"{size[0]} x {size[1]} px", _weights(layers), of_image(layers, size)
     lift = Lift.load()
     points, cov = torch.rand(1, len(COCO17), 2), 1e-4 * torch.eye(2).expand(1, len(COCO17), 2, 2)
-    found["lift"] = f"{len(COCO17)} keypoints", _weights(lift), counted(lift, points, cov)
+    counter = counted(lift, points, cov)
+    found["lift"] = f"{len(COCO17)} keypoints, on the CPU", _weights(lift), counter
     return found
 
 
@@ -148,7 +150,7 @@ def _weights(layers: nn.Module) -> int:
 
 
 def calls(people: int, most_followed: int) -> list[list[str]]:
-    """Return the names of the networks that are computed in each of some seconds of images.
+    """Return the names of the networks that find people in each of some seconds of images.
 
     The first image is searched as a whole. Then all people are followed.
 
@@ -162,7 +164,7 @@ def calls(people: int, most_followed: int) -> list[list[str]]:
         searched = schedule.parts(len(_PARTS), number * 10**9 // _RATE_HZ, picture, people,
                                   people > most_followed)
         images.append([name for part in searched for name in _PARTS[part]]
-                      + people * ["thunder", "lift"])
+                      + people * ["thunder"])
     return images
 
 
