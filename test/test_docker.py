@@ -1,6 +1,7 @@
 """The container files belong together, and name no server: those are given when one builds."""
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,10 @@ def test_what_the_image_copies_exists():
 def test_the_page_names_each_target():
     page = (_ROOT / "docs" / "jetson.md").read_text()
     assert all(f"docker/{path.name}" in page for path in _TARGETS)
+
+
+def test_commands_are_valid_shell():
+    commands = re.findall(r"^RUN (.*)$", _FILE.replace("\\\n", " "), re.M)
+    assert len(commands) >= 5
+    for command in commands:
+        subprocess.run(["bash", "-n", "-c", command], check=True)
