@@ -40,6 +40,8 @@ _OF_COMMAND_LINE = [*_commands("training.md", "ros2_pose"), *_commands("distil.m
                     *_commands("results.md", "ros2_pose "),
                     *_commands("replay.md", "ros2_pose "),
                     *_commands("install.md", "ros2_pose fetch"),
+                    *re.findall(r"`(ros2_pose fetch \w+)`",
+                                (_ROOT / "docs" / "jetson.md").read_text()),
                     *re.findall(r"^\| `(ros2_pose fetch .*?)` \|", _INSTALL, re.M)]
 _MODULES = sorted({command for page in _PAGES for command in
                    re.findall(r"python -m (ros2_pose[\w.]+[^`#\n]*)", page.read_text())})
