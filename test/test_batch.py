@@ -16,6 +16,9 @@ import cv2
 import pytest
 import torch
 from batch_helpers import recordings, use_words
+
+pytest.importorskip("hypothesis", reason="only where requirements-test.txt is installed")
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -28,6 +28,9 @@ class _Pipeline:
     def __init__(self, config=None):
         self.config = config
 
+    def another(self):
+        return self
+
     def camera(self, frame):
         return frame.camera, ""
 

@@ -22,8 +22,8 @@ from ros2_pose.evaluation.benchmarks import (
 
 GROUPS = {"body": body, "tracking": tracking, "following": following, "multiview": multiview,
           "calibration": calibration, "keypoints": keypoints, "refinement": refinement,
-           "occlusion": occlusion, "systems": systems, "batch": batch, "engines": engines,
-           "arithmetic": arithmetic}
+          "occlusion": occlusion, "systems": systems, "batch": batch, "engines": engines,
+          "arithmetic": arithmetic}
 BENCHMARKS = {name if name == group else f"{group}/{name}": benchmark
               for group, module in GROUPS.items()
               for name, benchmark in module.BENCHMARKS.items()}

@@ -35,8 +35,8 @@ PROVIDERS = {CPU: "CPUExecutionProvider", CUDA: "CUDAExecutionProvider",
 ON_GPU = (CUDA, TENSORRT)
 _GPU_WHEEL = "pip uninstall onnxruntime; pip install --no-deps onnxruntime-gpu"
 _REMEDIES = {CPU: "pip install --no-deps onnxruntime",
-             CUDA: f"{_GPU_WHEEL}; it needs CUDA 12 and cuDNN 9",
-             TENSORRT: f"{_GPU_WHEEL}; it needs CUDA 12, cuDNN 9 and TensorRT 10",
+             CUDA: f"{_GPU_WHEEL}; it needs the CUDA and cuDNN that it was built for",
+             TENSORRT: f"{_GPU_WHEEL}; it needs the CUDA, cuDNN and TensorRT that it was built for",
              OPENVINO: "pip uninstall onnxruntime; pip install --no-deps onnxruntime-openvino"}
 _MOST_IMAGES = 16  # of a batch in TensorRT
 _SIDE_PX = 64  # of the noise that is compared at the start
