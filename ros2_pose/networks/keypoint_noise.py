@@ -108,7 +108,7 @@ def _model(by_kind: dict[str, tuple[float, float, float, float]], wide: float,
                          stretch_std, by_score)
 
 
-# Both were printed by `python -m ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json
+# All were printed by `python -m ros2_pose.evaluation.benchmarks.calibration ANNOTATIONS.json
 # PICTURES --fit --network ...`, left and right together. MoveNet's by the 28 pictures with people
 # of COCO train2017 in the development set; they also hold for the rooms of Pose2Sim and CMU
 # Panoptic, while athletes upside down (LSP) are far worse.
@@ -137,7 +137,17 @@ THUNDER_NOISE = _model({
     "ankle": (0.44, 0.0076, 0.08, 0.030),
 }, wide=4.17, person_std=0.23, joint_std=0.20, stretch_std=0.18, by_score=-1.38)
 
-# Not fitted yet: Thunder's heat-maps are the largest part of its votes.
-SAN_NOISE = THUNDER_NOISE
+# SAN's as a refiner (`--refiner san`), by the same pictures.
+SAN_NOISE = _model({
+    "nose": (0.03, 0.0163, 0.18, 0.021),
+    "eye": (0.03, 0.0129, 0.17, 0.017),
+    "ear": (0.03, 0.0177, 0.18, 0.021),
+    "shoulder": (0.06, 0.0277, 0.18, 0.032),
+    "elbow": (0.04, 0.0229, 0.20, 0.028),
+    "wrist": (0.04, 0.0187, 0.19, 0.027),
+    "hip": (0.05, 0.0403, 0.20, 0.043),
+    "knee": (0.06, 0.0239, 0.20, 0.028),
+    "ankle": (0.09, 0.0222, 0.19, 0.028),
+}, wide=2.69, person_std=0.26, joint_std=0.22, stretch_std=0.17, by_score=-1.99)
 
 KEYPOINT_NOISE = THUNDER_NOISE  # of the default network
