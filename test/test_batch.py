@@ -138,8 +138,10 @@ def test_workers_share_cores_and_gpus(words, tmp_path, monkeypatch):
 def test_the_end_of_the_program_is_the_end_of_its_workers(tmp_path, number, status):
     inputs = recordings(tmp_path / "in", first="a a a", second="stay", third="b")
     words = ["batch", str(inputs), "--workers", "1", "--out", str(tmp_path / "out")]
-    program = subprocess.Popen([sys.executable, batch_helpers.__file__, *words],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    program = subprocess.Popen(  # Ctrl-C counts, also where the tests run in the background
+        [sys.executable, batch_helpers.__file__, *words], stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     note = inputs / "second.pid"
     _wait_until(lambda: note.exists() and note.read_text())
     os.kill(program.pid, number)

@@ -222,12 +222,15 @@ def hip_centred_error_m(found, joints):
     return ((found - found[:, :1]) - (joints - joints[:, :1])).norm(dim=2).mean(1)
 
 
-def test_cold_start_recovers_depth_and_joints(model, fitter, people):
+def test_cold_start_recovers_depth_and_joints(model, fitter, prior):
+    """Of many people, as a person of unusual height seems nearer or farther."""
+    people = make_people(prior, 60)
     result = fit(fitter, *observe(model, people))
     truth = model(*people, with_vertices=False)
     assert result.ok.all() and all(v.isfinite().all() for v in result if v.is_floating_point())
     depth_error = (result.root[:, 2] / people.root[:, 2] - 1).abs()
-    assert depth_error.median() < 0.05 and depth_error.max() < 0.15
+    assert depth_error.median() < 0.05 and depth_error.quantile(0.9) < 0.1
+    assert depth_error.max() < 0.2
     error_m = hip_centred_error_m(result.joints, truth.joints)
     assert error_m.median() < 0.07 and error_m.max() < 0.16
 
