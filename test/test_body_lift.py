@@ -171,7 +171,7 @@ def test_blended_weights_lie_between_and_new_ones_stay():
 
 def test_a_person_without_a_state_is_seen_by_one_image(lift, people):
     alone = lift(people.points, people.cov)
-    missing = torch.full((len(people.points), lift.memory.hidden_size), torch.nan)
+    missing = torch.full_like(lift.remember(people.points, people.cov)[1], torch.nan)
     seconds = torch.full((len(people.points),), 0.1)
     again, state = lift.remember(people.points, people.cov, None, missing, seconds)
     for one, other in zip(alone, again):

@@ -43,6 +43,7 @@ _ROOT_CLAMP = 5.0  # of the root's log distance
 _LOG_STD_RANGE = -4.5, 1.0
 _LEAST_INTERVAL_S = 1e-3  # between images, that the memory is told
 _CLOCK = 2  # inputs: whether there is a state, and the logarithm of its age
+_RANK = 128  # of the layer that recalls bodies
 _CLOSED = -3.0  # logit of a gate before training
 _REMEMBERED_S = 3.0  # after which it forgets: it was not trained on longer gaps
 
@@ -83,11 +84,12 @@ class Lift(nn.Module):
         self.memory = nn.GRUCell(width + _CLOCK, memory)
         self.forgetting = nn.Parameter(torch.full((memory,), -3.0))  # log of rates, 1/s
         self.recall = nn.Linear(memory, width)
-        self.recall_bodies = nn.Linear(HYPOTHESES * _BODY, width, bias=False)
+        self.recall_bodies = nn.Sequential(nn.Linear(HYPOTHESES * _BODY, _RANK, bias=False),
+                                           nn.Linear(_RANK, width, bias=False))
         self.gate = nn.Linear(width + _CLOCK, HYPOTHESES * (_J + 1))  # of each joint, and of betas
         nn.init.zeros_(self.recall.weight)
         nn.init.zeros_(self.recall.bias)
-        nn.init.zeros_(self.recall_bodies.weight)
+        nn.init.zeros_(self.recall_bodies[1].weight)
         nn.init.zeros_(self.gate.weight)
         nn.init.constant_(self.gate.bias, _CLOSED)
         self.leave = nn.Sequential(nn.LayerNorm(width),
@@ -98,7 +100,7 @@ class Lift(nn.Module):
         """Load the shipped network, or one trained by `ros2_pose.training.train_lift`."""
         weights = torch.load(path, map_location="cpu", weights_only=True)
         width, _ = weights["enter.weight"].shape
-        blocks = sum(name.endswith("1.weight") for name in weights) - 1
+        blocks = len({name.split(".")[1] for name in weights if name.startswith("blocks.")})
         network = Lift(width, blocks, len(weights["forgetting"]))
         network.load_state_dict({name: value.float() for name, value in weights.items()})
         return network.eval().requires_grad_(False)
