@@ -12,8 +12,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 _SOURCES = sorted((ROOT / "ros2_pose").rglob("*.py"))
 _UNPICKLERS = {"safe_pickle.py"}  # which admits no name but those it lists
-# They start pip and npm, git, our nodes.
-_STARTERS = {"weights/packages.py", "training/trainer.py", "tools/node_process.py"}
+# They start pip and npm, git, our nodes, and this package itself in processes of its own.
+_STARTERS = {"weights/packages.py", "training/trainer.py", "tools/node_process.py",
+             "tools/gpu_check.py", "offline/batch/processes.py", "evaluation/benchmarks/batch.py"}
 _CODE = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "subprocess.getoutput",
          "pickle.load", "pickle.loads", "marshal.loads", "shelve.open", "yaml.load",
          "yaml.unsafe_load", "yaml.full_load", "joblib.load", "torch.hub.load"}

@@ -125,12 +125,16 @@ def test_every_variant_has_terms_and_finite_gradients(samples, body, network, co
 
 
 def test_half_precision_is_nearly_the_same(samples, body):
-    """As on a GPU; of the half precisions, the one that a CPU is good at."""
+    """As on a GPU; of the half precisions, the one that a CPU is good at.
+
+    Terms of the body differ more if the likeliest of the lift's hypotheses becomes another one.
+    """
     with torch.autocast("cpu", torch.bfloat16):
         half = terms_of(samples, body, config=settings(vote_weight=0.1))
     full = terms_of(samples, body, config=settings(vote_weight=0.1))
     for name, term in full.items():
-        assert half[name].item() == pytest.approx(term.item(), rel=0.1), name
+        rel = 0.5 if name in ("pose", "smpl", "shape", "total") else 0.1
+        assert half[name].item() == pytest.approx(term.item(), rel=rel), name
     half["total"].backward()
 
 
