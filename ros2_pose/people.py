@@ -182,7 +182,11 @@ class People:
 
     def without_velocities(self) -> People:
         """Return a copy with NaN velocities."""
-        values = {name: getattr(self, name) for name in _VELOCITIES}
+        return self.with_unknown(*_VELOCITIES)
+
+    def with_unknown(self, *names: str) -> People:
+        """Return a copy with NaN in the named fields; those that are None stay None."""
+        values = {name: getattr(self, name) for name in names}
         return self.with_fields(**{name: np.full_like(value, np.nan)
                                    for name, value in values.items() if value is not None})
 

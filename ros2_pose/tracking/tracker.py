@@ -41,7 +41,6 @@ _STUBBORN_S = 0.3  # a root outside the gate for longer restarts its filter
 _UNSEEN_PROCESS_NOISE = 1.0  # m^2/s^3: people out of sight stop and turn without being measured
 
 
-
 class Tracker:
     """Gives the people of successive frames their ids.
 
@@ -286,16 +285,12 @@ class Tracker:
     def _lost(self, track: Track, stamp: int) -> People:
         """A person out of sight: no pixels, the body moved on with its last velocity."""
         last = self._in_camera(track)
-        person = last.with_fields(
+        unknown = last.with_unknown("keypoints", "keypoint_cov", "joint_velocity",
+                                    "joint_velocity_cov")
+        person = unknown.with_fields(
             boxes=(track.box + np.tile(track.displacement(stamp), 2))[None],
-            keypoints=np.full_like(last.keypoints, np.nan),
-            keypoint_cov=np.full_like(last.keypoint_cov, np.nan),
             keypoint_scores=np.zeros_like(last.keypoint_scores),
             tracking_state=np.array([LOST]), age=np.array([seconds(stamp - track.born)]))
-        if person.joint_velocity is not None:
-            person = person.with_fields(
-                joint_velocity=np.full_like(person.joint_velocity, np.nan),
-                joint_velocity_cov=np.full_like(person.joint_velocity_cov, np.nan))
         if track.root is None or person.root is None or not np.isfinite(person.root).all():
             return person
         return self._moved_on(person, track.root, track.seen, stamp)
