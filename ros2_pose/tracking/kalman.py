@@ -74,9 +74,18 @@ class VelocityFilter:
         position, _, cov, _, _ = self.predicted(stamp)
         return squared_mahalanobis(positions - position, cov + covs)
 
-    def update(self, position: np.ndarray, cov: np.ndarray, stamp: int) -> None:
-        """Predict to a stamp (ns) and take in positions (..., D), covariances (..., D, D)."""
+    def update(self, position: np.ndarray, cov: np.ndarray, stamp: int,
+               gate: float = inf) -> None:
+        """Predict to a stamp (ns) and take in positions (..., D), covariances (..., D, D).
+
+        Args:
+            gate: squared Mahalanobis distance beyond which a position counts less: its covariance
+                grows in proportion.
+        """
         before, velocity, prior_cov, cross_cov, velocity_cov = self.predicted(stamp)
+        if gate < inf:
+            excess = squared_mahalanobis(position - before, prior_cov + cov) / gate
+            cov = cov * np.maximum(excess, 1)[..., None, None]
         information = np.linalg.inv(prior_cov + cov)
         gain, velocity_gain = prior_cov @ information, cross_cov.swapaxes(-1, -2) @ information
         innovation = (position - before)[..., None]

@@ -14,7 +14,7 @@ _ROOT_SPEED_M_S, _ROOT_PROCESS_NOISE, _ROOT_DECAY_S = 1.0, 0.2, 3.0
 _LIMB_SPEED_M_S = {"elbow": 0.7, "wrist": 1.0, "hand": 1.0}
 _JOINT_SPEED_M_S = np.array([_LIMB_SPEED_M_S.get(kind, 0.5) for kind in SMPL24.kinds])
 _JOINT_DECAY_S = 0.15
-_JOINT_GATE = gate(3, 0.99)  # a joint beyond it counts less, as much as if it lay on it
+_JOINT_GATE = gate(3, 0.99)  # a joint beyond it counts less
 _LEAP_STD = 0.2  # m: a person who sets off or bends is no outlier
 
 _STANDING = gate(3, 0.95)  # a velocity within it is not significant
@@ -66,6 +66,5 @@ def filtered_joints(joints: VelocityFilter | None, positions: np.ndarray, cov: n
         return VelocityFilter(positions, cov, stamp, _JOINT_SPEED_M_S,
                               decay_s=_JOINT_DECAY_S), True
     if stamp > joints.stamp:
-        excess = joints.squared_mahalanobis(positions, cov, stamp) / _JOINT_GATE
-        joints.update(positions, cov * np.maximum(excess, 1)[:, None, None], stamp)
+        joints.update(positions, cov, stamp, _JOINT_GATE)
     return joints, False
