@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from ros2_pose.weights import cache_dir
+from ros2_pose.weights import cache_dir, sha256_of
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class EngineCache:
         with contextlib.suppress(OSError), \
                 tempfile.NamedTemporaryFile("w", dir=self.folder, delete=False) as part:
             Path(part.name).rename(self.folder / _SEAL)
-            json.dump({name: _sha256(path) for name, path in self._files().items()}, part)
+            json.dump({name: sha256_of(path) for name, path in self._files().items()}, part)
 
     def drop_damaged(self) -> None:
         """Remove all files if one of them is damaged or missing, and those that are not noted."""
@@ -81,7 +81,7 @@ class EngineCache:
         try:
             noted = json.loads((self.folder / _SEAL).read_text())
             files = self._files()
-            is_sound = all(_sha256(files[name]) == value for name, value in noted.items())
+            is_sound = all(sha256_of(files[name]) == value for name, value in noted.items())
         except (OSError, ValueError, KeyError, AttributeError):
             is_sound = False
         if not is_sound:
@@ -106,10 +106,6 @@ def _is_writable(folder: Path) -> bool:
         log.warning("no engine cache: %s (%s); each start compiles anew", folder, error.strerror)
         return False
     return os.access(folder, os.W_OK)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _versions() -> list[str]:

